@@ -1,0 +1,171 @@
+"""What master, zygote and workers say to each other, one message per SEQPACKET datagram, msgpack by msgspec.
+
+A struct's tag is its name. Descriptors travel beside a message; the docstring says which, in order.
+The first message on a zygote's channel is its ``ZygoteHello``: a zygote of another protocol is refused.
+"""
+
+from __future__ import annotations
+
+import msgspec
+
+PROTOCOL = 1
+"""Raised with any change of these structs or of the scoreboard's layout."""
+
+MESSAGE_LIMIT_BYTES = 160 * 1024
+"""Below the default SO_SNDBUF, so that one message always fits; long texts are cut to TEXT_LIMIT before."""
+TEXT_LIMIT = 64 * 1024
+
+
+class Message(msgspec.Struct, frozen=True, tag=True):
+    """Base of all messages."""
+
+
+# -- zygote -> master ---------------------------------------------------------------------------------------------------
+
+
+class ZygoteHello(Message, frozen=True):
+    """First of all: who I am."""
+
+    protocol: int
+    version: str
+    pid: int
+
+
+class ConfigLoaded(Message, frozen=True):
+    """The values of the Python config file (JSON object as text; hooks left out), and which it was ('' for none)."""
+
+    path: str
+    values_json: str
+    notes: tuple[str, ...] = ()
+
+
+class ZygoteReady(Message, frozen=True):
+    """I can fork. With --preload the application is loaded: ``threads`` names those it started, which forks will lack."""
+
+    preloaded: bool
+    threads: tuple[str, ...] = ()
+
+
+class ZygoteFailed(Message, frozen=True):
+    """I cannot serve: ``stage`` is 'config', 'privileges' or 'app'. ``import_error`` as in :class:`BootFailed`."""
+
+    stage: str
+    error: str
+    traceback: str
+    import_error: bool = False
+
+
+class Forked(Message, frozen=True):
+    """Worker ``worker`` runs as process ``pid``."""
+
+    worker: int
+    pid: int
+
+
+class ForkFailed(Message, frozen=True):
+    worker: int
+    error: str
+
+
+# -- master -> zygote ---------------------------------------------------------------------------------------------------
+
+
+class LoadConfig(Message, frozen=True):
+    """Change to ``chdir`` (unresolved, so that symlinks are followed anew) and read ``config`` ('' for none)."""
+
+    generation: int
+    chdir: str
+    config: str
+
+
+class Prepare(Message, frozen=True):
+    """Final settings (JSON of settings.table.Settings). Descriptors: scoreboard, access log, then one per listener.
+
+    Preload the application if asked, then answer :class:`ZygoteReady` or :class:`ZygoteFailed`.
+    ``access_log`` says whether that descriptor is to be written to (it is /dev/null otherwise).
+    """
+
+    generation: int
+    settings_json: str
+    board_rows: int
+    board_threads: int
+    access_log: bool
+    addresses: tuple[str, ...]
+    control_socket: str = ""
+
+
+class Fork(Message, frozen=True):
+    """Fork a worker. Descriptors: its channel, its stderr. ``worker`` is the worker's number, never used again."""
+
+    worker: int
+    slot: int
+    row: int
+
+
+class EndZygote(Message, frozen=True):
+    """Exit now; your workers stay."""
+
+
+# -- worker -> master ---------------------------------------------------------------------------------------------------
+
+
+class WorkerReady(Message, frozen=True):
+    """I accept connections."""
+
+    pid: int
+
+
+class BootFailed(Message, frozen=True):
+    """I end because the application cannot be loaded. ``import_error``: it is the import that failed (exit status 4, else 3)."""
+
+    error: str
+    traceback: str
+    import_error: bool
+
+
+class Retiring(Message, frozen=True):
+    """I stop accepting and end when my requests are done. ``reason`` is for people."""
+
+    reason: str
+
+
+class RequestTimeout(Message, frozen=True):
+    """One app call exceeded --timeout. ``stack`` is the Python stack of that very thread; ``answered``: 504 went out."""
+
+    thread: int
+    method: str
+    path: str
+    elapsed_s: float
+    stack: str
+    answered: bool
+
+
+# -- master -> worker ---------------------------------------------------------------------------------------------------
+
+
+class Retire(Message, frozen=True):
+    """Close your listeners, finish what is in flight within ``graceful_s`` seconds, exit 0."""
+
+    graceful_s: float
+
+
+class Quit(Message, frozen=True):
+    """Exit at once; requests in flight are cut."""
+
+
+class Reopen(Message, frozen=True):
+    """Use the new access log. Descriptor: the log. Sent to zygotes as well."""
+
+
+FromZygote = ZygoteHello | ConfigLoaded | ZygoteReady | ZygoteFailed | Forked | ForkFailed
+ToZygote = LoadConfig | Prepare | Fork | EndZygote | Reopen
+FromWorker = WorkerReady | BootFailed | Retiring | RequestTimeout
+ToWorker = Retire | Quit | Reopen
+
+
+def clip(text: str, limit: int = TEXT_LIMIT) -> str:
+    """The beginning and the end of a text that is too long for a message: both matter in a traceback."""
+    if len(text) <= limit:
+        return text
+    half = limit // 2
+    return f"{text[:half]}\n… {len(text) - 2 * half} characters left out …\n{text[-half:]}"

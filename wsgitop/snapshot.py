@@ -1,0 +1,191 @@
+"""The immutable picture of a server: what the master samples, the control socket carries and the screens draw.
+
+Everything is plain data. Times called ``*_at`` are seconds since the epoch, ``*_s`` and ``*_ms`` are durations, ``*_bytes``
+are bytes. ``None`` means "not known (yet)", which screens draw as ``–``; it is never a zero in disguise.
+Text that comes from outside (paths, methods, peers) has passed :func:`printable` before it gets in here.
+"""
+
+from __future__ import annotations
+
+import unicodedata
+from typing import Literal
+
+import msgspec
+
+MasterState = Literal["booting", "serving", "reloading", "degraded", "stopping"]
+WorkerState = Literal["booting", "idle", "busy", "retiring", "stuck"]
+GenerationState = Literal["loading", "ready", "failed", "retiring", "ended"]
+Severity = Literal["info", "good", "warning", "error"]
+
+HIDDEN_CATEGORIES = frozenset({"Cc", "Cf", "Cs", "Zl", "Zp"})
+"""Unicode categories that can steer a terminal or reorder a line: control, format, surrogate, separators."""
+
+
+def printable(text: str, limit: int = 0) -> str:
+    """Escape what could steer a terminal, and cut to ``limit`` characters (0: no limit), marked by an ellipsis."""
+    if not text.isprintable() or not text.isascii():
+        text = "".join(_escape(c) if unicodedata.category(c) in HIDDEN_CATEGORIES else c for c in text)
+    if limit and len(text) > limit:
+        return text[: limit - 1] + "…"
+    return text
+
+
+def _escape(character: str) -> str:
+    code = ord(character)
+    if code < 0x100:
+        return f"\\x{code:02x}"
+    return f"\\u{code:04x}" if code < 0x10000 else f"\\U{code:08x}"
+
+
+class Struct(msgspec.Struct, frozen=True, kw_only=True):
+    """Base of all that goes over the wire: immutable, unknown fields ignored, so that versions can differ."""
+
+
+class InFlight(Struct, frozen=True):
+    """One request that a thread of a worker is working on."""
+
+    thread: int
+    method: str
+    path: str
+    client: str
+    elapsed_s: float
+
+
+class WorkerSnapshot(Struct, frozen=True):
+    """One worker process.
+
+    ``(pid, started_at)`` identifies it: a pid alone may have been given to another process meanwhile.
+    ``requests`` and ``errors`` count since this worker started; ``errors`` are responses 5xx and requests cut.
+    Percentiles are over the requests finished in the last ten seconds. ``heartbeat_age_s`` is known only while
+    requests run: an idle worker has no need to wake. ``rps_history`` holds one figure a second, oldest first.
+    """
+
+    slot: int
+    pid: int
+    generation: int
+    state: WorkerState
+    started_at: float
+    age_s: float
+    requests: int = 0
+    errors: int = 0
+    rps: float | None = None
+    p50_ms: float | None = None
+    p95_ms: float | None = None
+    p99_ms: float | None = None
+    cpu_percent: float | None = None
+    rss_bytes: int | None = None
+    pss_bytes: int | None = None
+    threads: int = 1
+    threads_busy: int = 0
+    connections: int = 0
+    heartbeat_age_s: float | None = None
+    in_flight: tuple[InFlight, ...] = ()
+    rps_history: tuple[float, ...] = ()
+
+
+class GenerationSnapshot(Struct, frozen=True):
+    """One generation of the code: a zygote and the workers forked from it. ``error`` says why it failed."""
+
+    number: int
+    state: GenerationState
+    zygote_pid: int | None = None
+    zygote_rss_bytes: int | None = None
+    workers: int = 0
+    error: str = ""
+
+
+class ListenerSnapshot(Struct, frozen=True):
+    """One listener. ``queue`` counts connections the kernel holds that no worker has accepted; None: not told."""
+
+    address: str
+    backlog: int
+    queue: int | None = None
+
+
+class MasterSnapshot(Struct, frozen=True):
+    """The master process and the server as a whole. ``workers_wanted`` is what TTIN and TTOU change."""
+
+    pid: int
+    generation: int
+    state: MasterState
+    started_at: float
+    uptime_s: float
+    bind: tuple[str, ...]
+    control: str
+    app: str
+    name: str = ""
+    host: str = ""
+    user: str = ""
+    version: str = ""
+    python: str = ""
+    workers_wanted: int = 1
+    threads: int = 1
+    state_reason: str = ""
+    cpu_percent: float | None = None
+    rss_bytes: int | None = None
+    reloading_to: int | None = None
+    log: str = ""
+
+
+class Totals(Struct, frozen=True):
+    """The server in one line. ``requests`` and ``errors`` count since the master started, over all workers that ever ran.
+
+    ``rss_bytes`` adds workers, zygotes and master, so shared pages count several times; ``pss_bytes`` counts them once.
+    """
+
+    requests: int = 0
+    errors: int = 0
+    rps: float | None = None
+    errors_per_s: float | None = None
+    p50_ms: float | None = None
+    p95_ms: float | None = None
+    p99_ms: float | None = None
+    threads: int = 0
+    threads_busy: int = 0
+    queue: int | None = None
+    backlog: int | None = None
+    cpu_percent: float | None = None
+    rss_bytes: int | None = None
+    pss_bytes: int | None = None
+
+
+class Event(Struct, frozen=True):
+    """Something that happened. ``sequence`` grows by one from 1; ``actor`` is who caused it ('' for the master itself)."""
+
+    sequence: int
+    at: float
+    severity: Severity
+    kind: str
+    text: str
+    actor: str = ""
+    detail: str = ""
+
+
+class Second(Struct, frozen=True):
+    """One second of the server's past, as the graphs draw it."""
+
+    at: float
+    rps: float = 0.0
+    p50_ms: float | None = None
+    p95_ms: float | None = None
+    p99_ms: float | None = None
+    threads: int = 0
+    threads_busy: int = 0
+    queue: int | None = None
+    cpu_percent: float | None = None
+    rss_bytes: int | None = None
+    pss_bytes: int | None = None
+    errors_per_s: float = 0.0
+
+
+class Snapshot(Struct, frozen=True):
+    """Everything, at one moment. ``sequence`` grows with every sample; ``dropped`` counts snapshots a slow reader missed."""
+
+    sequence: int
+    at: float
+    master: MasterSnapshot
+    totals: Totals
+    workers: tuple[WorkerSnapshot, ...] = ()
+    generations: tuple[GenerationSnapshot, ...] = ()
+    listeners: tuple[ListenerSnapshot, ...] = ()
+    dropped: int = 0
