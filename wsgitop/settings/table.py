@@ -37,6 +37,8 @@ Text = tuple[str, ...]
 
 DEFAULT_ACCESS_FORMAT = '%(h)s %(l)s %(u)s %(t)s "%(r)s" %(s)s %(b)s "%(f)s" "%(a)s"'
 
+DEFAULT_SECURE_HEADERS = {"X-FORWARDED-PROTOCOL": "ssl", "X-FORWARDED-PROTO": "https", "X-FORWARDED-SSL": "on"}
+
 
 class Settings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """Everything that can be set, resolved. Durations are seconds, sizes bytes."""
@@ -162,7 +164,7 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
     )] = "127.0.0.1,::1"
     secure_scheme_headers: Annotated[dict[str, str], option(
         section=PROXY, help="Headers of trusted proxies that mean the client used https, with the value that says so.",
-    )] = {"X-FORWARDED-PROTOCOL": "ssl", "X-FORWARDED-PROTO": "https", "X-FORWARDED-SSL": "on"}
+    )] = msgspec.field(default_factory=lambda: dict(DEFAULT_SECURE_HEADERS))
 
 
 class Setting(NamedTuple):

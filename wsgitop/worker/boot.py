@@ -1,0 +1,31 @@
+"""What a worker is given when it begins: the hand-over from the zygote that forked it."""
+
+from __future__ import annotations
+
+import socket
+from dataclasses import dataclass
+
+from wsgitop.scoreboard.board import Board
+from wsgitop.settings.addresses import Address
+from wsgitop.settings.table import Settings
+from wsgitop.wsgi.types import WSGIApplication
+
+
+@dataclass(frozen=True, slots=True)
+class WorkerBoot:
+    """Everything a worker process needs. It owns the sockets and descriptors from here on.
+
+    ``row`` is its row of ``board``; ``app`` is the application if the zygote has preloaded it. ``access_log_fd`` is -1 for
+    no access log. ``channel`` is a SEQPACKET socket to the master: end-of-file on it means that the master is gone.
+    """
+
+    worker: int
+    slot: int
+    row: int
+    generation: int
+    settings: Settings
+    board: Board
+    channel: socket.socket
+    listeners: tuple[tuple[Address, socket.socket], ...]
+    access_log_fd: int
+    app: WSGIApplication | None
