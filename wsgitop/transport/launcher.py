@@ -159,7 +159,8 @@ class Launched:
 def launch(argv: Sequence[str], *, log_path: Path, env: Mapping[str, str] | None = None) -> Launched:
     """Start ``wsgitop serve ARGV…`` in a session of its own, its output appended to ``log_path``.
 
-    The log is made with mode 0600. ``env`` replaces the environment. The server stops when this process ends, unless it was left running.
+    The log is made with mode 0600. ``env`` replaces the environment. The server stops when this process
+    ends, unless it was left running.
     Raises ConfigError when the log cannot be written.
     """
     try:

@@ -1,0 +1,3 @@
+"""A module whose ``application`` is no application."""
+
+application = "not callable"
