@@ -1,0 +1,69 @@
+"""``wsgitop serve``: the server without the interface."""
+
+from __future__ import annotations
+
+import os
+import sys
+
+import click
+
+from wsgitop.cli.group import Command
+from wsgitop.cli.options import given, server_options
+from wsgitop.errors import UsageError
+
+EPILOG = """
+Examples:
+  wsgitop serve mysite.wsgi:application
+  wsgitop serve --bind 0:8000 --workers auto mysite.wsgi:application
+  wsgitop serve -b unix:/run/site.sock -w 4 --threads 8 --preload shop:app
+"""
+
+
+def serve(context: click.Context) -> int:
+    """Serve the WSGI application APP, given as MODULE:CALLABLE.
+
+    Settings come from the command line, from WSGITOP_CMD_ARGS and GUNICORN_CMD_ARGS, and from a config file; the flags
+    are gunicorn's. Signals: HUP loads the code again, TTIN and TTOU change the number of workers, TERM stops.
+    """
+    values = given(context)
+    if context.params["check_config"]:
+        from wsgitop.cli.check import check_application
+
+        return check_application(values)
+    from wsgitop.cli.configure import configure
+
+    configuration = configure(values, os.environ, need_app=not context.params["print_config"])
+    if context.params["print_config"]:
+        from wsgitop.cli.print_config import settings_text
+
+        click.echo(settings_text(configuration.resolved), nl=False)
+        return 0
+    if not sys.platform.startswith("linux"):
+        raise UsageError(
+            f"the server runs on Linux only, and this is {sys.platform}",
+            "`wsgitop attach` and `wsgitop ctl` work here; run the server on a Linux machine or in a container.",
+        )
+    from wsgitop.master.main import serve as serve_application
+
+    resolved = configuration.resolved._replace(notes=configuration.notes)
+    return serve_application(
+        resolved,
+        layers=configuration.layers,
+        argv=tuple(sys.argv),
+        lifeline_fd=context.params["lifeline_fd"],
+    )
+
+
+command = Command(
+    "serve",
+    serve,
+    params=[
+        *server_options(),
+        click.Option(["--check-config"], is_flag=True, help="Load everything, say what is wrong, and exit."),
+        click.Option(
+            ["--print-config"], is_flag=True, help="Print all settings and where each comes from, and exit."
+        ),
+        click.Option(["--lifeline-fd"], type=click.IntRange(min=0), hidden=True),
+    ],
+    epilog=EPILOG,
+)
