@@ -1,0 +1,113 @@
+"""A Flask application: forms, sessions, uploads, streaming, slow and failing views."""
+
+from __future__ import annotations
+
+import http.client
+from concurrent.futures import ThreadPoolExecutor
+from urllib.parse import urlencode
+
+import pytest
+
+from tests.conftest import StartServer
+from tests.support.server import Server
+
+pytestmark = pytest.mark.process
+
+
+@pytest.fixture
+def server(start_server: StartServer) -> Server:
+    return start_server("flaskapp:app", "--workers", "2", "--threads", "4")
+
+
+def test_form_and_session(server: Server) -> None:
+    connection = server.connection()
+    form = urlencode({"name": "Zoë <&>"})
+    connection.request("POST", "/name", form, {"Content-Type": "application/x-www-form-urlencoded"})
+    response = connection.getresponse()
+    response.read()
+    assert (response.status, response.headers["Location"]) == (302, "/")
+    cookie = response.headers["Set-Cookie"].partition(";")[0]
+
+    connection.request("GET", "/", headers={"Cookie": cookie})
+    assert connection.getresponse().read().decode() == "<p>Hello, Zoë &lt;&amp;&gt;</p>"
+    connection.close()
+
+
+@pytest.mark.parametrize("size", [0, 1, 70_000, 3_000_000])
+def test_upload(server: Server, size: int) -> None:
+    # 3 MB is more than --body-buffer: that body waits in a file.
+    head = b'--edge\r\nContent-Disposition: form-data; name="file"; filename="a.bin"\r\n\r\n'
+    body = head + bytes(size) + b"\r\n--edge--\r\n"
+    connection = server.connection()
+    connection.request("POST", "/upload", body, {"Content-Type": "multipart/form-data; boundary=edge"})
+    response = connection.getresponse()
+    assert response.status == 200
+    assert f'"bytes":{size},' in response.read().decode()
+    connection.close()
+
+
+def test_upload_in_chunks(server: Server) -> None:
+    pieces = [
+        b'--edge\r\nContent-Disposition: form-data; name="file"; filename="a.bin"\r\n\r\n',
+        *[b"x" * 1000] * 100,
+        b"\r\n--edge--\r\n",
+    ]
+    connection = server.connection()
+    kind = {"Content-Type": "multipart/form-data; boundary=edge"}
+    connection.request("POST", "/upload", iter(pieces), kind, encode_chunked=True)
+    assert b'"bytes":100000,' in connection.getresponse().read()
+    connection.close()
+
+
+def test_streaming_keeps_the_connection(server: Server) -> None:
+    connection = server.connection()
+    for lines in (0, 1, 500):
+        connection.request("GET", f"/stream/{lines}")
+        response = connection.getresponse()
+        assert response.headers["Transfer-Encoding"] == "chunked"
+        assert response.read().decode() == "".join(f"line {n}\n" for n in range(lines))
+        assert not response.will_close
+    connection.close()
+
+
+def test_head_has_no_body(server: Server) -> None:
+    connection = server.connection()
+    for _ in range(2):  # a body that slipped through would be taken for the second answer
+        connection.request("HEAD", "/")
+        response = connection.getresponse()
+        assert (response.status, response.read()) == (200, b"")
+        assert int(response.headers["Content-Length"]) > 0
+    connection.close()
+
+
+def test_a_failing_view_is_a_500_and_a_traceback_in_the_log(server: Server) -> None:
+    status, body = server.get("/fail")
+    assert status == 500
+    assert b"Traceback" not in body
+    assert "RuntimeError: the site was asked to fail" in server.log()
+
+
+def test_slow_views_do_not_hold_up_fast_ones(server: Server) -> None:
+    with ThreadPoolExecutor(4) as pool:
+        slow = [pool.submit(server.get, "/slow/1.5") for _ in range(4)]
+        fast = [server.get("/") for _ in range(20)]
+        assert not any(future.done() for future in slow), "the fast ones waited for the slow ones"
+        assert {status for status, _ in fast} == {200}
+        assert {future.result()[0] for future in slow} == {200}
+
+
+def test_each_client_gets_its_own_answer(server: Server) -> None:
+    def visit(client: int) -> list[str]:
+        connection: http.client.HTTPConnection = server.connection()
+        wrong = []
+        for number in range(25):
+            identity = f"{client}-{number}"
+            connection.request("GET", f"/stream/{number}", headers={"X-Request-Id": identity})
+            response = connection.getresponse()
+            if response.headers["X-Request-Id"] != identity or response.read().count(b"\n") != number:
+                wrong.append(identity)
+        connection.close()
+        return wrong
+
+    with ThreadPoolExecutor(8) as pool:
+        assert [wrong for answers in pool.map(visit, range(8)) for wrong in answers] == []
