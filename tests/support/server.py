@@ -59,18 +59,28 @@ def command(
     env: Mapping[str, str] | None = None,
     timeout_s: float = 30,
 ) -> subprocess.CompletedProcess[str]:
-    """Run one ``wsgitop`` command to its end, without a terminal."""
-    return subprocess.run(
+    """Run one ``wsgitop`` command to its end, without a terminal. Fails if it leaves a process behind."""
+    with subprocess.Popen(
         [*PROGRAM, *args],
         stdin=subprocess.DEVNULL,
-        capture_output=True,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
         text=True,
         cwd=cwd,
         env=environment(runtime_dir, env),
-        timeout=timeout_s,
         start_new_session=True,
-        check=False,
-    )
+    ) as process:
+        try:
+            stdout, stderr = process.communicate(timeout=timeout_s)
+        finally:
+            # Before the context waits for the end: a command that hangs must not hang the test.
+            left = end_session(process.pid) if process.poll() is None else []
+    assert not left, f"{args} did not end within {timeout_s:g} s"
+    try:
+        eventually(lambda: not session_members(process.pid), 5)
+    except AssertionError:
+        raise AssertionError(f"{args} left behind: {end_session(process.pid)}") from None
+    return subprocess.CompletedProcess(args, process.returncode, stdout, stderr)
 
 
 class Server:
