@@ -2,9 +2,9 @@
 
 Server, client, command line and interface all use them. Fields may be added; their meaning never changes.
 Requests:       {"jsonrpc": "2.0", "id": 1, "method": "scale", "params": {"workers": 4}}
-Answers:        {"jsonrpc": "2.0", "id": 1, "result": {...}}  or  {"jsonrpc": "2.0", "id": 1, "error": {"code": ..., "message": ...}}
-Notifications:  {"jsonrpc": "2.0", "method": "snapshot" | "event", "params": {...}}
-Source: https://www.jsonrpc.org/specification
+Answers:        {"jsonrpc": "2.0", "id": 1, "result": {...}}  or  {"jsonrpc": "2.0", "id": 1, "error":
+{"code": ..., "message": ...}} Notifications:  {"jsonrpc": "2.0", "method": "snapshot" | "event", "params":
+{...}} Source: https://www.jsonrpc.org/specification
 """
 
 from __future__ import annotations
@@ -68,7 +68,8 @@ class Response(msgspec.Struct, omit_defaults=True):
     params: msgspec.Raw | None = None
 
 
-# -- arguments --------------------------------------------------------------------------------------------------------
+# -- arguments
+# --------------------------------------------------------------------------------------------------------
 
 
 class NoArguments(Struct, frozen=True):
@@ -76,15 +77,17 @@ class NoArguments(Struct, frozen=True):
 
 
 class ScaleArguments(Struct, frozen=True):
-    """Exactly one of the two: ``workers`` is the number wanted, ``change`` what to add to it (negative: take away)."""
+    """Exactly one of the two: ``workers`` is the number wanted, ``change`` what to add to it (negative: take
+    away).
+    """
 
     workers: int | None = None
     change: int | None = None
 
 
 class SignalArguments(Struct, frozen=True):
-    """``signal`` as a name without SIG ("HUP"). Without ``pid`` it is for the master; with it for that worker,
-    and ``started_at`` (as in its snapshot) then proves that the same process is meant."""
+    """``signal`` as a name without SIG ("HUP"). Without ``pid`` it is for the master; with it for that
+    worker, and ``started_at`` (as in its snapshot) then proves that the same process is meant."""
 
     signal: str
     pid: int | None = None
@@ -116,7 +119,8 @@ class HistoryArguments(Struct, frozen=True):
     seconds: int = 60
 
 
-# -- results ----------------------------------------------------------------------------------------------------------
+# -- results
+# ----------------------------------------------------------------------------------------------------------
 
 
 class Hello(Struct, frozen=True):

@@ -1,7 +1,7 @@
 """The control methods, each declared once: name, arguments, result, role needed, help.
 
-The server dispatches by this table and by nothing else; the command line, the interface's palette and the reference
-derive from it. A method that is not a row here cannot be reached.
+The server dispatches by this table and by nothing else; the command line, the interface's palette and the
+reference derive from it. A method that is not a row here cannot be reached.
 """
 
 from __future__ import annotations
@@ -13,7 +13,8 @@ from wsgitop.snapshot import Snapshot
 
 
 class Method(NamedTuple):
-    """One row. ``interrupts`` marks what can break requests in flight: the interface asks before it does so."""
+    """One row. ``interrupts`` marks what can break requests in flight: the interface asks before it does so.
+    """
 
     name: str
     arguments: type[Any]

@@ -1,0 +1,272 @@
+"""One client of the control socket: frames in, frames out, and all limits that hold for one client.
+
+Runs in the master's event loop and never waits: what a client does, or fails to do, costs the master a bounded amount of
+memory and time. A client that does not read its answers is not read from; one that sends faster than its token bucket
+fills waits; one that begins a frame and does not end it is cut off.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import socket
+import struct
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import NamedTuple, Protocol
+
+from wsgitop.control.codec import FrameTooLong, Splitter, encode_error
+from wsgitop.control.messages import FRAME_LIMIT_BYTES, INVALID_REQUEST, Role
+
+WRITE_HIGH_BYTES = 256 * 1024
+"""With more than this unread, no further call of the client is looked at."""
+FRAMES_PER_TURN = 32
+"""Calls of one client that are handled before the loop gets a turn."""
+_CREDENTIALS = struct.Struct("3i")
+
+
+@dataclass(frozen=True, slots=True)
+class Limits:
+    """What one client may do. Times in seconds; calls refill at ``calls_per_s`` up to ``calls_burst``."""
+
+    frame_bytes: int = FRAME_LIMIT_BYTES
+    frame_s: float = 5.0
+    clients: int = 256
+    calls_in_flight: int = 16
+    calls_per_s: float = 100.0
+    calls_burst: float = 200.0
+
+
+class Peer(NamedTuple):
+    """Who is at the other end, as the kernel says (unix(7), SO_PEERCRED). ``pid`` 0: in another pid namespace."""
+
+    pid: int
+    uid: int
+
+
+def peer_of(sock: socket.socket) -> Peer:
+    """The credentials of the process that connected."""
+    pid, uid, _gid = _CREDENTIALS.unpack(
+        sock.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, _CREDENTIALS.size)
+    )
+    return Peer(pid, uid)
+
+
+class Subscription:
+    """What a subscriber gets, and what it has missed. ``event_cursor``: sequence of the last event it was sent."""
+
+    __slots__ = ("dropped", "due_at", "event_cursor", "interval_s")
+
+    def __init__(self, interval_s: float, now: float, event_cursor: int) -> None:
+        self.interval_s = interval_s
+        self.due_at = now + interval_s
+        self.event_cursor = event_cursor
+        self.dropped = 0
+
+    def is_due(self, now: float) -> bool:
+        """Whether the next snapshot is for this one. The sampler's tick jitters, hence a tenth of tolerance."""
+        return now >= self.due_at - self.interval_s / 10
+
+    def sent(self, now: float) -> None:
+        """Note that a snapshot was due and has been dealt with."""
+        self.due_at += self.interval_s
+        if self.due_at <= now:
+            self.due_at = now + self.interval_s
+
+
+class Owner(Protocol):
+    """What a connection needs from the server."""
+
+    limits: Limits
+
+    def admit(self, connection: Connection) -> Role | None:
+        """The role of a new client, None if it was turned away."""
+
+    def handle(self, connection: Connection, frame: bytes) -> None:
+        """One frame has arrived."""
+
+    def drained(self, connection: Connection) -> None:
+        """The client has read all that was written to it."""
+
+    def lost(self, connection: Connection) -> None:
+        """The client is gone."""
+
+
+class Connection(asyncio.Protocol):
+    """One client. The server reads ``role`` and ``peer``, and sends by :meth:`send`."""
+
+    def __init__(self, owner: Owner) -> None:
+        self.peer = Peer(0, -1)
+        self.role: Role = "viewer"
+        self.subscription: Subscription | None = None
+        self.calls_in_flight = 0
+        self._owner = owner
+        self._limits = owner.limits
+        self._loop = asyncio.get_running_loop()
+        self._splitter = Splitter(self._limits.frame_bytes)
+        self._tokens = self._limits.calls_burst
+        self._tokens_at = self._loop.time()
+        self._unread = False
+        self._at_end = False
+        self._later: asyncio.Handle | None = None
+        self._frame_timer: asyncio.TimerHandle | None = None
+        self._transport: asyncio.Transport | None = None
+
+    # -- asyncio's side
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        """A client has connected."""
+        assert isinstance(transport, asyncio.Transport)
+        self._transport = transport
+        # The low mark is zero, so that resume_writing means that the client has read everything.
+        transport.set_write_buffer_limits(high=WRITE_HIGH_BYTES, low=0)
+        self.peer = peer_of(transport.get_extra_info("socket"))
+        role = self._owner.admit(self)
+        if role is None:
+            transport.close()
+            return
+        self.role = role
+
+    def data_received(self, data: bytes) -> None:
+        """Bytes have arrived."""
+        self._splitter.feed(data)
+        if self._later is None:
+            self._pump()
+
+    def eof_received(self) -> bool:
+        """The client will send nothing more. It still gets the answers it waits for."""
+        self._at_end = True
+        return not self._close_if_finished()
+
+    def pause_writing(self) -> None:
+        """The client does not keep up with reading."""
+        self._unread = True
+
+    def resume_writing(self) -> None:
+        """The client has read everything."""
+        self._unread = False
+        self._owner.drained(self)
+        self._pump()
+
+    def connection_lost(self, _error: Exception | None) -> None:
+        """The client is gone."""
+        self._transport = None
+        for handle in (self._later, self._frame_timer):
+            if handle is not None:
+                handle.cancel()
+        self._owner.lost(self)
+
+    # -- the server's side
+
+    @property
+    def is_open(self) -> bool:
+        """Whether there is still somebody to talk to."""
+        return self._transport is not None and not self._transport.is_closing()
+
+    @property
+    def unsent_bytes(self) -> int:
+        """What was written and the client has not read yet, beyond what the kernel holds."""
+        return self._transport.get_write_buffer_size() if self._transport is not None else 0
+
+    def send(self, frame: bytes) -> None:
+        """Write a frame; it is dropped if the client is gone."""
+        if self._transport is not None and not self._transport.is_closing():
+            self._transport.write(frame)
+
+    def call_finished(self) -> None:
+        """A call that took time was answered."""
+        self.calls_in_flight -= 1
+        if self._at_end:
+            self._close_if_finished()
+
+    def close(self) -> None:
+        """Close after what was written has been read."""
+        if self._transport is not None:
+            self._transport.close()
+
+    def abort(self) -> None:
+        """Close at once."""
+        if self._transport is not None:
+            self._transport.abort()
+
+    # -- frames
+
+    def _pump(self) -> None:
+        """Handle complete frames as far as the limits allow, then decide what to wait for."""
+        self._later = None
+        complete = False
+        for turn in range(FRAMES_PER_TURN + 1):
+            if self._unread or not self.is_open:
+                complete = True
+                break
+            if turn == FRAMES_PER_TURN:
+                complete = self._pump_later(0.0)
+                break
+            wait_s = self._token_wait_s()
+            if wait_s > 0:
+                complete = self._pump_later(wait_s)
+                break
+            try:
+                frame = self._splitter.next_frame()
+            except FrameTooLong:
+                self._cut_off(f"a frame has at most {self._limits.frame_bytes} bytes")
+                return
+            if frame is None:
+                break
+            self._stop_frame_timer()
+            if frame.strip():
+                self._tokens -= 1
+                self._owner.handle(self, frame)
+        self._wait_for_more(complete_frames=complete)
+
+    def _wait_for_more(self, *, complete_frames: bool) -> None:
+        transport = self._transport
+        if transport is None or transport.is_closing():
+            return
+        if complete_frames:
+            # Frames may wait in the buffer: it must not grow meanwhile, and they are not late by the client's fault.
+            self._stop_frame_timer()
+            transport.pause_reading()
+            return
+        if self._splitter.has_bytes and self._frame_timer is None:
+            self._frame_timer = self._loop.call_later(
+                self._limits.frame_s,
+                self._cut_off,
+                f"the frame was not complete within {self._limits.frame_s:g} s",
+            )
+        if self._at_end:
+            self._close_if_finished()
+        else:
+            transport.resume_reading()
+
+    def _pump_later(self, wait_s: float) -> bool:
+        pump: Callable[[], None] = self._pump
+        self._later = self._loop.call_later(wait_s, pump) if wait_s else self._loop.call_soon(pump)
+        return True
+
+    def _token_wait_s(self) -> float:
+        """How long to wait for the next call, 0 if it may be handled now. A token bucket."""
+        now = self._loop.time()
+        self._tokens = min(
+            self._limits.calls_burst, self._tokens + (now - self._tokens_at) * self._limits.calls_per_s
+        )
+        self._tokens_at = now
+        return 0.0 if self._tokens >= 1 else (1 - self._tokens) / self._limits.calls_per_s
+
+    def _stop_frame_timer(self) -> None:
+        if self._frame_timer is not None:
+            self._frame_timer.cancel()
+            self._frame_timer = None
+
+    def _cut_off(self, reason: str) -> None:
+        self.send(encode_error(None, INVALID_REQUEST, reason))
+        self._stop_frame_timer()
+        self.close()
+        if self.unsent_bytes:
+            # It does not read either: nothing is gained by waiting for it.
+            self.abort()
+
+    def _close_if_finished(self) -> bool:
+        if self.calls_in_flight or self._later is not None or self._unread:
+            return False
+        self.close()
+        return True
