@@ -1,0 +1,238 @@
+"""The real interface in a real pseudo-terminal, against a real server; results are read from the process table."""
+
+from __future__ import annotations
+
+import re
+import signal
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pexpect
+import psutil
+import pyte
+import pytest
+
+from tests.conftest import StartServer
+from tests.support.processes import end_session
+from tests.support.server import APPS, PROGRAM, Server, command, environment, free_port
+from tests.support.waiting import eventually
+
+pytestmark = [pytest.mark.process, pytest.mark.pty, pytest.mark.slow]
+
+COLUMNS, LINES = 120, 40
+
+
+class Terminal:
+    """A command in a pseudo-terminal, and what a person would see of it."""
+
+    def __init__(self, *words: str, runtime_dir: Path, cwd: Path = APPS) -> None:
+        self._screen = pyte.Screen(COLUMNS, LINES)
+        self._stream = pyte.ByteStream(self._screen)
+        self.child = pexpect.spawn(
+            PROGRAM[0],
+            [*PROGRAM[1:], *words],
+            env={**environment(runtime_dir), "TERM": "xterm-256color", "COLORTERM": "truecolor"},
+            cwd=str(cwd),
+            dimensions=(LINES, COLUMNS),
+            timeout=10,
+        )
+        self.child.delaybeforesend = None
+
+    def text(self) -> str:
+        """The screen as it is now."""
+        while True:
+            try:
+                self._stream.feed(self.child.read_nonblocking(65536, timeout=0.02))
+            except (pexpect.TIMEOUT, pexpect.EOF):
+                return "\n".join(self._screen.display)
+
+    def see(self, pattern: str, deadline_s: float = 15.0) -> re.Match[str]:
+        """Wait until the screen shows ``pattern``."""
+        end = time.monotonic() + deadline_s
+        while True:
+            text = self.text()
+            if found := re.search(pattern, text):
+                return found
+            if time.monotonic() > end or not self.child.isalive():
+                raise AssertionError(f"{pattern!r} is not on the screen:\n{text}")
+
+    def press(self, keys: str) -> None:
+        """Type."""
+        self.child.send(keys)
+
+    def wait_for_end(self, deadline_s: float = 15.0) -> int:
+        """The exit status of the command; its last output is read meanwhile, as a terminal would."""
+        eventually(lambda: self.text() is not None and not self.child.isalive(), deadline_s, what="the end")
+        self.text()
+        self.child.close()
+        return int(self.child.exitstatus if self.child.exitstatus is not None else -self.child.signalstatus)
+
+
+@pytest.fixture
+def open_terminal(runtime_dir: Path) -> Iterator[Callable[..., Terminal]]:
+    """Open terminals that are closed at the end of the test, with all that ran in them."""
+    terminals: list[Terminal] = []
+
+    def start(*words: str) -> Terminal:
+        terminals.append(Terminal(*words, runtime_dir=runtime_dir))
+        return terminals[-1]
+
+    yield start
+    for terminal in terminals:
+        terminal.child.close(force=True)
+        end_session(terminal.child.pid)
+
+
+@pytest.fixture
+def server(start_server: StartServer, runtime_dir: Path) -> Server:
+    return start_server("lab:application", "--workers", "2", runtime_dir=runtime_dir)
+
+
+def _workers(master: int) -> list[psutil.Process]:
+    """Workers in the process table: children of the master whose title says so, and that are not on their way."""
+    found = []
+    for process in psutil.Process(master).children():
+        title = " ".join(process.cmdline())
+        if re.match(r"wsgitop: worker \d+ gen \d+ \[[^]]+\]\s*$", title):
+            found.append(process)
+    return found
+
+
+def _worker_pids(master: int) -> set[int]:
+    return {process.pid for process in _workers(master)}
+
+
+def test_attach_sees_workers_scales_and_reloads(
+    open_terminal: Callable[..., Terminal], server: Server
+) -> None:
+    terminal = open_terminal("attach")
+    terminal.see("LIVE")
+    before = _worker_pids(server.pid)
+    assert len(before) == 2
+    for pid in before:
+        terminal.see(rf"\b{pid}\b")
+
+    terminal.press("+")
+    eventually(lambda: len(_worker_pids(server.pid)) == 3, what="a third worker")
+    (added,) = _worker_pids(server.pid) - before
+    terminal.see(rf"\b{added}\b")
+
+    terminal.press("-")
+    eventually(lambda: len(_worker_pids(server.pid)) == 2, what="two workers")
+    before = _worker_pids(server.pid)
+
+    terminal.press("H")
+    terminal.see(r"(?i)reload")
+    assert _worker_pids(server.pid) == before, "it must ask first"
+    terminal.press("y")
+    eventually(
+        lambda: len(_worker_pids(server.pid)) == 2 and not _worker_pids(server.pid) & before,
+        20,
+        what="new workers",
+    )
+    terminal.see(r"gen 2")
+    for pid in _worker_pids(server.pid):
+        terminal.see(rf"\b{pid}\b")
+
+    terminal.press("q")
+    assert terminal.wait_for_end() == 0
+    assert server.get()[0] == 200, "a server that attach did not start goes on"
+
+
+def test_attach_reconnects_to_a_server_that_comes_back(
+    open_terminal: Callable[..., Terminal], start_server: StartServer, runtime_dir: Path, tmp_path: Path
+) -> None:
+    control = tmp_path / "c.sock"
+    options = ("--workers", "2", "--control-socket", str(control))
+    first = start_server("lab:application", *options, runtime_dir=runtime_dir)
+    terminal = open_terminal("attach", f"unix:{control}")
+    terminal.see("LIVE")
+    terminal.see(rf"\b{first.pid}\b")
+
+    first.signal(signal.SIGKILL)
+    first.process.wait(5)
+    terminal.see(r"(?i)stale|lost|offline|reconnect")
+    assert terminal.child.isalive()
+
+    second = start_server("lab:application", *options, runtime_dir=runtime_dir)
+    terminal.see(rf"\b{second.pid}\b", 5)
+    terminal.see("LIVE")
+    for pid in _worker_pids(second.pid):
+        terminal.see(rf"\b{pid}\b")
+    terminal.press("q")
+    assert terminal.wait_for_end() == 0
+
+
+def _run(open_terminal: Callable[..., Terminal], runtime_dir: Path) -> tuple[Terminal, int]:
+    """``wsgitop run``, and the pid of its master."""
+    terminal = open_terminal("run", "--bind", f"127.0.0.1:{free_port()}", "--workers", "2", "lab:application")
+    return terminal, int(terminal.see(r"master (\d+)", 30)[1])
+
+
+def test_run_quit_stops_everything(open_terminal: Callable[..., Terminal], runtime_dir: Path) -> None:
+    terminal, master = _run(open_terminal, runtime_dir)
+    assert len(_worker_pids(master)) == 2
+    assert psutil.Process(master).children() != []
+    terminal.press("q")
+    terminal.see(r"(?i)stop the server")
+    assert psutil.pid_exists(master), "it must ask first"
+    terminal.press("s")
+    assert terminal.wait_for_end() == 0
+    eventually(lambda: not psutil.pid_exists(master), what="the end of the master")
+    eventually(lambda: end_session(master) == [], what="the end of its processes")
+    assert [path for path in runtime_dir.rglob("*.sock")] == []
+
+
+def test_run_can_leave_the_server_running(open_terminal: Callable[..., Terminal], runtime_dir: Path) -> None:
+    terminal, master = _run(open_terminal, runtime_dir)
+    try:
+        terminal.press("q")
+        terminal.see(r"(?i)leave it running")
+        terminal.press("l")
+        assert terminal.wait_for_end() == 0
+        assert len(_worker_pids(master)) == 2
+        assert command("ctl", "stop", runtime_dir=runtime_dir).returncode == 0
+        eventually(lambda: not psutil.pid_exists(master), what="the end of the master")
+    finally:
+        end_session(master)
+
+
+@pytest.mark.parametrize(
+    "number", [signal.SIGKILL, signal.SIGTERM, signal.SIGHUP], ids=lambda number: number.name
+)
+def test_run_never_outlives_its_terminal(
+    open_terminal: Callable[..., Terminal], runtime_dir: Path, number: signal.Signals
+) -> None:
+    terminal, master = _run(open_terminal, runtime_dir)
+    terminal.child.kill(number)
+    eventually(lambda: not psutil.pid_exists(master), 15, what="the end of the server")
+    assert end_session(master) == []
+
+
+def test_killed_worker_and_zygote_show(open_terminal: Callable[..., Terminal], server: Server) -> None:
+    terminal = open_terminal("attach")
+    terminal.see("LIVE")
+    victim = min(_worker_pids(server.pid))
+    psutil.Process(victim).kill()
+    terminal.see(r"SIGKILL")
+    eventually(lambda: len(_worker_pids(server.pid)) == 2, what="a new worker")
+    for pid in _worker_pids(server.pid):
+        terminal.see(rf"\b{pid}\b")
+    (zygote,) = server.zygote_pids()
+    psutil.Process(zygote).kill()
+    terminal.see(r"(?i)zygote")
+    terminal.press("q")
+    assert terminal.wait_for_end() == 0
+
+
+def test_demo_lives_within_ten_seconds(open_terminal: Callable[..., Terminal], runtime_dir: Path) -> None:
+    terminal = open_terminal("demo")
+    master = int(terminal.see(r"master (\d+)", 10)[1])
+    terminal.see(r"/(products|search|cart|report)", 10)
+    terminal.press("q")
+    terminal.see(r"(?i)stop")
+    terminal.press("s")
+    assert terminal.wait_for_end() == 0
+    eventually(lambda: not psutil.pid_exists(master), what="the end of the master")
+    assert end_session(master) == []
