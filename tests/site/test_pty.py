@@ -1,4 +1,4 @@
-"""The real interface in a real pseudo-terminal, against a real server; results are read from the process table."""
+"""The real interface in a real pseudo-terminal, on a real server; the process table shows the results."""
 
 from __future__ import annotations
 
@@ -90,7 +90,7 @@ def server(start_server: StartServer, runtime_dir: Path) -> Server:
 
 
 def _workers(master: int) -> list[psutil.Process]:
-    """Workers in the process table: children of the master whose title says so, and that are not on their way."""
+    """Workers in the process table: children of the master whose title says so, and names no other state."""
     found = []
     for process in psutil.Process(master).children():
         title = " ".join(process.cmdline())
@@ -126,11 +126,8 @@ def test_attach_sees_workers_scales_and_reloads(
     terminal.see(r"(?i)reload")
     assert _worker_pids(server.pid) == before, "it must ask first"
     terminal.press("y")
-    eventually(
-        lambda: len(_worker_pids(server.pid)) == 2 and not _worker_pids(server.pid) & before,
-        20,
-        what="new workers",
-    )
+    eventually(lambda: _worker_pids(server.pid).isdisjoint(before), 20, what="the end of the old workers")
+    eventually(lambda: len(_worker_pids(server.pid)) == 2, what="two new workers")
     terminal.see(r"gen 2")
     for pid in _worker_pids(server.pid):
         terminal.see(rf"\b{pid}\b")
@@ -181,7 +178,7 @@ def test_run_quit_stops_everything(open_terminal: Callable[..., Terminal], runti
     assert terminal.wait_for_end() == 0
     eventually(lambda: not psutil.pid_exists(master), what="the end of the master")
     eventually(lambda: end_session(master) == [], what="the end of its processes")
-    assert [path for path in runtime_dir.rglob("*.sock")] == []
+    assert list(runtime_dir.rglob("*.sock")) == []
 
 
 def test_run_can_leave_the_server_running(open_terminal: Callable[..., Terminal], runtime_dir: Path) -> None:

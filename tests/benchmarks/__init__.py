@@ -1,0 +1,1 @@
+"""Comparison with gunicorn: ``python -m tests.benchmarks``. Reports; never fails a test run."""
