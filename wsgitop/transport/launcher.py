@@ -42,6 +42,7 @@ VARIABLE = "WSGITOP_TETHER_FD"
 """Environment variable with the number of the server's end of the tether."""
 
 LEAVE = b"leave\n"
+COMMAND = (sys.executable, "-m", "wsgitop", "serve")
 QUICK_GRACE_S = 5.0
 ERROR_LINES = 12
 TAIL_BYTES = 16 * 1024
@@ -174,7 +175,7 @@ def launch(argv: Sequence[str], *, log_path: Path, env: Mapping[str, str] | None
     try:
         environment = {**(os.environ if env is None else env), VARIABLE: str(theirs.fileno())}
         process = subprocess.Popen(
-            [sys.executable, "-m", "wsgitop", "serve", *argv],
+            [*COMMAND, *argv],
             stdin=subprocess.DEVNULL,
             stdout=log_fd,
             stderr=log_fd,
