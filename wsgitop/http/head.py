@@ -1,0 +1,312 @@
+"""The head of a request: bytes of one complete head in, a checked :class:`RequestHead` out. No state is kept
+in between.
+
+httptools (llhttp, strict) does what C does best, the syntax of header fields. What it lets through and RFC
+9112 does not, is checked here: the raw request line, the framing fields, Host, singletons, Expect. A head is
+given to it only when it is complete, so one :class:`HeadParser` serves all connections of a thread, and ten
+thousand slow clients cost ten thousand small buffers but not ten thousand parsers. Bodies never pass through
+it: see :mod:`wsgitop.http.chunked`.
+"""
+
+from __future__ import annotations
+
+import re
+from typing import Final, NamedTuple
+from urllib.parse import unquote_to_bytes
+
+import httptools
+
+from wsgitop.http.faults import RequestFault
+
+METHODS: Final = frozenset(
+    b"DELETE GET HEAD POST PUT OPTIONS TRACE COPY LOCK MKCOL MOVE PROPFIND PROPPATCH SEARCH UNLOCK BIND REBIND UNBIND ACL "
+    b"REPORT MKACTIVITY CHECKOUT MERGE M-SEARCH NOTIFY SUBSCRIBE UNSUBSCRIBE PATCH PURGE MKCALENDAR LINK UNLINK QUERY".split()
+)
+"""Methods that applications get. What is no token at all is 400, another token 501, and so is CONNECT (RFC
+9110 section 9).
+"""
+
+_REQUEST_LINE = re.compile(rb"([^ ]+) ([\x21-\x7e]+) (HTTP/[0-9]\.[0-9])")
+_TOKEN = re.compile(rb"[!#$%&'*+\-.^_`|~0-9A-Za-z]+")
+_AUTHORITY = re.compile(
+    r"(?:[A-Za-z0-9\-._~!$&'()*+,;=%]+|\[[0-9A-Fa-f:.]+\]|\[[vV][0-9A-Fa-f]+\.[A-Za-z0-9\-._~:!$&'()*+,;=]+\])(?::[0-9]*)?"
+)
+_ABSOLUTE = re.compile(r"(https?)://([^/?]*)(.*)", re.IGNORECASE | re.DOTALL)
+_TRANSFER_CODINGS: Final = frozenset(("gzip", "x-gzip", "deflate", "compress", "x-compress", "identity"))
+
+MAX_CONTENT_LENGTH: Final = (1 << 63) - 1
+
+_PLAIN, _HOST, _LENGTH, _ENCODING, _CONNECTION, _EXPECT, _SINGLETON, _COOKIE, _DROPPED = range(9)
+_KINDS: Final = {
+    b"host": _HOST,
+    b"content-length": _LENGTH,
+    b"transfer-encoding": _ENCODING,
+    b"connection": _CONNECTION,
+    b"expect": _EXPECT,
+    b"content-type": _SINGLETON,
+    b"cookie": _COOKIE,
+}
+_NAMES_KEPT: Final = 2048
+
+
+class Limits(NamedTuple):
+    """Sizes that a request may have: bytes of the request line, number of fields, bytes of a field, bytes of
+    the body.
+
+    Names and defaults are gunicorn's ``limit_request_*``. ``body`` 0 means no limit.
+    """
+
+    request_line: int = 4094
+    fields: int = 100
+    field_size: int = 8190
+    body: int = 1024 * 1024 * 1024
+
+
+class RequestHead:
+    """A head that may be served.
+
+    ``target`` is as sent; ``path`` is percent-decoded bytes as latin-1 text (PEP 3333), ``query`` is as sent.
+    ``fields`` maps environ keys (``HTTP_ACCEPT``, ``CONTENT_TYPE``) to latin-1 text, repeated fields joined.
+    ``minor`` is the minor version. ``length`` is the Content-Length, None without; ``chunked`` says that the
+    body is. ``size_bytes`` is the raw size.
+    """
+
+    __slots__ = (
+        "chunked",
+        "expects_continue",
+        "fields",
+        "keep_alive",
+        "length",
+        "method",
+        "minor",
+        "path",
+        "query",
+        "size_bytes",
+        "target",
+    )
+
+    def __init__(self, method: str, target: str, path: str, query: str, minor: int, size_bytes: int) -> None:
+        self.method = method
+        self.target = target
+        self.path = path
+        self.query = query
+        self.minor = minor
+        self.size_bytes = size_bytes
+        self.keep_alive = minor == 1
+        self.length: int | None = None
+        self.chunked = False
+        self.expects_continue = False
+        self.fields: dict[str, str] = {}
+
+
+class RequestLine(NamedTuple):
+    """A checked request line. ``authority`` is that of an absolute-form target, '' otherwise."""
+
+    method: str
+    target: str
+    path: str
+    query: str
+    minor: int
+    authority: str
+
+
+def parse_request_line(line: bytes) -> RequestLine:
+    """Check a request line without its CRLF (RFC 9112 section 3). Raises RequestFault 400, 501, 505."""
+    match = _REQUEST_LINE.fullmatch(line)
+    if match is None:
+        raise RequestFault(400, "Malformed request line")
+    raw_method, raw_target, version = match.groups()
+    if version == b"HTTP/1.1":
+        minor = 1
+    elif version == b"HTTP/1.0":
+        minor = 0
+    else:
+        raise RequestFault(505, "HTTP version is neither 1.0 nor 1.1")
+    if raw_method not in METHODS:
+        if not _TOKEN.fullmatch(raw_method):
+            raise RequestFault(400, "Malformed method")
+        raise RequestFault(501, "Method is not implemented")
+    method = raw_method.decode("ascii")
+    target = raw_target.decode("ascii")
+    if "#" in target:
+        raise RequestFault(400, "Fragment in the request target")
+    authority = ""
+    origin = target
+    if not target.startswith("/"):
+        if target == "*":
+            if method != "OPTIONS":
+                raise RequestFault(400, "Only OPTIONS may ask for *")
+            return RequestLine(method, target, "*", "", minor, "")
+        absolute = _ABSOLUTE.fullmatch(target)
+        if absolute is None:
+            raise RequestFault(400, "Malformed request target")
+        authority = absolute[2]
+        if not _AUTHORITY.fullmatch(authority):
+            raise RequestFault(400, "Malformed authority in the request target")
+        origin = absolute[3] if absolute[3].startswith("/") else "/" + absolute[3]
+    path, _, query = origin.partition("?")
+    if "%" in path:
+        path = unquote_to_bytes(path).decode("latin-1")
+    return RequestLine(method, target, path, query, minor, authority)
+
+
+class HeadParser:
+    """Parses heads, one at a time; not for use by two threads at once."""
+
+    def __init__(self, limits: Limits) -> None:
+        self.limits = limits
+        self._headers: list[tuple[bytes, bytes]] = []
+        self._names: dict[bytes, tuple[str, int]] = {}
+        self._last_host = ""
+        self._parser = httptools.HttpRequestParser(self)
+
+    def on_header(self, name: bytes, value: bytes) -> None:
+        """Called back by httptools."""
+        self._headers.append((name, value))
+
+    def parse(self, head: bytes, line_end: int) -> RequestHead:
+        """Parse one complete head, its empty line included; ``line_end`` is where the CRLF of the request
+        line begins.
+
+        Raises RequestFault.
+        """
+        line = parse_request_line(head[:line_end])
+        headers = self._headers
+        headers.clear()
+        try:
+            self._parser.feed_data(head)
+        except httptools.HttpParserUpgrade:
+            # An Upgrade may be ignored (RFC 9110 section 7.8). llhttp believes that another protocol follows:
+            # begin anew.
+            self._parser = httptools.HttpRequestParser(self)
+        except httptools.HttpParserError as error:
+            self._parser = httptools.HttpRequestParser(self)
+            self._explain(error, line.minor)
+        request = RequestHead(line.method, line.target, line.path, line.query, line.minor, len(head))
+        self._take_fields(request, line.authority)
+        if request.length is not None or request.chunked or not request.keep_alive or line.minor == 0:
+            # llhttp now waits for a body, which it will not be given, or for the end of the connection.
+            self._parser = httptools.HttpRequestParser(self)
+        return request
+
+    def _explain(self, error: Exception, minor: int) -> None:
+        """Raise what a syntax error means; an unknown transfer coding is 501 if that is all that is wrong."""
+        encodings = [value for name, value in self._headers if name.lower() == b"transfer-encoding"]
+        lengths = [value for name, value in self._headers if name.lower() == b"content-length"]
+        if len(encodings) == 1 and not lengths and "Transfer-Encoding" in str(error):
+            check_transfer_encoding(encodings[0].decode("latin-1").strip(" \t"), minor)
+        raise RequestFault(400, f"Malformed head: {error}") from None
+
+    def _take_fields(self, request: RequestHead, authority: str) -> None:
+        fields = request.fields
+        names = self._names
+        encoding: str | None = None
+        headers = self._headers
+        if len(headers) > self.limits.fields:
+            raise RequestFault(431, "Too many header fields")
+        for name, raw in headers:
+            known = names.get(name)
+            if known is None:
+                known = self._learn(name)
+            key, kind = known
+            value = raw.decode("latin-1").strip(" \t")
+            if kind == _PLAIN:
+                fields[key] = value if key not in fields else f"{fields[key]},{value}"
+                continue
+            if kind == _DROPPED:
+                continue
+            if kind == _CONNECTION:
+                self._take_connection(request, value)
+                fields[key] = value if key not in fields else f"{fields[key]},{value}"
+                continue
+            if kind == _COOKIE:
+                fields[key] = value if key not in fields else f"{fields[key]}; {value}"
+                continue
+            if kind == _EXPECT:
+                if request.minor == 0:
+                    continue
+                if value.lower() != "100-continue":
+                    raise RequestFault(417, "Unknown expectation")
+                request.expects_continue = True
+            elif key in fields:
+                raise RequestFault(400, f"Repeated {name.decode('latin-1')}")
+            if kind == _ENCODING:
+                encoding = value
+            elif kind == _LENGTH:
+                request.length = self._length(value)
+            fields[key] = value
+        if encoding is not None:
+            if request.length is not None:
+                raise RequestFault(400, "Both Content-Length and Transfer-Encoding")
+            check_transfer_encoding(encoding, request.minor)
+            request.chunked = True
+        elif request.length is not None and 0 < self.limits.body < request.length:
+            raise RequestFault(413, "Body is too large")
+        self._check_host(request, authority)
+
+    def _check_host(self, request: RequestHead, authority: str) -> None:
+        """RFC 9112 section 3.2; the authority of an absolute-form target wins (section 3.2.2)."""
+        host = request.fields.get("HTTP_HOST")
+        if host is None:
+            if request.minor == 1:
+                raise RequestFault(400, "Missing Host")
+        elif host != self._last_host:
+            if not host:
+                if request.minor == 1 and not authority:
+                    raise RequestFault(400, "Empty Host")
+            elif not _AUTHORITY.fullmatch(host):
+                raise RequestFault(400, "Malformed Host")
+            else:
+                self._last_host = host
+        if authority:
+            request.fields["HTTP_HOST"] = authority
+
+    def _learn(self, name: bytes) -> tuple[str, int]:
+        """The environ key and kind of a field name as it is spelled, kept for the next time while there is
+        room.
+        """
+        lower = name.lower()
+        kind = _KINDS.get(lower, _PLAIN)
+        key = name.decode("ascii").upper().replace("-", "_")
+        if b"_" in name:
+            kind = _DROPPED  # it would overwrite its twin with a hyphen in environ
+        elif lower not in (b"content-length", b"content-type"):
+            key = "HTTP_" + key
+        if len(self._names) < _NAMES_KEPT:
+            self._names[name] = key, kind
+        return key, kind
+
+    @staticmethod
+    def _length(value: str) -> int:
+        if not (value.isascii() and value.isdigit()) or len(value) > 19 or int(value) > MAX_CONTENT_LENGTH:
+            raise RequestFault(400, "Malformed Content-Length")
+        return int(value)
+
+    @staticmethod
+    def _take_connection(request: RequestHead, value: str) -> None:
+        """RFC 9112 section 9.3: close wins; in HTTP/1.0 the connection is kept only when asked for."""
+        options = {option.strip(" \t") for option in value.lower().split(",")}
+        if "close" in options:
+            request.keep_alive = False
+        elif (
+            request.minor == 0
+            and "keep-alive" in options
+            and "close" not in request.fields.get("HTTP_CONNECTION", "").lower()
+        ):
+            request.keep_alive = True
+
+
+def check_transfer_encoding(value: str, minor: int) -> None:
+    """Let nothing but ``chunked`` pass (RFC 9112 section 6.1). Raises RequestFault: 501 for an unknown
+    coding, else 400.
+    """
+    if minor == 0:
+        raise RequestFault(400, "Transfer-Encoding in HTTP/1.0")
+    codings = [coding.strip(" \t").lower() for coding in value.split(",")]
+    if codings == ["chunked"]:
+        return
+    if not all(_TOKEN.fullmatch(coding.encode("latin-1")) for coding in codings) or "chunked" in codings[:-1]:
+        raise RequestFault(400, "Malformed Transfer-Encoding")
+    if codings[-1] != "chunked" and _TRANSFER_CODINGS.issuperset(codings):
+        raise RequestFault(400, "Transfer-Encoding does not end in chunked")
+    raise RequestFault(501, "Transfer coding is not implemented")

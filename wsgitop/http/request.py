@@ -1,0 +1,267 @@
+"""The requests of one connection: bytes in, complete requests or a fault out. Sans-I/O: it sees no socket and
+no clock.
+
+It is pulled: ``feed`` only keeps bytes, ``next`` takes one request out of them. So pipelined requests wait as
+the bytes they came as, bounded by the size of one read, because the connection is not read while a request of
+it is in hand; and an error is answered in its turn, behind the answers to what came before it.
+
+What is answered to what is the table in tests/http; it holds for input in one piece, byte by byte and at any
+split. That is why the checks run in the order of the bytes: request line, then field sizes line by line, then
+the head as a whole.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Final, Protocol
+
+from wsgitop.http.chunked import ChunkedDecoder
+from wsgitop.http.faults import Fault, RequestFault
+from wsgitop.http.head import HeadParser, RequestHead, parse_request_line
+
+LEADING_EMPTY_LINES: Final = 2
+"""Empty lines tolerated in front of a request line (RFC 9112 section 2.2 asks for at least one)."""
+
+
+class BodySink(Protocol):
+    """Where body bytes go: memory or a file; the caller knows. ``size_bytes`` is what it has taken so far."""
+
+    size_bytes: int
+
+    def write(self, data: bytes | memoryview, /) -> object:
+        """Keep these bytes."""
+
+
+class Request:
+    """A complete request: its head, and its body if it has one."""
+
+    __slots__ = ("body", "head", "received_bytes")
+
+    def __init__(self, head: RequestHead, body: BodySink | None, received_bytes: int) -> None:
+        self.head = head
+        self.body = body
+        self.received_bytes = received_bytes
+
+
+class RequestParser:
+    """Parses one connection; ``faulted`` when it has met what is no request. ``heads`` is shared by the
+    connections of a thread; ``open_body`` makes the sink of a body.
+    """
+
+    __slots__ = (
+        "_body",
+        "_body_bytes",
+        "_buffer",
+        "_decoder",
+        "_empty_lines",
+        "_fields",
+        "_head",
+        "_heads",
+        "_last",
+        "_left",
+        "_line_checked",
+        "_line_start",
+        "_open_body",
+        "faulted",
+    )
+
+    def __init__(self, heads: HeadParser, open_body: Callable[[], BodySink]) -> None:
+        self._heads = heads
+        self._open_body = open_body
+        self._buffer: bytes | bytearray = b""
+        self.faulted = False
+        self._last = False
+        # Of a head that is not complete yet: how far its lines have been checked.
+        self._line_start = 0
+        self._line_checked = False
+        self._fields = 0
+        self._empty_lines = 0
+        # Of a body that is not complete yet.
+        self._head: RequestHead | None = None
+        self._body: BodySink | None = None
+        self._body_bytes = 0
+        self._left = 0
+        self._decoder: ChunkedDecoder | None = None
+
+    @property
+    def buffered(self) -> bool:
+        """Bytes are here that no request has taken yet."""
+        return bool(self._buffer)
+
+    @property
+    def finished(self) -> bool:
+        """No further request is taken from this connection: a fault, or a request with which it ends."""
+        return self._last
+
+    @property
+    def in_message(self) -> bool:
+        """A request has begun and is not complete."""
+        return self._head is not None or bool(self._buffer) or self._empty_lines > 0
+
+    @property
+    def in_body(self) -> bool:
+        """A head is complete and its body is not."""
+        return self._head is not None
+
+    @property
+    def wants_continue(self) -> bool:
+        """The client waits for ``100 Continue`` before it sends the body (RFC 9110 section 10.1.1). Asked
+        once per request.
+        """
+        head = self._head
+        if head is None or not head.expects_continue or self._body_bytes or self._buffer:
+            return False
+        head.expects_continue = False
+        return True
+
+    def feed(self, data: bytes) -> None:
+        """Take bytes from the connection."""
+        buffer = self._buffer
+        if self._last:
+            return  # behind "Connection: close" or a fault nothing counts any more
+        if not buffer:
+            self._buffer = data
+        elif isinstance(buffer, bytearray):
+            buffer += data
+        else:
+            # A head in pieces: bytes would be copied with each piece.
+            self._buffer = bytearray(buffer)
+            self._buffer += data
+
+    def next(self) -> Request | Fault | None:
+        """The next complete request; a fault, once, with which the connection ends; None: more bytes are
+        needed.
+        """
+        if self._last or not (self._buffer or self._head):
+            return None
+        try:
+            if self._head is not None:
+                return self._continue_body(self._head)
+            return self._next_head()
+        except RequestFault as error:
+            self._last = self.faulted = True
+            self._buffer = b""
+            return error.fault
+
+    # -- head ------------------------------------------------------------------------------------------
+
+    def _next_head(self) -> Request | None:
+        buffer = self._buffer
+        if buffer[0] in b"\r\n":
+            self._skip_empty_lines()
+            buffer = self._buffer
+            if not buffer or buffer[0] in b"\r\n":
+                return None
+        limits = self._heads.limits
+        end = buffer.find(b"\r\n\r\n", max(0, self._line_start - 4))
+        if end < 0:
+            self._check_lines(len(buffer))
+            return None
+        end += 4
+        line_end = buffer.find(b"\r\n")
+        if (
+            self._line_start
+            or line_end > limits.request_line
+            or end > limits.field_size
+            or end > limits.request_line
+            or buffer.count(b"\n", 0, end) > limits.fields
+        ):
+            self._check_lines(end)
+        if end == len(buffer):
+            raw = bytes(buffer)
+            self._buffer = b""
+        else:
+            raw = bytes(buffer[:end])
+            self._buffer = bytes(buffer[end:])
+        self._line_start = self._fields = self._empty_lines = 0
+        self._line_checked = False
+        head = self._heads.parse(raw, line_end)
+        if not head.keep_alive:
+            self._last = True
+        if head.length is None and not head.chunked:
+            return Request(head, None, end)
+        return self._begin_body(head)
+
+    def _skip_empty_lines(self) -> None:
+        buffer = self._buffer
+        position = 0
+        while position < len(buffer):
+            if buffer[position : position + 2] == b"\r\n":
+                self._empty_lines += 1
+                position += 2
+            elif position + 1 == len(buffer) and buffer[position] == 13:
+                break
+            elif buffer[position] in b"\r\n":
+                raise RequestFault(400, "Malformed line end")
+            else:
+                break
+            if self._empty_lines > LEADING_EMPTY_LINES:
+                raise RequestFault(400, "Too many empty lines before the request")
+        self._buffer = buffer[position:]
+
+    def _check_lines(self, end: int) -> None:
+        """Check the lines that are complete within ``buffer[:end]``, and the size of the one that is not.
+
+        What is wrong here is wrong whatever follows, so a head that never ends need not be kept.
+        """
+        buffer = self._buffer
+        limits = self._heads.limits
+        while True:
+            start = self._line_start
+            line_end = buffer.find(b"\n", start, end)
+            limit = limits.field_size if self._line_checked else limits.request_line
+            size = (end - 1 if line_end < 0 else line_end - 1) - start
+            if size > limit:
+                if self._line_checked:
+                    raise RequestFault(431, "Header field is too large")
+                raise RequestFault(414, "Request line is too long")
+            if line_end < 0:
+                return
+            line = bytes(buffer[start : line_end + 1])
+            if not line.endswith(b"\r\n") or b"\r" in line[:-2]:
+                raise RequestFault(400, "Malformed line end")
+            if not self._line_checked:
+                parse_request_line(line[:-2])
+                self._line_checked = True
+            elif len(line) > 2:
+                self._fields += 1
+                if self._fields > limits.fields:
+                    raise RequestFault(431, "Too many header fields")
+            self._line_start = line_end + 1
+
+    # -- body ------------------------------------------------------------------------------------------
+
+    def _begin_body(self, head: RequestHead) -> Request | None:
+        self._head = head
+        self._last = False
+        self._body = self._open_body()
+        self._body_bytes = 0
+        if head.chunked:
+            limits = self._heads.limits
+            self._decoder = ChunkedDecoder(limits.body, limits.fields, limits.field_size)
+        else:
+            self._left = head.length or 0
+        return self._continue_body(head)
+
+    def _continue_body(self, head: RequestHead) -> Request | None:
+        body = self._body
+        assert body is not None
+        buffer = bytes(self._buffer)
+        decoder = self._decoder
+        if decoder is not None:
+            position = decoder.decode(buffer, 0, body.write)
+            done = decoder.done
+        else:
+            position = min(self._left, len(buffer))
+            if position:
+                body.write(buffer if position == len(buffer) else buffer[:position])
+            self._left -= position
+            done = not self._left
+        self._body_bytes += position
+        self._buffer = buffer[position:]
+        if not done:
+            return None
+        self._head = self._body = self._decoder = None
+        if not head.keep_alive:
+            self._last = True
+        return Request(head, body, head.size_bytes + self._body_bytes)

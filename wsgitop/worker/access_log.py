@@ -1,0 +1,173 @@
+"""The access log: gunicorn's format and atoms, compiled once into a list of functions; one write per line.
+
+Whatever comes from outside is escaped, so that no request can forge a line or a field or steer the terminal
+of a reader.
+"""
+
+from __future__ import annotations
+
+import base64
+import binascii
+import os
+import re
+import time
+from collections.abc import Callable
+from typing import Final, NamedTuple
+
+from wsgitop.errors import ConfigError
+from wsgitop.http.request import Request
+from wsgitop.logs.error_log import LOGGER
+from wsgitop.wsgi.environ import header_among, header_of
+from wsgitop.wsgi.response import Response
+from wsgitop.wsgi.types import WSGIEnvironment
+
+
+class Entry(NamedTuple):
+    """A finished request. ``elapsed_ns`` is from the call of the application to the end of the response."""
+
+    request: Request
+    response: Response
+    environ: WSGIEnvironment
+    elapsed_ns: int
+
+
+Atom = Callable[[Entry], str]
+
+_DIRECTIVE = re.compile(
+    r"%\((?:\{(?P<name>[^}]+)\}(?P<kind>[ioe])|(?P<atom>[^)]*))\)(?P<conversion>[sdr])|%%|%"
+)
+_PLAIN_TEXT = re.compile(r"[ !#-\[\]-~]*")
+
+
+def quoted(text: str) -> str:
+    """Printable ASCII as it is, quotes and backslashes escaped, everything else as \\xNN of its latin-1
+    bytes.
+    """
+    if _PLAIN_TEXT.fullmatch(text):
+        return text
+    return "".join(
+        c if " " <= c <= "~" and c not in '"\\' else "\\" + c if c in '"\\' else f"\\x{b:02x}"
+        for b, c in ((byte, chr(byte)) for byte in text.encode("latin-1", "replace"))
+    )
+
+
+def _or_dash(text: str | None) -> str:
+    return quoted(text) if text else "-"
+
+
+def _user(entry: Entry) -> str:
+    """The user name of Basic authentication (RFC 7617)."""
+    scheme, _, credentials = str(entry.environ.get("HTTP_AUTHORIZATION", "")).partition(" ")
+    if scheme.lower() != "basic":
+        return "-"
+    try:
+        name = base64.b64decode(credentials.strip(), validate=True).partition(b":")[0]
+    except (binascii.Error, ValueError):
+        return "-"
+    return _or_dash(name.decode("latin-1"))
+
+
+class _Clock:
+    """The local time as the common log format has it, rendered once per second."""
+
+    __slots__ = ("_second", "_text")
+
+    def __init__(self) -> None:
+        self._second = -1
+        self._text = ""
+
+    def __call__(self, entry: Entry) -> str:
+        second = int(time.time())
+        if second != self._second:
+            self._text = time.strftime("[%d/%b/%Y:%H:%M:%S %z]", time.localtime(second))
+            self._second = second
+        return self._text
+
+
+_ATOMS: Final[dict[str, Atom]] = {
+    "h": lambda e: _or_dash(e.environ["REMOTE_ADDR"]),
+    "l": lambda e: "-",
+    "u": _user,
+    "r": lambda e: quoted(
+        f"{e.environ['REQUEST_METHOD']} {e.environ['RAW_URI']} {e.environ['SERVER_PROTOCOL']}"
+    ),
+    "s": lambda e: str(e.response.status),
+    "m": lambda e: quoted(e.environ["REQUEST_METHOD"]),
+    "U": lambda e: _or_dash(e.environ["PATH_INFO"]),
+    "q": lambda e: quoted(e.environ["QUERY_STRING"]),
+    "H": lambda e: str(e.environ["SERVER_PROTOCOL"]),
+    "b": lambda e: str(e.response.body_bytes) if e.response.body_bytes else "-",
+    "B": lambda e: str(e.response.body_bytes),
+    "f": lambda e: _or_dash(e.environ.get("HTTP_REFERER")),
+    "a": lambda e: _or_dash(e.environ.get("HTTP_USER_AGENT")),
+    "T": lambda e: str(e.elapsed_ns // 1_000_000_000),
+    "D": lambda e: str(e.elapsed_ns // 1000),
+    "M": lambda e: str(e.elapsed_ns // 1_000_000),
+    "L": lambda e: f"{e.elapsed_ns / 1e9:.6f}",
+    "p": lambda e: f"<{os.getpid()}>",
+}
+
+
+def _named(kind: str, name: str) -> Atom:
+    if kind == "i":
+        return lambda e: _or_dash(header_of(e.environ, name))
+    if kind == "o":
+        return lambda e: _or_dash(header_among(e.response.headers, name))
+    return lambda e: _or_dash(str(e.environ.get(name, "")))
+
+
+def compile_format(text: str) -> tuple[str, tuple[Atom, ...]]:
+    """A template for ``%`` with as many ``%s`` as there are functions. Raises ConfigError for an atom that is
+    not known.
+    """
+    atoms: list[Atom] = []
+    clock = _Clock()
+
+    def take(match: re.Match[str]) -> str:
+        if match[0] == "%%":
+            return "%%"
+        if match[0] == "%":
+            raise ConfigError(
+                f"access_log_format: a lone % at {match.start()}", "Write %% for a percent sign."
+            )
+        if match["name"]:
+            atoms.append(_named(match["kind"], match["name"]))
+            return "%s"
+        atom = clock if match["atom"] == "t" else _ATOMS.get(match["atom"])
+        if atom is None:
+            raise ConfigError(
+                f"access_log_format: unknown atom %({match['atom']})s",
+                f"Known are t, {', '.join(_ATOMS)}, {{name}}i, {{name}}o and {{name}}e.",
+            )
+        atoms.append(atom)
+        return "%s"
+
+    return _DIRECTIVE.sub(take, text), tuple(atoms)
+
+
+class AccessLog:
+    """Writes lines to a descriptor, which :meth:`reopen` replaces under running threads. Raises ConfigError."""
+
+    def __init__(self, fd: int, text: str) -> None:
+        self._fd = fd
+        self._template, self._atoms = compile_format(text)
+        self._template += "\n"
+        self._broken = False
+
+    def write(self, entry: Entry) -> None:
+        """One line, with one write, so that lines of several processes do not mix."""
+        line = self._template % tuple([atom(entry) for atom in self._atoms])
+        try:
+            os.write(self._fd, line.encode("utf-8", "backslashreplace"))
+            self._broken = False
+        except OSError as error:
+            if not self._broken:
+                self._broken = True
+                LOGGER.error("Cannot write the access log: %s", error)
+
+    def reopen(self, fd: int) -> None:
+        """Go on with another file. ``fd`` is taken over; the number in use stays the same, so no line is lost
+        or split.
+        """
+        os.dup2(fd, self._fd, inheritable=False)
+        os.close(fd)

@@ -1,0 +1,187 @@
+"""One client connection: its socket, its parser, and what the socket has not taken yet.
+
+It belongs to the leader, except while a request of it is in hand: then to the thread that serves the request.
+Being the :class:`wsgitop.wsgi.response.Sink` of its responses, it never blocks but in :meth:`drain`.
+"""
+
+from __future__ import annotations
+
+import enum
+import math
+import os
+import select
+import socket
+from collections import deque
+from collections.abc import Callable
+from typing import Final
+
+from wsgitop.http.request import RequestParser
+from wsgitop.wsgi.environ import EnvironTemplate
+from wsgitop.wsgi.files import FileRange
+from wsgitop.wsgi.response import ClientGone
+
+NEVER: Final = math.inf
+
+
+class State(enum.Enum):
+    """What a connection is at. The leader acts by it when the socket is ready or the deadline has passed."""
+
+    READING = enum.auto()  # idle between requests, or a request is coming in
+    HANDLING = enum.auto()  # the application has it; the loop keeps its hands off
+    FLUSHING = enum.auto()  # the response is complete, the reader slow
+    LINGERING = enum.auto()  # our side is closed; what the client still sends is thrown away
+
+
+class Connection:
+    """``deadline_s`` (monotonic) is when the loop must act if nothing happens; ``mask`` what the poller
+    watches for.
+
+    ``closing``: it ends behind what is being sent. ``client`` is the peer as text for scoreboard and log.
+    """
+
+    __slots__ = (
+        "_backlog",
+        "_buffer_limit_bytes",
+        "_progress_s",
+        "_wait",
+        "backlog_bytes",
+        "client",
+        "closing",
+        "deadline_s",
+        "fd",
+        "mask",
+        "parser",
+        "requests",
+        "sock",
+        "state",
+        "template",
+    )
+
+    def __init__(
+        self,
+        sock: socket.socket,
+        client: bytes,
+        parser: RequestParser,
+        template: EnvironTemplate,
+        *,
+        buffer_limit_bytes: int,
+        progress_s: float,
+        wait: Callable[[Connection, bool], None],
+    ) -> None:
+        self.sock = sock
+        self.fd = sock.fileno()
+        self.client = client
+        self.parser = parser
+        self.template = template
+        self.state = State.READING
+        self.mask = 0
+        self.deadline_s = NEVER
+        self.closing = False
+        self.requests = 0
+        self._backlog: deque[memoryview | FileRange] = deque()
+        self.backlog_bytes = 0
+        self._buffer_limit_bytes = buffer_limit_bytes
+        self._progress_s = progress_s
+        self._wait = wait
+
+    @property
+    def flushed(self) -> bool:
+        """The socket has taken everything."""
+        return not self._backlog
+
+    def send(self, data: bytes) -> None:
+        """Send what the socket takes and keep the rest. Raises ClientGone."""
+        sent = 0
+        if not self._backlog:
+            try:
+                sent = self.sock.send(data)
+            except BlockingIOError:
+                pass
+            except OSError as error:
+                raise ClientGone(str(error)) from None
+            if sent == len(data):
+                return
+        self._backlog.append(memoryview(data)[sent:])
+        self.backlog_bytes += len(data) - sent
+
+    def send_file(self, part: FileRange) -> None:
+        """Send what the socket takes of a file; the rest goes out from a duplicate of its descriptor, since
+        the application closes the file, on its own thread, before a slow reader has got it all. Raises
+        ClientGone.
+        """
+        self._backlog.append(part._replace(fd=os.dup(part.fd)))
+        self.flush()
+
+    def flush(self) -> bool:
+        """Send of the backlog what the socket takes. True: something went. Raises ClientGone."""
+        backlog = self._backlog
+        progress = False
+        try:
+            while backlog:
+                item = backlog[0]
+                if isinstance(item, FileRange):
+                    sent = os.sendfile(self.fd, item.fd, item.offset, min(item.size, 1 << 30))
+                    if not sent:
+                        raise ClientGone("the file became shorter while it was sent")
+                    progress = True
+                    if sent < item.size:
+                        backlog[0] = FileRange(item.fd, item.offset + sent, item.size - sent)
+                        continue
+                    os.close(item.fd)
+                else:
+                    sent = self.sock.send(item)
+                    progress = True
+                    self.backlog_bytes -= sent
+                    if sent < len(item):
+                        backlog[0] = item[sent:]
+                        continue
+                backlog.popleft()
+        except BlockingIOError:
+            pass
+        except OSError as error:
+            raise ClientGone(str(error)) from None
+        return progress
+
+    def drain(self) -> None:
+        """Wait, without the leadership, while more is kept than the response buffer holds. Raises ClientGone.
+
+        A reader that takes nothing for the progress deadline is given up.
+        """
+        limit = self._buffer_limit_bytes
+        if self.backlog_bytes <= limit:
+            return
+        self.flush()
+        if self.backlog_bytes <= limit:
+            return
+        self._wait(self, True)
+        try:
+            poller = select.poll()
+            poller.register(self.fd, select.POLLOUT)
+            while self.backlog_bytes > limit // 2:
+                if not poller.poll(self._progress_s * 1000):
+                    raise ClientGone(f"the client took nothing for {self._progress_s:g} s")
+                self.flush()
+        finally:
+            self._wait(self, False)
+
+    def cut(self, answer: bytes) -> None:
+        """Watchdog: end it now, with an answer if nothing was said before. The thread that serves it finds it
+        dead.
+        """
+        try:
+            if answer:
+                self.sock.send(answer)
+                self.sock.shutdown(socket.SHUT_WR)
+            else:
+                self.sock.shutdown(socket.SHUT_RDWR)
+        except OSError:
+            return  # it was dead already
+
+    def close(self) -> None:
+        """Close socket and files. The poller must have let go of it before."""
+        for item in self._backlog:
+            if isinstance(item, FileRange):
+                os.close(item.fd)
+        self._backlog.clear()
+        self.backlog_bytes = 0
+        self.sock.close()

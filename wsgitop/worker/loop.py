@@ -1,0 +1,567 @@
+"""The worker's engine: one poller, and threads of which one at a time leads (see
+:mod:`wsgitop.worker.handover`).
+
+Who runs what: ``work`` is the life of each thread; everything that it calls down to ``_serve`` runs in the
+leader. Behind the application, ``_settle`` may run in a thread that has lost the lead meanwhile: it touches
+only its own connection and things that are safe from any thread (epoll, the eventfd, one dict pop).
+``retire`` and ``park`` are called by the watchdog.
+
+One event is taken from the poller at a time: epoll's ready list is then the queue, and connections are served
+in the order in which they became readable, whoever leads.
+"""
+
+from __future__ import annotations
+
+import errno
+import os
+import select
+import socket
+import time
+from collections import deque
+from collections.abc import Callable
+from typing import Final
+
+from wsgitop.http.faults import Fault
+from wsgitop.http.head import HeadParser, Limits
+from wsgitop.http.request import Request, RequestParser
+from wsgitop.http.response import CONTINUE, DateLine, render_error
+from wsgitop.logs.error_log import LOGGER
+from wsgitop.scoreboard import layout as at
+from wsgitop.settings.addresses import Address
+from wsgitop.settings.table import Settings
+from wsgitop.worker.access_log import AccessLog, Entry
+from wsgitop.worker.connection import NEVER, Connection, State
+from wsgitop.worker.handover import Crew
+from wsgitop.worker.seat import Seat
+from wsgitop.wsgi.body import RequestBody
+from wsgitop.wsgi.environ import EnvironTemplate, TrustedProxies
+from wsgitop.wsgi.response import ClientGone, RequestCut, Response
+from wsgitop.wsgi.types import WSGIApplication
+
+ACCEPT_BATCH: Final = 64
+RECEIVE_BYTES: Final = 32 * 1024
+RECEIVE_BODY_BYTES: Final = 256 * 1024
+ACCEPT_PAUSE_S: Final = 0.25
+LINGER_S: Final = 2.0
+LINGER_LIMIT_BYTES: Final = 1024 * 1024
+SEND_PROGRESS_S: Final = 60.0
+"""A reader that takes nothing for so long is given up."""
+
+_IN: Final = select.EPOLLIN
+_OUT: Final = select.EPOLLOUT
+_NO_DESCRIPTORS: Final = frozenset((errno.EMFILE, errno.ENFILE, errno.ENOBUFS, errno.ENOMEM))
+
+_monotonic: Final = time.monotonic
+_monotonic_ns: Final = time.monotonic_ns
+
+
+class Engine:
+    """Serves connections of ``listeners`` with ``app`` until it has retired.
+
+    ``row`` are the process words of the worker's scoreboard row; ``name`` says in the log which worker this
+    is. ``on_request`` is called when a request goes to the application and ``wake_wanted`` of the watchdog is
+    set.
+    """
+
+    def __init__(
+        self,
+        app: WSGIApplication,
+        settings: Settings,
+        listeners: tuple[tuple[Address, socket.socket], ...],
+        seats: tuple[Seat, ...],
+        row: memoryview,
+        access_log: AccessLog | None,
+        name: str,
+    ) -> None:
+        self.app = app
+        self.settings = settings
+        self.name = name
+        self.access_log = access_log
+        self.crew = Crew(seats, self.park)
+        self.connections: dict[int, Connection] = {}
+        self.retiring = False
+        self.wake_wanted = False
+        self.wake_watchdog: Callable[[], None] = lambda: None
+        self._row = row
+        self._rejected = 0
+        self._accepted = 0
+        self._listeners = {sock.fileno(): (address, sock) for address, sock in listeners}
+        self._accepting = False
+        self._resume_at_s = NEVER
+        self._draining = False
+        self._ready: deque[Connection] = deque()
+        self._next_deadline_s = NEVER
+        self._date = DateLine()
+        self._multithread = len(seats) > 1
+        self._limits = Limits(
+            settings.limit_request_line or 8190,
+            settings.limit_request_fields,
+            settings.limit_request_field_size or 8190,
+            settings.limit_request_body,
+        )
+        self._heads = HeadParser(self._limits)
+        self._proxies = TrustedProxies(settings.forwarded_allow_ips, settings.secure_scheme_headers)
+        self._poller = select.epoll()
+        self._wake_fd = os.eventfd(0, os.EFD_CLOEXEC | os.EFD_NONBLOCK)
+        self._poller.register(self._wake_fd, _IN)
+
+    # -- for other threads -----------------------------------------------------------------------------
+
+    def wake(self) -> None:
+        """Make the leader look around."""
+        os.eventfd_write(self._wake_fd, 1)
+
+    def retire(self) -> None:
+        """Stop accepting; finish when the connections are done."""
+        self.retiring = True
+        self.wake()
+
+    def park(self, connection: Connection) -> None:
+        """Take a connection that a busy thread owns out of the poller. With the crew's lock held."""
+        self._watch(connection, 0)
+
+    def forget(self) -> None:
+        """In a process that the application forked: close its copies of what is the worker's."""
+        for connection in self.connections.values():
+            connection.close()
+        for _, sock in self._listeners.values():
+            sock.close()
+        self._poller.close()
+        os.close(self._wake_fd)
+
+    # -- threads ---------------------------------------------------------------------------------------
+
+    def work(self, seat: Seat) -> None:
+        """The life of a thread of the worker; returns when the worker has finished."""
+        seat.sit_down()
+        crew = self.crew
+        while crew.take_or_wait(seat, self._before_waiting):
+            if self._lead(seat):
+                crew.finish()
+                return
+
+    def _before_waiting(self) -> None:
+        leader = self.crew.leader
+        if self.wake_wanted and leader is not None and leader.token:
+            self.wake_watchdog()  # there is somebody to hand over to now
+
+    def _lead(self, seat: Seat) -> bool:
+        """Poll and serve. False: the lead was lost; True: the worker has finished."""
+        poll = self._poller.poll
+        connections = self.connections
+        ready = self._ready
+        row = self._row
+        shown = -1
+        if not self._accepting and not self.retiring:
+            self._accept_on()
+        while True:
+            if len(connections) != shown:
+                shown = row[at.CONNECTIONS] = len(connections)
+            if self.retiring:
+                if not self._draining:
+                    self._drain()
+                if not connections:
+                    return True
+            if ready:
+                connection = ready.popleft()
+                if connection.state is State.READING and not self._advance(seat, connection):
+                    return False
+                timeout_s = 0.0
+            else:
+                deadline_s = self._next_deadline_s
+                timeout_s = -1 if deadline_s == NEVER else max(0.0, deadline_s - _monotonic())
+            events = poll(timeout_s, 1)
+            if not events:
+                if timeout_s:
+                    self._sweep()
+                continue
+            fd, mask = events[0]
+            found = connections.get(fd)
+            if found is None:
+                self._other_event(fd)
+            elif found.state is State.READING:
+                if not self._receive(seat, found):
+                    return False
+            elif found.state is State.FLUSHING:
+                self._flush(found)
+            elif found.state is State.LINGERING:
+                self._linger(found)
+            elif mask & ~_IN:
+                # Its request is in hand: only a leader that serves it inline leaves it in the poller, and
+                # that is not polling.
+                self._watch(found, 0)
+
+    def _other_event(self, fd: int) -> None:
+        if fd == self._wake_fd:
+            os.eventfd_read(fd)
+        elif fd in self._listeners:
+            self._accept(*self._listeners[fd])
+
+    # -- accepting -------------------------------------------------------------------------------------
+
+    def _accept_on(self) -> None:
+        self._accepting = True
+        for fd in self._listeners:
+            self._poller.register(fd, _IN | select.EPOLLEXCLUSIVE)
+
+    def _accept_off(self) -> None:
+        if self._accepting:
+            self._accepting = False
+            for fd in self._listeners:
+                self._poller.unregister(fd)
+
+    def _accept(self, address: Address, listener: socket.socket) -> None:
+        """Accept what is there, up to a batch: with one at a time, late connections would wait behind slow
+        requests.
+        """
+        room = self.settings.worker_connections - len(self.connections)
+        for _ in range(min(ACCEPT_BATCH, room)):
+            try:
+                sock, peer = listener.accept()
+            except (BlockingIOError, ConnectionAbortedError):
+                break
+            except OSError as error:
+                if error.errno not in _NO_DESCRIPTORS:
+                    LOGGER.warning("Cannot accept on %s: %s", address, error)
+                    break
+                LOGGER.error(
+                    "Cannot accept on %s: %s; trying again in %g s", address, error.strerror, ACCEPT_PAUSE_S
+                )
+                self._pause_accepting()
+                break
+            self._welcome(address, sock, peer)
+        if len(self.connections) >= self.settings.worker_connections:
+            self._pause_accepting()
+        self._row[at.ACCEPTED] = self._accepted
+
+    def _pause_accepting(self) -> None:
+        """Not polling is what keeps a listener that cannot be accepted from from spinning."""
+        self._accept_off()
+        self._resume_at_s = _monotonic() + ACCEPT_PAUSE_S
+        self._next_deadline_s = min(self._next_deadline_s, self._resume_at_s)
+
+    def _welcome(self, address: Address, sock: socket.socket, peer: object) -> None:
+        sock.setblocking(False)
+        host, port, server = "", "", ("", "")
+        if isinstance(peer, tuple):
+            sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+            host, port = str(peer[0]), str(peer[1])
+            local = sock.getsockname()
+            server = (str(local[0]), str(local[1]))
+        else:
+            server = (address.path, "")
+        settings = self.settings
+        connection = Connection(
+            sock,
+            host.encode(),
+            RequestParser(self._heads, self._open_body),
+            EnvironTemplate(server, (host, port), multithread=self._multithread, proxies=self._proxies),
+            buffer_limit_bytes=settings.response_buffer,
+            progress_s=SEND_PROGRESS_S,
+            wait=self._wait_for_reader,
+        )
+        self._accepted += 1
+        self.connections[connection.fd] = connection
+        self._set_deadline(connection, _monotonic() + settings.header_timeout)
+        self._watch(connection, _IN)
+
+    def _open_body(self) -> RequestBody:
+        return RequestBody(self.settings.body_buffer, self.settings.worker_tmp_dir)
+
+    # -- reading ---------------------------------------------------------------------------------------
+
+    def _receive(self, seat: Seat, connection: Connection) -> bool:
+        """Read what is there and serve the request that it completes. False: the lead was lost."""
+        parser = connection.parser
+        in_body = parser.in_body
+        try:
+            data = connection.sock.recv(RECEIVE_BODY_BYTES if in_body else RECEIVE_BYTES)
+        except BlockingIOError:
+            return True
+        except OSError:
+            self._close(connection)
+            return True
+        if not data:
+            if parser.in_message:
+                LOGGER.debug("%s left within a request", connection.client.decode() or "A client")
+            self._close(connection)
+            return True
+        if in_body or not parser.in_message:
+            # A head has one deadline, from its first byte; a body has to make progress.
+            self._set_deadline(connection, _monotonic() + self.settings.header_timeout)
+        parser.feed(data)
+        return self._advance(seat, connection)
+
+    def _advance(self, seat: Seat, connection: Connection) -> bool:
+        """Serve the next request of what has been read, if it is complete. False: the lead was lost."""
+        parser = connection.parser
+        try:
+            request = parser.next()
+        except OSError as error:
+            LOGGER.error("Cannot keep the body of a request: %s", error)
+            self._refuse(connection, Fault(500, "The server cannot keep the body"))
+            return True
+        if request is None:
+            if parser.wants_continue:
+                try:
+                    connection.send(CONTINUE)
+                except ClientGone:
+                    self._close(connection)
+            return True
+        if isinstance(request, Fault):
+            self._refuse(connection, request)
+            return True
+        return self._serve(seat, connection, request)
+
+    def _refuse(self, connection: Connection, fault: Fault) -> None:
+        """Answer a request that does not get to the application; the connection ends with it."""
+        self._rejected += 1
+        self._row[at.REJECTED] = self._rejected
+        LOGGER.info(
+            "Refused a request from %s: %d %s", connection.client.decode() or "a local client", *fault
+        )
+        connection.closing = True
+        try:
+            connection.send(render_error(fault.status, fault.reason, self._date.at(time.time())))
+        except ClientGone:
+            self._close(connection)
+            return
+        self._conclude(connection, _monotonic())
+
+    # -- serving ---------------------------------------------------------------------------------------
+
+    def _serve(self, seat: Seat, connection: Connection, request: Request) -> bool:
+        """Run the application for one request. False: the lead was lost meanwhile."""
+        head = request.head
+        self._date.at(time.time())
+        environ = connection.template.make(request)
+        response = Response(
+            connection,
+            head_only=head.method == "HEAD",
+            minor=head.minor,
+            keep_alive=head.keep_alive and not self.retiring,
+            date=self._date,
+        )
+        connection.state = State.HANDLING
+        connection.deadline_s = NEVER
+        connection.requests += 1
+        started_ns = _monotonic_ns()
+        seat.begin(connection, request, response, started_ns)
+        response.since_s = started_ns / 1e9
+        seat.token.append(None)
+        if self.wake_wanted:
+            self.wake_watchdog()
+        broken = False
+        failed = False
+        try:
+            response.run(self.app, environ)
+        except (ClientGone, RequestCut):
+            broken = True
+        except BaseException as error:  # noqa: BLE001 - whatever an application raises, SystemExit too, costs its request only
+            failed = True
+            broken = not self._answer_failure(request, response, error)
+        response.since_s = 0.0
+        leads = self.crew.still_leads(seat)
+        now_ns = _monotonic_ns()
+        if response.cut:
+            seat.rest()
+        else:
+            status = response.status if response.head_sent else 0
+            seat.end(
+                status,
+                failed or status >= 500,
+                request.received_bytes,
+                response.sent_bytes,
+                now_ns - started_ns,
+            )
+            if self.access_log is not None:
+                self.access_log.write(Entry(request, response, environ, now_ns - started_ns))
+        if request.body is not None:
+            environ["wsgi.input"].close()
+        if response.cut or broken:
+            self._close(connection)
+        else:
+            connection.closing = not response.keep_alive or connection.parser.finished
+            self._conclude(connection, now_ns / 1e9)
+        if not leads:
+            self.wake()
+        return leads
+
+    def _answer_failure(self, request: Request, response: Response, error: BaseException) -> bool:
+        """Log what the application raised, and answer 500 if that is still possible. False: the connection
+        must be cut.
+        """
+        head = request.head
+        LOGGER.error(
+            "Error handling request %s %s in %s", head.method, escape(head.target), self.name, exc_info=error
+        )
+        if response.head_sent:
+            return False
+        text = render_error(500, "The application failed.", self._date.text, body=head.method != "HEAD")
+        return response.replace(text, 500, "500 Internal Server Error")
+
+    def _wait_for_reader(self, connection: Connection, waits: bool) -> None:
+        """The thread that serves this connection waits for its reader, without the lead, or goes on."""
+        seat = next((seat for seat in self.crew.seats if seat.connection is connection), None)
+        if seat is None:
+            return
+        seat.writing(waits)
+        if waits:
+            self.crew.step_aside(seat)
+            self.wake_watchdog()
+
+    # -- behind a response -----------------------------------------------------------------------------
+
+    def _conclude(self, connection: Connection, now_s: float) -> None:
+        """The answer is complete: flush it, close, or wait for the next request."""
+        if not connection.flushed:
+            connection.state = State.FLUSHING
+            self._set_deadline(connection, now_s + SEND_PROGRESS_S)
+            self._watch(connection, _OUT)
+        elif connection.closing or (self.retiring and not connection.parser.buffered and not self._readable(connection)):
+            self._part(connection, now_s)
+        else:
+            connection.state = State.READING
+            buffered = connection.parser.buffered
+            settings = self.settings
+            self._set_deadline(
+                connection, now_s + (settings.header_timeout if buffered else settings.keepalive)
+            )
+            self._watch(connection, _IN)
+            if buffered:
+                self._ready.append(connection)
+
+    def _flush(self, connection: Connection) -> None:
+        now_s = _monotonic()
+        try:
+            if connection.flush():
+                self._set_deadline(connection, now_s + SEND_PROGRESS_S)
+        except ClientGone:
+            self._close(connection)
+            return
+        if connection.flushed:
+            self._conclude(connection, now_s)
+
+    def _part(self, connection: Connection, now_s: float) -> None:
+        """Close our side. If the client is still sending, wait for its end: a reset would eat the last
+        response.
+        """
+        parser = connection.parser
+        if not (parser.faulted or parser.buffered or self._readable(connection)):
+            self._close(connection)
+            return
+        try:
+            connection.sock.shutdown(socket.SHUT_WR)
+        except OSError:
+            self._close(connection)
+            return
+        connection.state = State.LINGERING
+        connection.backlog_bytes = 0
+        self._set_deadline(connection, now_s + LINGER_S)
+        self._watch(connection, _IN)
+
+    def _linger(self, connection: Connection) -> None:
+        try:
+            data = connection.sock.recv(RECEIVE_BODY_BYTES)
+        except BlockingIOError:
+            return
+        except OSError:
+            data = b""
+        connection.backlog_bytes += len(data)
+        if not data or connection.backlog_bytes > LINGER_LIMIT_BYTES:
+            self._close(connection)
+
+    def _close(self, connection: Connection) -> None:
+        # First out of the table, then out of the poller, then closed: the number may be another connection's
+        # right after.
+        if self.connections.get(connection.fd) is connection:
+            del self.connections[connection.fd]
+        self._watch(connection, 0)
+        connection.state = State.LINGERING
+        connection.close()
+
+    @staticmethod
+    def _readable(connection: Connection) -> bool:
+        try:
+            return bool(connection.sock.recv(1, socket.MSG_PEEK))
+        except OSError:
+            return False
+
+    # -- time ------------------------------------------------------------------------------------------
+
+    def _set_deadline(self, connection: Connection, deadline_s: float) -> None:
+        connection.deadline_s = deadline_s
+        self._next_deadline_s = min(self._next_deadline_s, deadline_s)
+
+    def _sweep(self) -> None:
+        """Act on deadlines that have passed, and find the next. It is no sooner than 50 ms from now, to bound
+        the cost.
+        """
+        now_s = _monotonic()
+        nearest_s = NEVER
+        if self._resume_at_s <= now_s:
+            self._resume_at_s = NEVER
+            if not self.retiring and not self._accepting:
+                self._accept_on()
+        for connection in list(self.connections.values()):
+            if connection.deadline_s <= now_s:
+                self._expire(connection)
+            elif connection.deadline_s < nearest_s:
+                nearest_s = connection.deadline_s
+        self._next_deadline_s = max(min(nearest_s, self._resume_at_s), now_s + 0.05)
+
+    def _expire(self, connection: Connection) -> None:
+        if (
+            connection.state is State.READING
+            and connection.parser.in_message
+            and not connection.parser.finished
+        ):
+            self._refuse(connection, Fault(408, "The request did not arrive in time"))
+        elif connection.state is not State.HANDLING:
+            self._close(connection)
+
+    # -- retiring --------------------------------------------------------------------------------------
+
+    def _drain(self) -> None:
+        """Close listeners, and the connections on which nothing is under way.
+
+        A connection with bytes to read has a request that is served yet. One without is closed if it has had
+        a request before; if not, its first is probably on its way, and gets as long as an idle connection is
+        kept.
+        """
+        self._draining = True
+        self._accept_off()
+        for _, sock in self._listeners.values():
+            sock.close()
+        self._listeners.clear()
+        now_s = _monotonic()
+        for connection in list(self.connections.values()):
+            if (
+                connection.state is not State.READING
+                or connection.parser.in_message
+                or self._readable(connection)
+            ):
+                continue
+            if connection.requests:
+                self._close(connection)
+            else:
+                self._set_deadline(connection, min(connection.deadline_s, now_s + self.settings.keepalive))
+
+    # -- poller ----------------------------------------------------------------------------------------
+
+    def _watch(self, connection: Connection, mask: int) -> None:
+        before = connection.mask
+        if mask == before:
+            return
+        connection.mask = mask
+        if not before:
+            self._poller.register(connection.fd, mask)
+        elif mask:
+            self._poller.modify(connection.fd, mask)
+        else:
+            self._poller.unregister(connection.fd)
+
+
+def escape(text: str) -> str:
+    """A request target for one line of a log."""
+    return text if text.isprintable() else text.encode("unicode_escape").decode("ascii")

@@ -1,0 +1,203 @@
+"""A worker process, from the fork to the exit status."""
+
+from __future__ import annotations
+
+import contextlib
+import faulthandler
+import os
+import signal
+import socket
+import sys
+import threading
+import time
+from types import FrameType
+from typing import Final, NoReturn
+
+import setproctitle
+
+from wsgitop.channel import messages as m
+from wsgitop.channel.channel import Channel, ChannelClosed
+from wsgitop.errors import AppImportError, WsgitopError
+from wsgitop.logs.error_log import LOGGER
+from wsgitop.scoreboard import layout as at
+from wsgitop.worker.access_log import AccessLog
+from wsgitop.worker.boot import WorkerBoot
+from wsgitop.worker.loop import Engine
+from wsgitop.worker.seat import Seat
+from wsgitop.worker.watchdog import Watchdog
+from wsgitop.wsgi.loading import describe, load_app, trimmed_traceback
+from wsgitop.wsgi.types import WSGIApplication
+
+GRACEFUL: Final = frozenset((signal.SIGTERM,))
+QUICK: Final = frozenset((signal.SIGINT, signal.SIGQUIT))
+FOR_THE_MASTER: Final = frozenset((signal.SIGHUP, signal.SIGUSR2, signal.SIGTTIN, signal.SIGTTOU))
+IGNORED: Final = frozenset((signal.SIGUSR1, signal.SIGWINCH))
+"""USR1 reaches workers as a message with the new file; WINCH is the terminal's."""
+HANDLED: Final = GRACEFUL | QUICK | FOR_THE_MASTER | IGNORED
+
+
+def run(boot: WorkerBoot) -> int:
+    """Be a worker until it is retired; returns the exit status (4: the application cannot be imported, 3: not
+    loaded).
+
+    To be called in the main thread of a process that has no other thread.
+    """
+    return _Worker(boot).run()
+
+
+class _Worker:
+    def __init__(self, boot: WorkerBoot) -> None:
+        self._boot = boot
+        self._name = f"worker {boot.slot}"
+        self._channel: Channel[m.ToWorker] = Channel(boot.channel, m.ToWorker, blocking=False)
+        self._row = boot.board.row(boot.row)
+        self._watchdog: Watchdog | None = None
+        self._signals_in, self._signals_out = socket.socketpair()
+        self._signals_in.setblocking(False)
+        self._signals_out.setblocking(False)
+
+    def run(self) -> int:
+        boot = self._boot
+        self._row[at.PID] = os.getpid()
+        self._row[at.THREADS] = boot.settings.threads
+        self._set_title("booting")
+        self._install_signals()
+        with contextlib.suppress(
+            ValueError, OSError, AttributeError
+        ):  # standard error may be no real file in a harness
+            faulthandler.enable(all_threads=True)
+            faulthandler.register(signal.SIGRTMIN + 1, all_threads=True)
+        LOGGER.info("Booting worker with pid: %d", os.getpid())
+        try:
+            app = boot.app if boot.app is not None else load_app(boot.settings.wsgi_app)
+            engine, watchdog = self._assemble(app)
+        except WsgitopError as error:
+            return self._fail(error, isinstance(error, AppImportError))
+        except Exception as error:  # noqa: BLE001 - a worker that cannot start says why, whatever it is
+            return self._fail(WsgitopError(describe(error)), False, trimmed_traceback(error))
+        self._restore_signals()
+        self._serve(engine, watchdog)
+        LOGGER.info("Worker exiting (pid: %d)", os.getpid())
+        return 0
+
+    def _assemble(self, app: WSGIApplication) -> tuple[Engine, Watchdog]:
+        boot = self._boot
+        settings = boot.settings
+        access_log = (
+            AccessLog(boot.access_log_fd, settings.access_log_format) if boot.access_log_fd >= 0 else None
+        )
+        for _, listener in boot.listeners:
+            listener.setblocking(False)
+        seats = tuple(Seat(index, boot.board.thread(boot.row, index)) for index in range(settings.threads))
+        name = f"{self._name} (pid {os.getpid()})"
+        engine = Engine(app, settings, boot.listeners, seats, self._row, access_log, name)
+        watchdog = Watchdog(
+            engine,
+            self._channel,
+            self._row,
+            self._signals_in.fileno(),
+            self._read_signals,
+            self._on_retire,
+            self._exit_now,
+        )
+        return engine, watchdog
+
+    def _serve(self, engine: Engine, watchdog: Watchdog) -> None:
+        self._watchdog = watchdog
+
+        def in_fork() -> None:
+            # The application forked, for example by multiprocessing: none of this is the child's. A signal to
+            # the child must not show up on the pipe that it shares with the worker, either.
+            signal.set_wakeup_fd(-1)
+            for number in HANDLED:
+                signal.signal(number, signal.SIG_DFL)
+            watchdog.forget()
+            engine.forget()
+            self._signals_in.close()
+            self._signals_out.close()
+
+        os.register_at_fork(after_in_child=in_fork)
+        self._set_title("")
+        self._row[at.READY_NS] = time.monotonic_ns()
+        watchdog.send(m.WorkerReady(os.getpid()))
+        watchdog.start()
+        for seat in engine.crew.seats[1:]:
+            threading.Thread(
+                target=engine.work, args=(seat,), name=f"wsgitop-{seat.index}", daemon=True
+            ).start()
+        engine.work(engine.crew.seats[0])
+
+    def _fail(self, error: WsgitopError, import_error: bool, trace: str = "") -> int:
+        trace = trace or getattr(error, "traceback", "")
+        LOGGER.error("Worker failed to boot: %s", error)
+        if trace:
+            LOGGER.error("%s", trace.rstrip())
+        with contextlib.suppress(ChannelClosed):
+            self._channel.socket.setblocking(True)
+            self._channel.send(m.BootFailed(m.clip(str(error)), m.clip(trace), import_error))
+        return 4 if import_error else 3
+
+    def _set_title(self, state: str) -> None:
+        settings = self._boot.settings
+        name = settings.proc_name or settings.wsgi_app.partition(":")[0]
+        title = f"wsgitop: worker {self._boot.slot} gen {self._boot.generation} [{name}]"
+        setproctitle.setproctitle(f"{title} {state}" if state else title)
+
+    def _on_retire(self) -> None:
+        self._set_title("retiring")
+
+    def _exit_now(self, status: int) -> NoReturn:
+        """End the process although threads are in the application."""
+        LOGGER.info("Worker exiting (pid: %d)", os.getpid())
+        for stream in (sys.stdout, sys.stderr):
+            with contextlib.suppress(OSError, ValueError):
+                stream.flush()
+        os._exit(status)
+
+    # -- signals ---------------------------------------------------------------------------------------
+
+    def _install_signals(self) -> None:
+        """The handler does nothing: the byte that the interpreter writes to the pipe, even while the main
+        thread is in C code, is what the watchdog acts on. Handlers and not SIG_IGN, which processes that the
+        application starts inherit.
+        """
+        for number in HANDLED:
+            signal.signal(number, self._on_signal)
+            signal.siginterrupt(number, False)
+        signal.signal(signal.SIGABRT, signal.SIG_DFL)
+        signal.set_wakeup_fd(self._signals_out.fileno(), warn_on_full_buffer=False)
+        signal.pthread_sigmask(signal.SIG_UNBLOCK, HANDLED | {signal.SIGABRT})
+
+    def _restore_signals(self) -> None:
+        """Behind the application's import: put back what it has replaced."""
+        replaced = [
+            signal.Signals(number).name
+            for number in sorted(HANDLED)
+            if signal.getsignal(number) != self._on_signal
+        ]
+        self._install_signals()
+        if replaced:
+            LOGGER.warning(
+                "The application replaced the handlers of %s; they were put back", ", ".join(replaced)
+            )
+
+    def _on_signal(self, number: int, frame: FrameType | None) -> None:
+        if self._watchdog is None and number in GRACEFUL | QUICK:
+            os._exit(0)  # still booting: there is nothing to finish, and nobody to read the pipe
+
+    def _read_signals(self) -> None:
+        """In the watchdog."""
+        assert self._watchdog is not None
+        try:
+            numbers = self._signals_in.recv(256)
+        except BlockingIOError:
+            return
+        for number in numbers:
+            if number in QUICK:
+                self._exit_now(0)
+            if number in GRACEFUL:
+                self._watchdog.retire("it was told to by SIGTERM", self._boot.settings.graceful_timeout)
+            elif number in FOR_THE_MASTER:
+                LOGGER.warning(
+                    "%s ignored: it is meant for the master, not for a worker", signal.Signals(number).name
+                )

@@ -1,0 +1,119 @@
+"""A thread's place in a worker: what it serves now, its token, and its block of the scoreboard.
+
+The thread itself is the only writer of its block and of these fields, with one exception: when the watchdog
+cuts a request it counts it, because the thread may never come back; the thread then counts nothing (see
+:meth:`Seat.write_off`).
+"""
+
+from __future__ import annotations
+
+import threading
+import time
+from typing import Final
+
+from wsgitop.http.request import Request
+from wsgitop.scoreboard import layout as at
+from wsgitop.scoreboard.board import text_bytes, write_text
+from wsgitop.scoreboard.histogram import bucket
+from wsgitop.worker.connection import Connection
+from wsgitop.wsgi.response import Response
+
+_HISTOGRAM: Final = at.HISTOGRAM
+_FIRST_CLASS: Final = at.STATUS_1XX - 1
+
+
+class Seat:
+    """``token`` holds one element while this thread leads *and* runs the application: whoever pops it owns
+    the leadership.
+
+    ``serial`` grows with every request, so that the watchdog can tell whether it still sees the same one.
+    ``request``, ``connection`` and ``response`` belong to the request in hand; ``response`` is None between
+    requests.
+    """
+
+    __slots__ = (
+        "_block",
+        "_shown",
+        "_text",
+        "baton",
+        "connection",
+        "ident",
+        "index",
+        "request",
+        "response",
+        "serial",
+        "token",
+    )
+
+    def __init__(self, index: int, block: memoryview) -> None:
+        self.index = index
+        self.ident = 0
+        self.token: list[None] = []
+        self.serial = 0
+        self.baton = threading.Lock()
+        self.baton.acquire()
+        self.request: Request | None = None
+        self.connection: Connection | None = None
+        self.response: Response | None = None
+        self._block = block
+        self._text = text_bytes(block)
+        self._shown: tuple[str, str, bytes] | None = None
+
+    def sit_down(self) -> None:
+        """The calling thread takes this place."""
+        self.ident = threading.get_ident()
+        self._block[at.NATIVE_ID] = threading.get_native_id()
+        self._block[at.THREAD_STATE] = at.THREAD_IDLE
+
+    def begin(self, connection: Connection, request: Request, response: Response, started_ns: int) -> None:
+        """A request goes to the application now. Its path is shown without the query, which may hold secrets."""
+        head = request.head
+        block = self._block
+        target = head.target
+        client = connection.client
+        shown = self._shown
+        if shown is None or shown[1] != target or shown[0] != head.method or shown[2] is not client:
+            self._shown = head.method, target, client
+            write_text(block, self._text, head.method.encode(), target.partition("?")[0].encode(), client)
+        block[at.STARTED_NS] = started_ns
+        block[at.THREAD_STATE] = at.THREAD_BUSY
+        self.request = request
+        self.connection = connection
+        self.response = response
+        self.serial += 1
+
+    def end(self, status: int, failed: bool, received_bytes: int, sent_bytes: int, elapsed_ns: int) -> None:
+        """The request is over: ``failed`` if it was answered 5xx or cut. ``status`` 0: nothing was answered."""
+        block = self._block
+        block[at.REQUESTS] += 1
+        if failed:
+            block[at.ERRORS] += 1
+        if status:
+            block[_FIRST_CLASS + status // 100] += 1
+        block[at.BYTES_RECEIVED] += received_bytes
+        block[at.BYTES_SENT] += sent_bytes
+        block[at.LATENCY_SUM_NS] += elapsed_ns
+        block[_HISTOGRAM + bucket(elapsed_ns // 1000)] += 1
+        self.rest()
+
+    def rest(self) -> None:
+        """Nothing in hand any more."""
+        block = self._block
+        block[at.STARTED_NS] = 0
+        block[at.THREAD_STATE] = at.THREAD_IDLE
+        self.response = self.request = self.connection = None
+
+    def write_off(self, status: int) -> None:
+        """Watchdog: count the request that was cut. State and start stay, for the thread is still in there."""
+        block = self._block
+        block[at.REQUESTS] += 1
+        block[at.ERRORS] += 1
+        if status:
+            block[_FIRST_CLASS + status // 100] += 1
+        elapsed_ns = time.monotonic_ns() - block[at.STARTED_NS]
+        block[at.LATENCY_SUM_NS] += elapsed_ns
+        block[_HISTOGRAM + bucket(elapsed_ns // 1000)] += 1
+
+    def writing(self, waits: bool) -> None:
+        """The application waits for a slow reader, or goes on."""
+        self._block[at.THREAD_STATE] = at.THREAD_WRITING if waits else at.THREAD_BUSY

@@ -1,0 +1,308 @@
+"""The watchdog thread: hands the lead over, ends requests that take too long, beats, and answers the master.
+
+It runs beside the threads that run the application, so it works while all of them are busy; only code that
+keeps the GIL silences it, and then the heartbeat goes stale, which the master sees. It never accepts, reads
+or runs the application.
+
+It ticks every millisecond or two only while requests come or while one runs that could be relieved of the
+lead; a tenth of a second apart while requests merely run long; and not at all when nothing runs: it then sets
+``Engine.wake_wanted``, and the next request wakes it. An idle worker causes no wake-ups.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import select
+import sys
+import threading
+import time
+import traceback
+from collections.abc import Callable
+from typing import Final
+
+from wsgitop.channel import messages as m
+from wsgitop.channel.channel import Channel, ChannelClosed, ChannelFull
+from wsgitop.errors import ProtocolError
+from wsgitop.http.response import DateLine, render_error
+from wsgitop.logs.error_log import LOGGER
+from wsgitop.scoreboard import layout as at
+from wsgitop.worker.access_log import Entry
+from wsgitop.worker.loop import Engine, escape
+from wsgitop.worker.seat import Seat
+from wsgitop.wsgi.response import Response
+
+TICK_S: Final = 0.001
+DOZE_S: Final = 0.1
+QUIET_TICKS: Final = 10
+"""Ticks without a new request after which it stops ticking."""
+FAREWELL_S: Final = 0.3
+"""How long answers to requests that were cut may take to arrive before a worker ends whose threads are all
+stuck.
+"""
+
+
+class Watchdog(threading.Thread):
+    """``exit_now`` ends the process with a status; ``signals_fd`` is readable when a signal came, and
+    ``on_signals`` reads it.
+    """
+
+    def __init__(
+        self,
+        engine: Engine,
+        channel: Channel[m.ToWorker],
+        row: memoryview,
+        signals_fd: int,
+        on_signals: Callable[[], None],
+        on_retire: Callable[[], None],
+        exit_now: Callable[[int], None],
+    ) -> None:
+        super().__init__(name="wsgitop-watchdog", daemon=True)
+        self._engine = engine
+        self._crew = engine.crew
+        self._channel = channel
+        self._row = row
+        self._signals_fd = signals_fd
+        self._on_signals = on_signals
+        self._on_retire = on_retire
+        self._exit_now = exit_now
+        self._timeout_s = engine.settings.timeout
+        self._limit_s = float("inf")  # when a retiring worker ends, whatever it is doing
+        self._stuck_limit_s = float("inf")
+        self._outbox: list[m.Message] = []
+        self._master_gone = False
+        self._handovers = 0
+        self._seen: tuple[Seat | None, int] = (None, -1)
+        self._quiet = 0
+        self._date = DateLine()
+        self._wake_fd = os.eventfd(0, os.EFD_CLOEXEC | os.EFD_NONBLOCK)
+        self._poll = select.poll()
+        self._poll.register(self._wake_fd, select.POLLIN)
+        self._poll.register(channel.fileno(), select.POLLIN)
+        self._poll.register(signals_fd, select.POLLIN)
+        engine.wake_watchdog = self.wake
+
+    # -- for other threads -----------------------------------------------------------------------------
+
+    def wake(self) -> None:
+        """There is something to watch."""
+        self._engine.wake_wanted = False
+        os.eventfd_write(self._wake_fd, 1)
+
+    def send(self, message: m.Message) -> None:
+        """Tell the master; from the watchdog's own thread, or before it runs."""
+        self._outbox.append(message)
+        self._post()
+
+    def forget(self) -> None:
+        """In a process that the application forked."""
+        os.close(self._wake_fd)
+        self._channel.close()
+
+    # -- the thread ------------------------------------------------------------------------------------
+
+    def run(self) -> None:
+        """Until the process ends."""
+        while True:
+            timeout_s = self._pace()
+            for fd, _ in self._poll.poll(None if timeout_s is None else max(1.0, timeout_s * 1000)):
+                if fd == self._wake_fd:
+                    with contextlib.suppress(BlockingIOError):
+                        os.eventfd_read(fd)
+                elif fd == self._signals_fd:
+                    self._on_signals()
+                else:
+                    self._listen()
+            self._tick()
+
+    def _pace(self) -> float | None:
+        """Seconds until the next tick; None: sleep until woken."""
+        engine = self._engine
+        crew = self._crew
+        leader = crew.leader
+        busy = any(seat.response is not None for seat in crew.seats)
+        if leader is not None and (leader, leader.serial) != self._seen:
+            self._quiet = 0
+        else:
+            self._quiet += 1
+        relievable = len(crew.seats) > 1 and leader is not None and leader.token and crew.idle
+        if relievable or (len(crew.seats) > 1 and self._quiet < QUIET_TICKS):
+            self._seen = leader, leader.serial if leader is not None else -1
+            return TICK_S
+        if self._outbox:
+            return DOZE_S
+        # From here on a request must wake it: with one thread only if nothing runs, since there is nobody to
+        # hand over to.
+        wake_wanted = len(crew.seats) > 1 or not (busy or self._quiet < 2)
+        self._seen = leader, leader.serial if leader is not None else -1
+        if wake_wanted:
+            engine.wake_wanted = True
+            leader = crew.leader
+            if leader is not None and leader.token and (len(crew.seats) == 1 or crew.idle):
+                engine.wake_wanted = False
+                return TICK_S
+        if busy or not wake_wanted:
+            return DOZE_S
+        if engine.retiring:
+            return max(0.0, min(1.0, self._limit_s - time.monotonic()))
+        return None
+
+    def _tick(self) -> None:
+        crew = self._crew
+        now_s = time.monotonic()
+        leader = crew.leader
+        if (
+            leader is not None
+            and leader.token
+            and crew.idle
+            and (leader, leader.serial) == self._seen
+            and crew.hand_over()
+        ):
+            self._handovers += 1
+            self._row[at.HANDOVERS] = self._handovers
+        busy = False
+        for seat in crew.seats:
+            response = seat.response
+            if response is None:
+                continue
+            busy = True
+            since_s = response.since_s
+            if since_s and 0 < self._timeout_s < now_s - since_s and not response.cut:
+                self._cut(seat, response, now_s - since_s)
+        if busy:
+            self._row[at.HEARTBEAT_NS] = time.monotonic_ns()
+        if self._outbox:
+            self._post()
+        if self._engine.retiring:
+            self._check_end(now_s)
+
+    # -- the master ------------------------------------------------------------------------------------
+
+    def _listen(self) -> None:
+        try:
+            received = self._channel.receive()
+        except ChannelClosed:
+            self._lose_master()
+            return
+        except ProtocolError as error:
+            LOGGER.error("%s", error.cause)
+            return
+        if received is None:
+            return
+        message, descriptors = received
+        match message:
+            case m.Retire(graceful_s):
+                self.retire("", graceful_s)
+            case m.Quit():
+                self._exit_now(0)
+            case m.Reopen() if self._engine.access_log is not None and descriptors:
+                self._engine.access_log.reopen(descriptors.pop(0))
+        for fd in descriptors:
+            os.close(fd)
+
+    def _lose_master(self) -> None:
+        self._poll.unregister(self._channel.fileno())
+        self._master_gone = True
+        # What reads standard error is gone, too: a print would raise there.
+        null = os.open(os.devnull, os.O_WRONLY | os.O_CLOEXEC)
+        os.dup2(null, 2)
+        os.close(null)
+        self.retire("the master is gone", self._engine.settings.graceful_timeout)
+
+    def _post(self) -> None:
+        while self._outbox and not self._master_gone:
+            try:
+                self._channel.send(self._outbox[0])
+            except ChannelFull:
+                return
+            except ChannelClosed:
+                break
+            self._outbox.pop(0)
+        self._outbox.clear()
+
+    # -- ending ----------------------------------------------------------------------------------------
+
+    def retire(self, reason: str, graceful_s: float) -> None:
+        """Finish what is in flight within ``graceful_s`` and end. ``reason`` '' if it is the master that
+        wants it.
+        """
+        self._limit_s = min(self._limit_s, time.monotonic() + graceful_s)
+        if self._engine.retiring:
+            return
+        if reason:
+            self.send(m.Retiring(reason))
+        self._on_retire()
+        self._engine.retire()
+
+    def _check_end(self, now_s: float) -> None:
+        crew = self._crew
+        if now_s >= self._limit_s:
+            for seat in crew.seats:
+                request = seat.request
+                if request is not None:
+                    LOGGER.warning(
+                        "Cut off by the end of the worker: %s %s",
+                        request.head.method,
+                        escape(request.head.target),
+                    )
+            self._exit_now(0)
+        if crew.finished:
+            if crew.seats[0].response is not None:  # the main thread is stuck in a request that was cut
+                self._exit_now(0)
+        elif all(seat.response is not None and seat.response.cut for seat in crew.seats):
+            self._stuck_limit_s = min(self._stuck_limit_s, now_s + FAREWELL_S)
+            if now_s >= self._stuck_limit_s:
+                self._exit_now(0)
+
+    # -- cutting ---------------------------------------------------------------------------------------
+
+    def _cut(self, seat: Seat, response: Response, elapsed_s: float) -> None:
+        """End a request whose call of the application takes too long: the stack first, then the consequences.
+
+        The thread cannot be killed. It is written off, and the worker retires, so that the master replaces
+        it.
+        """
+        frame = sys._current_frames().get(seat.ident)
+        stack = "".join(traceback.format_stack(frame)) if frame is not None else ""
+        del frame
+        engine = self._engine
+        crew = self._crew
+        with crew.lock:
+            request, connection = seat.request, seat.connection
+            if seat.response is not response or not response.since_s or request is None or connection is None:
+                return
+            if not crew.depose(seat):
+                return
+            response.cut = True
+            answered = bool(response.voice)
+            if answered:
+                try:
+                    response.voice.pop()
+                except IndexError:
+                    answered = False
+            if engine.connections.get(connection.fd) is connection:
+                del engine.connections[connection.fd]
+            answer = b""
+            if answered:
+                answer = render_error(504, "The application took too long.", self._date.at(time.time()))
+                response.status, response.status_text, response.sent_bytes = (
+                    504,
+                    "504 Gateway Timeout",
+                    len(answer),
+                )
+            connection.cut(answer)
+            seat.write_off(response.status if answered or response.head_sent else 0)
+        head = request.head
+        LOGGER.critical(
+            "Timeout: %s %s takes %.1f s in %s, thread %d; %s, and the worker is replaced. Its stack:\n%s",
+            head.method, escape(head.target), elapsed_s, engine.name, seat.index,
+            "answered 504" if answered else "the connection was cut", stack,
+        )  # fmt: skip
+        if engine.access_log is not None:
+            engine.access_log.write(
+                Entry(request, response, connection.template.make_bare(request), int(elapsed_s * 1e9))
+            )
+        path = head.target.partition("?")[0]
+        self.send(m.RequestTimeout(seat.index, head.method, path, elapsed_s, m.clip(stack), answered))
+        self.retire(f"a request took longer than {self._timeout_s:g} s", engine.settings.graceful_timeout)
+        engine.wake()

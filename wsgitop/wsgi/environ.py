@@ -1,0 +1,127 @@
+"""The environ of a request (PEP 3333): what is the same for a connection is built once and copied."""
+
+from __future__ import annotations
+
+import io
+import ipaddress
+import sys
+from collections.abc import Iterable, Mapping
+from typing import Any, Final
+
+from wsgitop.http.request import Request
+from wsgitop.http.response import SERVER
+from wsgitop.wsgi.body import RequestBody
+from wsgitop.wsgi.files import FileWrapper
+from wsgitop.wsgi.types import WSGIEnvironment
+
+_PROTOCOLS: Final = ("HTTP/1.0", "HTTP/1.1")
+
+
+class TrustedProxies:
+    """Which peers may say that the client used https (settings ``forwarded_allow_ips``,
+    ``secure_scheme_headers``).
+    """
+
+    def __init__(self, allowed: str, secure_headers: Mapping[str, str]) -> None:
+        entries = [entry.strip() for entry in allowed.split(",") if entry.strip()]
+        self._any = "*" in entries
+        self._networks = [ipaddress.ip_network(entry, strict=False) for entry in entries if entry != "*"]
+        self._headers = tuple(
+            ("HTTP_" + name.upper().replace("-", "_"), value) for name, value in secure_headers.items()
+        )
+
+    def trusts(self, host: str) -> bool:
+        """``host`` is a peer's address, '' for a unix socket, which only this machine can reach."""
+        if self._any or not host:
+            return True
+        try:
+            address = ipaddress.ip_address(host.partition("%")[0])
+        except ValueError:
+            return False
+        return any(address in network for network in self._networks)
+
+    def says_https(self, fields: Mapping[str, str]) -> bool:
+        """The headers of a trusted peer say https. If they contradict each other, the safe answer is no."""
+        said = [fields[key].lower() == value.lower() for key, value in self._headers if key in fields]
+        return bool(said) and all(said)
+
+
+class EnvironTemplate:
+    """Makes the environs of one connection.
+
+    ``server`` is the local (host, port), ``peer`` the client's; both are strings, empty for unix sockets.
+    """
+
+    __slots__ = ("_base", "_proxies")
+
+    def __init__(
+        self, server: tuple[str, str], peer: tuple[str, str], *, multithread: bool, proxies: TrustedProxies
+    ) -> None:
+        self._proxies = proxies if proxies.trusts(peer[0]) else None
+        self._base: WSGIEnvironment = {
+            "REQUEST_METHOD": "",
+            "SCRIPT_NAME": "",
+            "PATH_INFO": "",
+            "QUERY_STRING": "",
+            "RAW_URI": "",
+            "SERVER_NAME": server[0],
+            "SERVER_PORT": server[1],
+            "SERVER_PROTOCOL": "",
+            "SERVER_SOFTWARE": SERVER,
+            "REMOTE_ADDR": peer[0],
+            "REMOTE_PORT": peer[1],
+            "wsgi.version": (1, 0),
+            "wsgi.url_scheme": "http",
+            "wsgi.input": None,
+            "wsgi.errors": sys.stderr,
+            "wsgi.multithread": multithread,
+            "wsgi.multiprocess": True,
+            "wsgi.run_once": False,
+            "wsgi.file_wrapper": FileWrapper,
+            "wsgi.input_terminated": True,
+        }
+
+    def make(self, request: Request) -> WSGIEnvironment:
+        """The environ of one request."""
+        head = request.head
+        environ = self._base.copy()
+        environ.update(head.fields)
+        environ["REQUEST_METHOD"] = head.method
+        environ["PATH_INFO"] = head.path
+        environ["QUERY_STRING"] = head.query
+        environ["RAW_URI"] = head.target
+        environ["SERVER_PROTOCOL"] = _PROTOCOLS[head.minor]
+        body = request.body
+        if body is None:
+            environ["wsgi.input"] = io.BytesIO()
+        else:
+            assert isinstance(body, RequestBody)
+            environ["wsgi.input"] = body.open()
+            if head.chunked:
+                # The body was decoded, so its length is known, and frameworks that read by it need it (RFC
+                # 9112 section 7.1.3).
+                environ["CONTENT_LENGTH"] = str(body.size_bytes)
+                del environ["HTTP_TRANSFER_ENCODING"]
+        proxies = self._proxies
+        if proxies is not None and proxies.says_https(head.fields):
+            environ["wsgi.url_scheme"] = "https"
+        return environ
+
+    def make_bare(self, request: Request) -> WSGIEnvironment:
+        """An environ without a body, for the log of a request whose own environ a stuck thread has."""
+        environ = self.make(Request(request.head, None, 0))
+        environ["wsgi.input"].close()
+        return environ
+
+
+def header_of(environ: Mapping[str, Any], name: str) -> str | None:
+    """A request header by its name as written in HTTP."""
+    key = name.upper().replace("-", "_")
+    value = environ.get(key if key in ("CONTENT_TYPE", "CONTENT_LENGTH") else "HTTP_" + key)
+    return value if isinstance(value, str) else None
+
+
+def header_among(headers: Iterable[tuple[str, str]], name: str) -> str | None:
+    """A response header by its name."""
+    lower = name.lower()
+    return next((value for key, value in headers if key.lower() == lower), None)

@@ -1,0 +1,337 @@
+"""One call of an application, by the rules of PEP 3333: start_response, write(), the iterable, close().
+
+Who runs it: the thread that serves the request, from :func:`run` to its return. ``since_s`` and ``voice`` are
+also read by the watchdog: ``since_s`` is when the application was last called (0.0 while it is not inside a
+call, for example while a slow reader is waited for), and ``voice`` is the right to say the first byte:
+whoever pops its one element answers the request, this thread with the response or the watchdog with a 504.
+Pops are atomic, so there is one answer and no lock.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Iterator
+from types import TracebackType
+from typing import Final, Protocol
+
+from wsgitop.http import response as http
+from wsgitop.logs.error_log import LOGGER
+from wsgitop.wsgi.files import FileRange, FileWrapper
+from wsgitop.wsgi.types import WSGIApplication, WSGIEnvironment
+
+ExcInfo = tuple[type[BaseException], BaseException, TracebackType] | tuple[None, None, None]
+
+_monotonic: Final = time.monotonic
+_CHUNK_END: Final = b"0\r\n\r\n"
+
+
+class ClientGone(Exception):
+    """The client closed the connection, or takes nothing any more; the rest of the response has no reader."""
+
+
+class RequestCut(Exception):
+    """The request was answered by the watchdog; what the application says now goes nowhere."""
+
+
+class Sink(Protocol):
+    """Where a response goes: a connection. Both raise ClientGone."""
+
+    def send(self, data: bytes) -> None:
+        """Send, or keep what the socket does not take."""
+
+    def send_file(self, part: FileRange) -> None:
+        """Send a part of a file, or keep what the socket does not take."""
+
+    def drain(self) -> None:
+        """Wait, if too much is kept, until it is less."""
+
+
+class Response:
+    """The response to one request. ``keep_alive`` is what the request allows at first, and at the end what
+    may be done.
+
+    ``status`` is the code that went out, 0 before. ``sent_bytes`` counts heads and framing, ``body_bytes``
+    the body alone.
+    """
+
+    __slots__ = (
+        "_chunked",
+        "_date",
+        "_headless",
+        "_length",
+        "_minor",
+        "_sink",
+        "_status_line",
+        "body_bytes",
+        "cut",
+        "head_sent",
+        "headers",
+        "keep_alive",
+        "sent_bytes",
+        "since_s",
+        "status",
+        "status_text",
+        "voice",
+    )
+
+    def __init__(
+        self, sink: Sink, *, head_only: bool, minor: int, keep_alive: bool, date: http.DateLine
+    ) -> None:
+        self._sink = sink
+        self._headless = head_only  # no body goes out: HEAD, later also 1xx, 204 and 304
+        self._minor = minor
+        self._date = date
+        self.keep_alive = keep_alive
+        self.status = 0
+        self.status_text = ""
+        self.headers: list[tuple[str, str]] = []
+        self._status_line = ""
+        self._length: int | None = None
+        self._chunked = False
+        self.head_sent = False
+        self.sent_bytes = 0
+        self.body_bytes = 0
+        self.since_s = 0.0
+        self.voice: list[None] = [None]
+        self.cut = False
+
+    # -- what the application calls --------------------------------------------------------------------
+
+    def start_response(
+        self, status: str, headers: list[tuple[str, str]], exc_info: ExcInfo | None = None, /
+    ) -> Callable[[bytes], object]:
+        """PEP 3333. With ``exc_info`` it may replace what was started, and raises it if the head is out
+        already.
+        """
+        if exc_info is not None:
+            try:
+                if self.head_sent and exc_info[1] is not None:
+                    raise exc_info[1].with_traceback(exc_info[2])
+            finally:
+                exc_info = None  # no cycle through this frame
+        elif self._status_line:
+            raise AssertionError("start_response was called twice without exc_info")
+        self.status, self._status_line = http.status_line(status)
+        self.status_text = status
+        self.headers = headers
+        return self.write
+
+    def write(self, data: bytes) -> None:
+        """The callable that start_response returns; for applications of old."""
+        self.since_s = 0.0
+        self._block(data)
+        self._sink.drain()
+        self.since_s = _monotonic()
+
+    # -- what the server calls -------------------------------------------------------------------------
+
+    def run(self, app: WSGIApplication, environ: WSGIEnvironment) -> None:
+        """Call the application and send what it gives. The caller has set ``since_s``.
+
+        Raises what the application raises, ClientGone and RequestCut; ``close()`` of the iterable has been
+        called then.
+        """
+        result = app(environ, self.start_response)
+        try:
+            kind = type(result)
+            if kind is list or kind is tuple:
+                self._send_all(b"".join(result) if len(result) != 1 else result[0])  # type: ignore[arg-type,index]
+                return
+            part = result.range() if kind is FileWrapper and not self.head_sent else None  # type: ignore[attr-defined]
+            if part is not None:
+                self._send_range(part)
+                return
+            self._iterate(iter(result))
+        finally:
+            close = getattr(result, "close", None)
+            if close is not None:
+                self.since_s = _monotonic()
+                close()
+            self.since_s = 0.0
+
+    def replace(self, data: bytes, status: int, status_text: str) -> bool:
+        """Make ``data`` the whole answer if nothing was said yet. False: too late, or the client is gone."""
+        try:
+            self.voice.pop()
+        except IndexError:
+            return False
+        self.head_sent = True
+        self.keep_alive = False
+        self.status = status
+        self.status_text = status_text
+        self.headers = []
+        self.sent_bytes = len(data)
+        try:
+            self._sink.send(data)
+        except ClientGone:
+            return False
+        return True
+
+    def _send_all(self, body: bytes) -> None:
+        """The whole body is here, so its length is known."""
+        if self.head_sent:
+            if body:
+                self._block(body)
+            self._finish()
+            return
+        head = self._head(len(body))
+        if self._length != len(body):
+            body = self._honest(body)
+            if not self._headless and self._length is not None and self.body_bytes + len(body) < self._length:
+                self._too_short(len(body))
+        if self._headless:
+            body = b""
+        self.body_bytes = len(body)
+        self._send(head + body)
+
+    def _iterate(self, blocks: Iterator[bytes]) -> None:
+        sink = self._sink
+        while True:
+            self.since_s = _monotonic()
+            try:
+                block = next(blocks)
+            except StopIteration:
+                break
+            self.since_s = 0.0
+            if self._headless and self.head_sent:
+                break  # nobody gets the rest
+            if block:
+                self._block(block)
+                # Once all that Content-Length promised is here, nothing more comes: no need to hold the
+                # thread.
+                if self._length is None or self.body_bytes < self._length:
+                    sink.drain()
+        self.since_s = 0.0
+        self._finish()
+
+    def _finish(self) -> None:
+        """Behind the last block."""
+        if not self.head_sent:
+            self._send(self._head(0))
+        elif self._chunked:
+            self._send(_CHUNK_END)
+        if self._length is not None and self.body_bytes < self._length and not self._headless:
+            self._too_short(self.body_bytes)
+
+    def _block(self, data: object) -> None:
+        """Send one block of the body, the head in front of it if it is the first."""
+        head = b"" if self.head_sent else self._head(None)
+        if not isinstance(data, bytes):
+            if not isinstance(data, (bytearray, memoryview)):
+                raise TypeError(f"The application gave a {type(data).__name__} where bytes belong")
+            data = bytes(data)
+        if self._headless:
+            data = b""
+        elif self._length is not None:
+            data = self._honest(data)
+        self.body_bytes += len(data)
+        if self._chunked and data:
+            data = b"%x\r\n%b\r\n" % (len(data), data)
+        if head or data:
+            self._send(head + data)
+
+    def _send_range(self, part: FileRange) -> None:
+        head = self._head(part.size)
+        self._send(head)
+        if self._headless:
+            return
+        length = self._length
+        if length is not None and length < part.size:
+            part = part._replace(size=length)
+        if part.size:
+            self._sink.send_file(part)
+        self.body_bytes += part.size
+        self.sent_bytes += part.size
+        if length is not None and part.size < length:
+            self._too_short(part.size)
+
+    def _send(self, data: bytes) -> None:
+        if not self.head_sent:
+            try:
+                self.voice.pop()
+            except IndexError:
+                raise RequestCut from None
+            self.head_sent = True
+        self.sent_bytes += len(data)
+        self._sink.send(data)
+
+    # -- framing ---------------------------------------------------------------------------------------
+
+    def _head(self, known_length: int | None) -> bytes:
+        """Render the head and decide on the framing (RFC 9112 section 6). ``known_length`` is the body's, if
+        it is known.
+
+        Raises TypeError and ValueError for what may not be sent, AssertionError if there is nothing to send.
+        """
+        if not self._status_line:
+            raise AssertionError("The application did not call start_response")
+        status = self.status
+        headless_status = status < 200 or status in (204, 304)
+        lines: list[str] = []
+        date = self._date.text
+        server = "Server: wsgitop\r\n"
+        length: int | None = None
+        for name, value in self.headers:
+            kind = http.header_kind(name)
+            http.check_value(name, value)
+            if kind != http.PLAIN:
+                if kind == http.LENGTH:
+                    if status == 204 or status < 200:
+                        continue
+                    if not (value.isascii() and value.isdigit()) or (
+                        length is not None and length != int(value)
+                    ):
+                        raise ValueError(f"Content-Length is {value!r}")
+                    if length is not None:
+                        continue
+                    length = int(value)
+                elif kind == http.DATE:
+                    date = ""
+                elif kind == http.SERVER_NAME:
+                    server = ""
+                else:
+                    # Hop-by-hop is the server's business (PEP 3333); the one wish that makes sense is to
+                    # close.
+                    if kind == http.CONNECTION and "close" in value.lower():
+                        self.keep_alive = False
+                    continue
+            lines.append(f"{name}: {value}\r\n")
+        if headless_status:
+            self._headless = True
+            self.keep_alive = self.keep_alive and status >= 200
+        elif length is None and not self._headless:
+            if known_length is not None:
+                length = known_length
+                lines.append(f"Content-Length: {known_length}\r\n")
+            elif self._minor == 1:
+                self._chunked = True
+                lines.append("Transfer-Encoding: chunked\r\n")
+            else:
+                self.keep_alive = False
+        self._length = length
+        if not self.keep_alive:
+            lines.append("Connection: close\r\n")
+        elif self._minor == 0:
+            lines.append("Connection: keep-alive\r\n")
+        return f"{self._status_line}{server}{date}{''.join(lines)}\r\n".encode("latin-1")
+
+    def _honest(self, data: bytes) -> bytes:
+        """What of ``data`` Content-Length leaves room for; the rest would be read as the next response."""
+        if self._headless or self._length is None:
+            return data
+        room = self._length - self.body_bytes
+        if len(data) <= room:
+            return data
+        LOGGER.error(
+            "The application gave more than its Content-Length of %d bytes; the rest is cut off", self._length
+        )
+        return data[:room]
+
+    def _too_short(self, sent: int) -> None:
+        """The client waits for bytes that do not come: closing tells it."""
+        self.keep_alive = False
+        LOGGER.error(
+            "The application gave %d bytes where its Content-Length says %s; the connection is closed",
+            sent,
+            self._length,
+        )
