@@ -36,10 +36,15 @@ class ConfigFileError(ConfigError):
 
 
 class Configuration(NamedTuple):
-    """All that ``serve`` hands to the master. ``layers`` allow to resolve again; ``notes`` are lines for the log."""
+    """All that ``serve`` hands to the master.
+
+    ``layers`` allow to resolve again with another file; ``directory`` is where the command was started, its links
+    unresolved; ``notes`` are lines for the log.
+    """
 
     resolved: Resolved
     layers: tuple[Layer, ...]
+    directory: str
     notes: tuple[str, ...]
 
 
@@ -72,7 +77,7 @@ def configure(
         raise UsageError(
             "no application is named", "Give it as MODULE:CALLABLE, for example mysite.wsgi:application."
         )
-    return Configuration(resolved, layers, (*notes, *resolved.notes))
+    return Configuration(resolved, layers, str(directory), (*notes, *resolved.notes))
 
 
 def launch_directory(environ: Mapping[str, str]) -> Path:

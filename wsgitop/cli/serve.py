@@ -45,12 +45,11 @@ def serve(context: click.Context) -> int:
         )
     from wsgitop.master.main import serve as serve_application
 
-    resolved = configuration.resolved._replace(notes=configuration.notes)
     return serve_application(
-        resolved,
+        configuration.resolved,
         layers=configuration.layers,
-        argv=tuple(sys.argv),
-        lifeline_fd=context.params["lifeline_fd"],
+        directory=configuration.directory,
+        notes=configuration.notes,
     )
 
 
@@ -63,7 +62,6 @@ command = Command(
         click.Option(
             ["--print-config"], is_flag=True, help="Print all settings and where each comes from, and exit."
         ),
-        click.Option(["--lifeline-fd"], type=click.IntRange(min=0), hidden=True),
     ],
     epilog=EPILOG,
 )

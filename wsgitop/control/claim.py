@@ -13,7 +13,6 @@ import os
 import re
 import socket
 import stat
-import time
 from collections.abc import Mapping
 from pathlib import Path
 
@@ -41,16 +40,28 @@ ADDRESS_LIMIT_BYTES = 108
 
 
 class Claim:
-    """A master's hold on its control socket and its entry for discovery. ``sock`` listens, ``path`` is where.
+    """A master's hold on its control socket and its entry for discovery. From :func:`claim`.
 
-    From :func:`claim`. :meth:`close` removes what was made, and nothing that has taken its place meanwhile.
+    ``sock`` listens at ``path``. :meth:`close` removes what was made, and nothing that has taken its place.
     """
 
-    def __init__(self, path: Path, stack: contextlib.ExitStack) -> None:
+    def __init__(
+        self, path: Path, sock: socket.socket, entry_fd: int | None, stack: contextlib.ExitStack
+    ) -> None:
         self.path = str(path)
-        self.sock = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
+        self.sock = sock
+        self._entry_fd = entry_fd
         self._stack = stack
-        stack.callback(self.sock.close)
+
+    def announce(self, record: Found) -> None:
+        """Let this master be found. Without a usable runtime directory it is not, and only its path leads to it."""
+        if self._entry_fd is None:
+            return
+        new_name = RECORD_NAME + ".new"
+        flags = os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_NOFOLLOW | os.O_CLOEXEC
+        with os.fdopen(os.open(new_name, flags, 0o600, dir_fd=self._entry_fd), "wb") as file:
+            file.write(msgspec.json.encode(record))
+        os.rename(new_name, RECORD_NAME, src_dir_fd=self._entry_fd, dst_dir_fd=self._entry_fd)
 
     def close(self) -> None:
         """Close and remove the socket, the entry and the locks. May be called again."""
@@ -58,23 +69,17 @@ class Claim:
 
 
 def claim(
-    control_socket: str,
-    *,
-    name: str,
-    app: str,
-    bind: tuple[str, ...],
-    environ: Mapping[str, str] | None = None,
-    pid: int | None = None,
+    control_socket: str, *, name: str, environ: Mapping[str, str] | None = None, pid: int | None = None
 ) -> Claim:
     """Open the control socket of this master, at ``control_socket`` or, if that is '', in the runtime directory.
 
-    ``name`` is the server's name, for people. The socket is 0600 from its first moment. Raises ControlSocketError: another
-    master holds the path, something else is there, or a directory is not safe.
+    ``name`` is what the server is called. The socket is 0600 from its first moment. Raises ControlSocketError:
+    another master holds the path, something else is there, or a directory is not safe.
     """
     pid = os.getpid() if pid is None else pid
     with contextlib.ExitStack() as stack:
         base = base_directory(environ)
-        entry = base / f"{file_name(name or app)}-{pid}"
+        entry = base / f"{file_name(name)}-{pid}"
         try:
             entry_fd = _enter(stack, base, entry)
         except ControlSocketError:
@@ -82,18 +87,12 @@ def claim(
                 raise
             # A socket at a place of its owner's choosing does not need the runtime directory, only discovery does.
             entry_fd = None
-        path = Path(control_socket) if control_socket else entry / SOCKET_NAME
-        path = Path.cwd() / path
-        directory_fd = _open_parent(stack, path) if control_socket else entry_fd
-        assert directory_fd is not None
+        path = Path.cwd() / (Path(control_socket) if control_socket else entry / SOCKET_NAME)
+        directory_fd = _open_parent(stack, path) if control_socket or entry_fd is None else entry_fd
         _lock_socket(stack, directory_fd, path, pid)
-        claimed = Claim(path, stack)
-        _bind(stack, claimed.sock, directory_fd, path)
-        if entry_fd is not None:
-            record = Found(pid, time.time(), app, name, bind, str(path))
-            _write_record(stack, entry_fd, msgspec.json.encode(record))
-        claimed._stack = stack.pop_all()
-        return claimed
+        sock = stack.enter_context(socket.socket(socket.AF_UNIX, socket.SOCK_STREAM))
+        _bind(stack, sock, directory_fd, path)
+        return Claim(path, sock, entry_fd, stack.pop_all())
 
 
 def file_name(text: str) -> str:
@@ -127,6 +126,7 @@ def _enter(stack: contextlib.ExitStack, base: Path, entry: Path) -> int:
     stack.callback(os.close, entry_fd)
     stack.callback(os.close, lock_fd)
     stack.callback(unlink, entry_fd, LOCK_NAME)
+    stack.callback(unlink, entry_fd, RECORD_NAME)
     return entry_fd
 
 
@@ -202,7 +202,11 @@ def _bind(stack: contextlib.ExitStack, sock: socket.socket, directory_fd: int, p
 def _address(directory_fd: int, path: Path) -> str:
     """What bind(2) is given: the path itself, as ss(8) will show it, or a short way round if it is too long."""
     whole = str(path)
-    return whole if len(os.fsencode(whole)) < ADDRESS_LIMIT_BYTES else f"/proc/self/fd/{directory_fd}/{path.name}"
+    return (
+        whole
+        if len(os.fsencode(whole)) < ADDRESS_LIMIT_BYTES
+        else f"/proc/self/fd/{directory_fd}/{path.name}"
+    )
 
 
 def _clear_stale(directory_fd: int, path: Path) -> None:
@@ -229,15 +233,6 @@ def _clear_stale(directory_fd: int, path: Path) -> None:
             f"control socket {path} is in use by another program", "Choose another path."
         )
     _unlink_own(directory_fd, path.name, status)
-
-
-def _write_record(stack: contextlib.ExitStack, entry_fd: int, record: bytes) -> None:
-    new_name = RECORD_NAME + ".new"
-    flags = os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_NOFOLLOW | os.O_CLOEXEC
-    with os.fdopen(os.open(new_name, flags, 0o600, dir_fd=entry_fd), "wb") as file:
-        file.write(record)
-    os.rename(new_name, RECORD_NAME, src_dir_fd=entry_fd, dst_dir_fd=entry_fd)
-    stack.callback(unlink, entry_fd, RECORD_NAME)
 
 
 def _unlink_own(directory_fd: int, name: str, own: os.stat_result) -> None:

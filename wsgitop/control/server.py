@@ -10,13 +10,15 @@ from __future__ import annotations
 import asyncio
 import os
 import pwd
-import socket
+import re
 import sys
+import time
 from collections.abc import Awaitable, Callable, Sequence
 from typing import Any, Protocol
 
 from wsgitop import __version__
 from wsgitop.control import messages as m
+from wsgitop.control.claim import Claim, claim
 from wsgitop.control.codec import (
     CallFault,
     decode_arguments,
@@ -28,21 +30,22 @@ from wsgitop.control.codec import (
     size,
 )
 from wsgitop.control.connection import Connection, Limits, Subscription
-from wsgitop.control.faults import as_error
+from wsgitop.control.faults import Busy, TargetGone, as_error
 from wsgitop.control.methods import METHODS, Method
+from wsgitop.control.runtime_dir import Found
 from wsgitop.errors import WsgitopError
 from wsgitop.logs.error_log import LOGGER
 from wsgitop.snapshot import Event, Second, Snapshot
+
+__all__ = ["Backend", "Busy", "ControlServer", "Limits", "TargetGone", "role_of_uid"]
 
 SHORTEST_INTERVAL_S = 0.25
 LONGEST_INTERVAL_S = 10.0
 MOST_EVENTS = 1000
 MOST_SECONDS = 900
-MOST_WORKERS = 1024
 EVENT_BACKLOG_BYTES = 64 * 1024
 """A subscriber with more than this unread gets its events later, from the backend's memory."""
-MASTER_SIGNALS = frozenset({"HUP", "TTIN", "TTOU", "TERM", "INT", "QUIT", "USR1", "USR2", "WINCH"})
-WORKER_SIGNALS = frozenset({"TERM", "INT", "QUIT", "USR1", "ABRT", "KILL"})
+_SIGNAL_NAME = re.compile(r"[A-Z][A-Z0-9]{1,11}")
 
 
 class Backend(Protocol):
@@ -65,10 +68,10 @@ class Backend(Protocol):
         """Load the code again and replace the workers."""
 
     async def scale(self, arguments: m.ScaleArguments, actor: str) -> m.Outcome:
-        """Change the number of workers. Exactly one field is set, and it is within reason."""
+        """Change the number of workers. Exactly one of the two fields is set."""
 
     async def signal(self, arguments: m.SignalArguments, actor: str) -> m.Outcome:
-        """Send a signal. Its name is one of MASTER_SIGNALS or WORKER_SIGNALS; with ``pid``, ``started_at`` is set."""
+        """Send a signal. With ``pid``, ``started_at`` is set; which names are meant is the backend's business."""
 
     async def stop(self, arguments: m.StopArguments, actor: str) -> m.Outcome:
         """Stop the server. The answer goes out before :meth:`ControlServer.close` has ended."""
@@ -80,22 +83,27 @@ def role_of_uid(uid: int) -> m.Role | None:
 
 
 class ControlServer:
-    """Serves ``backend`` on ``sock``, a unix socket that listens (see control.runtime_dir) and stays the caller's."""
+    """The control socket of a master: :meth:`open` makes it, :meth:`start` serves a backend on it.
+
+    ``app`` and ``name`` are what the server serves and what it is called; ``path`` is where the socket is to be, '' for
+    the runtime directory; ``role_of`` tells what a user id may do.
+    """
 
     def __init__(
         self,
-        backend: Backend,
-        sock: socket.socket,
         *,
-        app: str = "",
+        app: str,
+        name: str = "",
+        path: str = "",
         limits: Limits | None = None,
         role_of: Callable[[int], m.Role | None] = role_of_uid,
     ) -> None:
+        self.path = path
         self.limits = limits or Limits()
-        self._backend = backend
-        self._socket = sock
         self._app = app
+        self._name = name or app
         self._role_of = role_of
+        self._claim: Claim | None = None
         self._user_names: dict[int, str] = {}
         self._connections: set[Connection] = set()
         self._tasks: set[asyncio.Task[None]] = set()
@@ -103,6 +111,19 @@ class ControlServer:
         self._newest_event = 0
         self._closing = False
         self._all_lost = asyncio.Event()
+
+    def open(self) -> str:
+        """Make the socket safely; its path. Clients that connect wait for :meth:`start`. Raises ControlSocketError."""
+        self._claim = claim(self.path, name=self._name)
+        self.path = self._claim.path
+        return self.path
+
+    async def start(self, backend: Backend, *, bind: Sequence[str] = ()) -> None:
+        """Serve ``backend`` from now on, and let this master be found. ``bind`` is where it listens, for people."""
+        if self._claim is None:
+            self.open()
+        assert self._claim is not None
+        self._backend = backend
         self._answers: dict[str, Callable[[Connection, Any], object]] = {
             "hello": self._hello,
             "status": lambda _connection, _arguments: backend.snapshot(),
@@ -118,19 +139,18 @@ class ControlServer:
             "signal": backend.signal,
             "stop": backend.stop,
         }
-
-    async def start(self) -> None:
-        """Begin to accept clients."""
         # Names are looked up before there are clients: a directory service may take its time to answer.
         self._user_names = {uid: _user_name(uid) for uid in (os.geteuid(), 0)}
         loop = asyncio.get_running_loop()
         if sys.version_info >= (3, 13):
             # Removing the socket is the business of runtime_dir, which knows whether the name is still ours.
             self._server = await loop.create_unix_server(
-                lambda: Connection(self), sock=self._socket, cleanup_socket=False
+                lambda: Connection(self), sock=self._claim.sock, cleanup_socket=False
             )
         else:
-            self._server = await loop.create_unix_server(lambda: Connection(self), sock=self._socket)
+            self._server = await loop.create_unix_server(lambda: Connection(self), sock=self._claim.sock)
+
+        self._claim.announce(Found(os.getpid(), time.time(), self._app, self._name, tuple(bind), self.path))
 
     async def close(self, drain_s: float = 1.0) -> None:
         """Accept nobody any more, let answers under way reach their clients within ``drain_s`` seconds, and close."""
@@ -153,6 +173,8 @@ class ControlServer:
                     connection.abort()
                 # Aborted connections tell that they are lost in the next turn of the loop.
                 await self._all_lost.wait()
+        if self._claim is not None:
+            self._claim.close()
 
     # -- what the master publishes
 
@@ -354,24 +376,15 @@ def _user_name(uid: int) -> str:
 
 
 def _check_scale(arguments: m.ScaleArguments) -> str:
-    if (arguments.workers is None) == (arguments.change is None):
-        return "give either workers or change"
-    if arguments.workers is not None and not 1 <= arguments.workers <= MOST_WORKERS:
-        return f"workers is from 1 to {MOST_WORKERS}"
-    if arguments.change is not None and not 0 < abs(arguments.change) <= MOST_WORKERS:
-        return f"change is from 1 to {MOST_WORKERS}, or the same with a minus"
-    return ""
+    one = (arguments.workers is None) != (arguments.change is None)
+    return "" if one else "give either workers or change"
 
 
 def _check_signal(arguments: m.SignalArguments) -> str:
-    if arguments.pid is None:
-        names, whom = MASTER_SIGNALS, "the master"
-    else:
-        names, whom = WORKER_SIGNALS, "a worker"
-        if arguments.started_at is None:
-            return "a worker is named by pid and started_at, so that no other process can be meant"
-    if arguments.signal not in names:
-        return f"{arguments.signal[:16]!r} is no signal for {whom}; there are {', '.join(sorted(names))}"
+    if not _SIGNAL_NAME.fullmatch(arguments.signal):
+        return "signal is a name without SIG, such as HUP"
+    if arguments.pid is not None and arguments.started_at is None:
+        return "a worker is named by pid and started_at, so that no other process can be meant"
     return ""
 
 
