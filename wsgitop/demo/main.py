@@ -40,7 +40,7 @@ def demo(
 ) -> int:
     """Run the demo; the exit status.
 
-    ``once`` prints one snapshot by ``render``, ``as_json`` prints it as JSON; both stop everything afterwards.
+    ``once`` prints one snapshot by ``render``, ``as_json`` prints it as JSON; both stop everything then.
     Without them ``interface`` shows the server. ``port`` 0 takes a free one; ``workers`` is their number.
     Raises the server's own error when it does not start.
     """
