@@ -1,0 +1,36 @@
+"""``wsgitop demo --once`` and ``--json``, whole: they print, stop everything, and leave no file."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import psutil
+import pytest
+
+from tests.support.server import command, free_port
+from tests.support.waiting import eventually
+
+pytestmark = [pytest.mark.process, pytest.mark.slow]
+
+
+def test_json(runtime_dir: Path, tmp_path: Path) -> None:
+    result = command("demo", "--json", runtime_dir=runtime_dir, env={"TMPDIR": str(tmp_path)})
+    assert result.returncode == 0, result.stderr
+    snapshot = json.loads(result.stdout)
+    assert snapshot["master"]["app"] == "wsgitop.demo.site:application"
+    assert snapshot["totals"]["requests"] > 50
+    assert all(worker["requests"] for worker in snapshot["workers"])
+    assert len(snapshot["workers"]) >= 2
+
+    pids = [snapshot["master"]["pid"], *(worker["pid"] for worker in snapshot["workers"])]
+    eventually(lambda: not any(map(psutil.pid_exists, pids)), what="the end of all it started")
+    assert [path for path in tmp_path.rglob("*") if path.is_file()] == []
+
+
+def test_once(runtime_dir: Path) -> None:
+    port = free_port()
+    result = command("demo", "--once", "--workers", "2", "--port", str(port), runtime_dir=runtime_dir)
+    assert result.returncode == 0, result.stderr
+    assert f"127.0.0.1:{port}" in result.stdout
+    assert "\x1b" not in result.stdout, "no escape sequences where there is no terminal"
