@@ -1,0 +1,405 @@
+"""The application: it joins the feed, the model and the screens, and holds the keys that work on every
+screen."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import signal
+import sys
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, ClassVar, Literal
+
+from textual import on, work
+from textual.app import App
+from textual.binding import Binding, BindingType
+
+from wsgitop.snapshot import Severity, WorkerSnapshot
+from wsgitop.tui import terminal
+from wsgitop.tui.alarms import failed_generation
+from wsgitop.tui.arrange import identity
+from wsgitop.tui.figures import plural
+from wsgitop.tui.model import Model, View
+from wsgitop.tui.operations import Operations
+from wsgitop.tui.screens.overview import Overview
+from wsgitop.tui.source import Feed, Happened, LinkLost, LinkUp, Pictured, Remembered, SourceFactory
+from wsgitop.tui.theme import DARK, LIGHT, PALETTES, Look, textual_theme
+
+if TYPE_CHECKING:
+    from textual.command import Provider
+
+Choice = Literal["stop", "leave", "quit"]
+
+OPERATOR_ACTIONS = frozenset({"reload", "scale", "undo_scale", "signal_menu"})
+OPERATOR_KEYS = {"H": "reload", "plus": "scaling", "minus": "scaling", "u": "undoing", "x": "signals"}
+
+
+@dataclass(frozen=True)
+class InterfaceResult:
+    """How the user left.
+
+    ``stop`` and ``leave`` say what the owner of the server decided about it; everybody else says ``quit``.
+    ``by_signal`` is the number of the signal that ended the interface, 0 when it was a key.
+    """
+
+    choice: Choice
+    by_signal: int = 0
+
+
+def _palette_provider() -> type[Provider]:
+    from wsgitop.tui.screens.commands import Commands
+
+    return Commands
+
+
+class WsgitopApp(App[InterfaceResult]):
+    """The interface.
+
+    ``owns_server``: the server was started by this command, so quitting has to say what becomes of it.
+    ``log_path`` is where the server's output goes, named in that question. ``clock`` (monotonic) and ``wall``
+    (since the epoch) are for tests.
+    """
+
+    TITLE = "wsgitop"
+    ENABLE_COMMAND_PALETTE = True
+    COMMANDS: ClassVar[set[type[Provider] | Callable[[], type[Provider]]]] = {_palette_provider}
+    BINDINGS: ClassVar[list[BindingType]] = [
+        Binding("H", "reload", "reload", tooltip="load the code again, workers one by one (HUP)"),
+        Binding("plus", "scale(1)", "add", key_display="+", tooltip="one worker more (TTIN), at once"),
+        Binding("minus", "scale(-1)", "remove", key_display="-", tooltip="one worker fewer (TTOU), at once"),
+        Binding("u", "undo_scale", "undo", tooltip="undo the last + or -"),
+        Binding("p", "pause", "pause", tooltip="freeze the picture; nothing is lost meanwhile"),
+        Binding("left_square_bracket", "interval(-1)", "refresh faster", key_display="["),
+        Binding("right_square_bracket", "interval(1)", "refresh slower", key_display="]"),
+        Binding("colon", "command_palette", "palette", key_display=": ^p", tooltip="all actions by name"),
+        Binding("question_mark", "help", "help", key_display="?", tooltip="this help"),
+        Binding("q", "leave", "quit"),
+        Binding("ctrl+c", "interrupt", "quit", key_display="^c", tooltip="quit; asks first", priority=True),
+        Binding(
+            "ctrl+z",
+            "suspend_process",
+            "suspend",
+            key_display="^z",
+            tooltip="suspend; `fg` comes back",
+            priority=True,
+        ),
+        Binding("ctrl+q", "leave", show=False, priority=True),
+    ]
+
+    def __init__(
+        self,
+        source_factory: SourceFactory,
+        *,
+        target_label: str,
+        owns_server: bool,
+        log_path: str = "",
+        look: Look | None = None,
+        interval_s: float = 1.0,
+        clock: Callable[[], float] = time.monotonic,
+        wall: Callable[[], float] = time.time,
+    ) -> None:
+        self.look = look if look is not None else terminal.look_for()
+        # Without ansi_color the colours of a monochrome screen would still go out, as shades of grey.
+        super().__init__(ansi_color=True if self.look.palette.sixteen else None)
+        self.target_label = target_label
+        self.owns_server = owns_server
+        self.log_path = log_path
+        self.wall = wall
+        self.model = Model(clock=clock, wall=wall)
+        self.model.interval_s = interval_s
+        self.feed = Feed(source_factory, self.post_message, interval_s=interval_s)
+        self.operations = Operations(
+            self.model, lambda: self.feed.source, changed=self.show, failure=self._show_text
+        )
+        for palette in PALETTES.values():
+            self.register_theme(textual_theme(palette))
+        self.theme = self.look.palette.name
+
+    # -- life ------------------------------------------------------------------------------------------------
+
+    def on_load(self) -> None:
+        # Before the screen is taken over: from here on a signal must give the terminal back.
+        if self._driver is not None and not self.is_headless:
+            loop = asyncio.get_running_loop()
+            for number in (signal.SIGTERM, signal.SIGINT):
+                loop.add_signal_handler(number, self._end_by_signal, number)
+            terminal.end_with_terminal(sys.__stdin__.fileno() if sys.__stdin__ is not None else 0)
+
+    def _end_by_signal(self, number: int) -> None:
+        self.exit(InterfaceResult("stop" if self.owns_server else "quit", by_signal=number))
+
+    def get_default_screen(self) -> Overview:
+        return Overview(self.target_label)
+
+    def on_mount(self) -> None:
+        self._run_feed()
+        # Ages of what the interface itself says (stale, paused, under way) go on while no picture comes.
+        self.set_interval(1.0, self._tick)
+
+    @work(exclusive=True, group="feed", exit_on_error=False)
+    async def _run_feed(self) -> None:
+        await self.feed.run()
+
+    def _tick(self) -> None:
+        view = self.overview.view
+        if view.stale_s is not None or view.paused_s is not None or view.sayings or view.snapshot is None:
+            self.show()
+
+    @property
+    def overview(self) -> Overview:
+        screen = self.screen_stack[0]
+        assert isinstance(screen, Overview)
+        return screen
+
+    def show(self) -> None:
+        """Draw what the model holds now."""
+        if self.is_running and self.screen_stack:
+            self.overview.refresh_view()
+
+    # -- what the server sends -------------------------------------------------------------------------------
+
+    @on(LinkUp)
+    def _link_up(self, message: LinkUp) -> None:
+        self.model.connected(message.hello)
+        self.show()
+
+    @on(LinkLost)
+    def _link_lost(self, message: LinkLost) -> None:
+        self.model.lost(message.reason)
+        self.show()
+
+    @on(Pictured)
+    def _pictured(self, message: Pictured) -> None:
+        self.model.take_snapshot(message.snapshot)
+        if not self.model.is_paused:
+            self.show()
+
+    @on(Remembered)
+    def _remembered(self, message: Remembered) -> None:
+        self.model.take_history(message.seconds)
+        if not self.model.is_paused:
+            self.show()
+
+    @on(Happened)
+    def _happened(self, message: Happened) -> None:
+        self.model.take_events(message.events)
+        if not self.model.is_paused:
+            self.show()
+
+    # -- keys ------------------------------------------------------------------------------------------------
+
+    def say(self, severity: Severity, text: str) -> None:
+        self.operations.say(severity, text)
+
+    def is_greyed(self, action: str) -> bool:
+        """Operator actions are greyed for a viewer. (The server refuses them as well: this is only
+        manners.)"""
+        return self.model.role == "viewer" and action in OPERATOR_ACTIONS
+
+    def check_action(self, action: str, parameters: tuple[object, ...]) -> bool | None:
+        return None if self.is_greyed(action) else True
+
+    def explain_key(self, key: str) -> None:
+        """Say why a greyed key does nothing."""
+        if self.model.role == "viewer" and key in OPERATOR_KEYS:
+            self.say(
+                "warning",
+                f"{OPERATOR_KEYS[key]} is for operators; you are a viewer here (connect as the server's user)",
+            )
+
+    def action_pause(self) -> None:
+        paused = self.model.toggle_pause()
+        self.say("info", "paused: the picture stands, everything is still recorded" if paused else "going on")
+
+    def action_interval(self, step: int) -> None:
+        before = self.model.interval_s
+        interval_s = self.model.step_interval(step)
+        self.feed.set_interval(interval_s)
+        bound = " already: that is the limit" if interval_s == before else ""
+        self.say("info", f"a picture every {interval_s:g} s{bound}")
+
+    @work(group="questions", exit_on_error=False)
+    async def action_reload(self) -> None:
+        from wsgitop.tui.screens.dialogs import Confirm
+
+        snapshot = self.model.snapshot
+        if snapshot is None or not self.model.is_connected:
+            self.say("error", "not reloaded: no connection to the server; it is tried again twice a second")
+            return
+        master = snapshot.master
+        question = (
+            f"Load {master.app} again and replace {plural(len(snapshot.workers), 'worker')} one by one?\n\n"
+            f"target      {self.target_label}\nmaster      pid {master.pid}, generation {master.generation}\n"
+            "requests    none is broken off\nbad code    the old generation goes on"
+        )
+        if await self.push_screen_wait(Confirm("Reload (HUP)", question, yes="Reload")):
+            await self.operations.reload()
+        else:
+            self.say("info", "not reloaded: cancelled")
+
+    def action_scale(self, change: int) -> None:
+        self.run_worker(self.operations.scale(change), group="operations", exit_on_error=False)
+
+    def action_undo_scale(self) -> None:
+        self.run_worker(self.operations.undo_scale(), group="operations", exit_on_error=False)
+
+    @work(group="questions", exit_on_error=False)
+    async def signal_worker(self, worker: WorkerSnapshot | None) -> None:
+        """Ask which signal, ask again, send it. The target is fixed here, before anything can move."""
+        from wsgitop.tui.screens.dialogs import Confirm, SignalMenu
+
+        if worker is None:
+            self.say("warning", "no signal sent: no worker is selected")
+            return
+        target = identity(worker)
+        who = f"worker {worker.slot}, pid {worker.pid}, generation {worker.generation}"
+        chosen = await self.push_screen_wait(SignalMenu(f"Signal to {who}"))
+        if chosen is None:
+            self.say("info", "no signal sent: cancelled")
+            return
+        serving = plural(len(worker.in_flight), "request")
+        question = (
+            f"Send {chosen.name} to {who}?\n\n{chosen.text}.\nIt was serving {serving} when the menu opened."
+        )
+        if not await self.push_screen_wait(
+            Confirm(
+                f"{chosen.name} to pid {worker.pid}",
+                question,
+                yes=f"Send {chosen.name}",
+                danger=chosen.danger,
+            )
+        ):
+            self.say("info", f"{chosen.name} not sent: cancelled")
+            return
+        if not self.operations.is_current(worker):
+            self.say("warning", f"{chosen.name} not sent: {who} is not there any more")
+            return
+        await self.operations.signal(chosen.name, worker.slot, target)
+
+    def show_failure(self, view: View) -> None:
+        """The newest text that explains a failure: a generation that did not come up, or an event with
+        details."""
+        failed = failed_generation(view.snapshot) if view.snapshot is not None else None
+        told = next((event for event in view.events if event.detail), None)
+        if told is not None:
+            self._show_text("why", told.text, told.detail)
+        elif failed is not None and failed.error:
+            self._show_text(f"generation {failed.number} failed", "", failed.error)
+        else:
+            self.say("info", "nothing to explain: no failure with details is known")
+
+    def _show_text(self, title: str, heading: str, text: str) -> None:
+        from wsgitop.tui.screens.dialogs import TextDialog
+
+        self.push_screen(TextDialog(title, heading, text))
+
+    def action_help(self) -> None:
+        from wsgitop.tui.screens.help import Help
+
+        self.push_screen(Help(self.help_sections(), viewer=self.model.role == "viewer"))
+
+    def help_sections(self) -> tuple[tuple[str, tuple[Binding, ...]], ...]:
+        """All keys by subject, from the bindings."""
+        from wsgitop.tui.screens.help import sections
+        from wsgitop.tui.widgets.table import WorkerTable
+
+        return sections(
+            (
+                ("Server and interface", self.BINDINGS),
+                ("Workers", Overview.BINDINGS),
+                ("Moving", WorkerTable.BINDINGS),
+            )
+        )
+
+    def export_screenshot(self, *, title: str | None = None, simplify: bool = False) -> str:
+        """The screen as SVG. Leading blanks are kept: converters other than browsers would drop them."""
+        svg = super().export_screenshot(title=title, simplify=simplify)
+        return svg.replace("<svg ", '<svg xml:space="preserve" ', 1)
+
+    # -- looks -----------------------------------------------------------------------------------------------
+
+    def action_swap_theme(self) -> None:
+        """Dark to light and back. A terminal of sixteen colours has only its own."""
+        if self.look.palette.sixteen:
+            self.say("info", "this terminal gives its own sixteen colours; there is no other theme")
+            return
+        palette = LIGHT if self.look.palette.dark else DARK
+        self.look = Look(palette=palette, signs=self.look.signs, color=self.look.color)
+        self.theme = palette.name
+        self.overview.redraw()
+
+    # -- leaving ---------------------------------------------------------------------------------------------
+
+    async def action_leave(self) -> None:
+        """q: out, or for the owner of a server the question what becomes of it."""
+        if self.owns_server:
+            self._ask_owner()
+        else:
+            self.exit(InterfaceResult("quit"))
+
+    async def action_quit(self) -> None:
+        await self.action_leave()
+
+    @work(group="questions", exclusive=True, exit_on_error=False)
+    async def _ask_owner(self) -> None:
+        from wsgitop.tui.screens.dialogs import Leave
+
+        log = f"\nIts output goes on to {self.log_path}" if self.log_path else ""
+        question = f"What becomes of the server at {self.target_label}?{log}\n\nctrl+c again stops it."
+        choice = await self.push_screen_wait(Leave(question))
+        if choice == "stop":
+            self.exit(InterfaceResult("stop"))
+        elif choice == "leave":
+            self.exit(InterfaceResult("leave"))
+
+    @work(group="questions", exclusive=True, exit_on_error=False)
+    async def _ask_quit(self) -> None:
+        from wsgitop.tui.screens.dialogs import QuitConfirm
+
+        question = "Leave the interface? The server goes on.\n\nctrl+c again leaves as well."
+        if await self.push_screen_wait(QuitConfirm("Quit", question, yes="Quit")):
+            self.exit(InterfaceResult("quit"))
+
+    def action_interrupt(self) -> None:
+        """ctrl+c: always asks. On a dialog it is the dialog's own (priority bindings are looked up from
+        here down)."""
+        from wsgitop.tui.screens.dialogs import Dialog
+
+        if isinstance(self.screen, Dialog):
+            self.screen.action_interrupt()
+        elif self.owns_server:
+            self._ask_owner()
+        else:
+            self._ask_quit()
+
+
+def run_interface(
+    source_factory: SourceFactory,
+    *,
+    target_label: str,
+    owns_server: bool,
+    log_path: str = "",
+    mouse: bool = True,
+    interval_s: float = 1.0,
+) -> InterfaceResult:
+    """Show the interface until the user leaves it.
+     Raises TerminalError when there is no terminal that can show it. When the terminal disappears the process
+    dies of SIGHUP, and this never returns.
+    """
+    terminal.require_terminal(os.environ)
+    if os.environ.get("NO_COLOR") == "":
+        # Empty means unset (https://no-color.org); Textual would take it for set.
+        del os.environ["NO_COLOR"]
+    app = WsgitopApp(
+        source_factory,
+        target_label=target_label,
+        owns_server=owns_server,
+        log_path=log_path,
+        interval_s=interval_s,
+    )
+    result = app.run(mouse=mouse)
+    # Textual ends without a value when it failed; then it has printed why, and an owner's server must not be
+    # left behind.
+    return result if result is not None else InterfaceResult("stop" if owns_server else "quit")

@@ -1,0 +1,122 @@
+"""What an operator does to the server, and what the interface says about it.
+
+Each runs as a task of its own, because reload and scale answer only when they are done; meanwhile the status
+line says that they are under way. Whatever comes of it is said in one line; a failure names its cause and the
+next step.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable
+
+from wsgitop.control.messages import Outcome
+from wsgitop.errors import ActionFailed, CannotConnect, WsgitopError
+from wsgitop.snapshot import Severity, WorkerSnapshot
+from wsgitop.tui.arrange import Identity, identity
+from wsgitop.tui.figures import plural
+from wsgitop.tui.model import Model
+from wsgitop.tui.source import Source
+
+Failure = Callable[[str, str, str], None]
+"""Shows what is too long for a line: title, heading, text."""
+
+
+class Operations:
+    """``source`` gives the live connection or None; ``changed`` is called after each thing said;
+    ``failure`` shows a text."""
+
+    def __init__(
+        self,
+        model: Model,
+        source: Callable[[], Source | None],
+        *,
+        changed: Callable[[], None],
+        failure: Failure,
+    ) -> None:
+        self._model = model
+        self._source = source
+        self._changed = changed
+        self._failure = failure
+        self._wanted_before: list[int] = []
+        self._reloading = False
+
+    def say(self, severity: Severity, text: str) -> None:
+        self._model.say(severity, text)
+        self._changed()
+
+    async def reload(self) -> None:
+        """HUP, and wait for the outcome."""
+        await self._do("reloading", "not reloaded", lambda source: source.reload())
+
+    async def scale(self, change: int) -> None:
+        """TTIN or TTOU. Below one worker there is nothing to take away: said at once, without asking the
+        server."""
+        snapshot = self._model.snapshot
+        wanted = snapshot.master.workers_wanted if snapshot is not None else None
+        if change < 0 and wanted == 1:
+            self.say(
+                "warning",
+                "not removed: one worker is the least; q leaves, `wsgitop ctl stop` stops the server",
+            )
+            return
+        doing = "adding a worker" if change > 0 else "removing a worker"
+        if (
+            await self._do(doing, "not scaled", lambda source: source.scale(change=change))
+            and wanted is not None
+        ):
+            self._wanted_before.append(wanted)
+
+    async def undo_scale(self) -> None:
+        """Back to the number of workers wanted before the last change made here."""
+        if not self._wanted_before:
+            self.say("warning", "nothing to undo: nothing was scaled from here")
+            return
+        wanted = self._wanted_before.pop()
+        doing = f"going back to {plural(wanted, 'worker')}"
+        await self._do(doing, "not undone", lambda source: source.scale(workers=wanted))
+
+    async def signal(self, name: str, slot: int, target: Identity) -> None:
+        """Send a signal to exactly the process that was chosen, even if its slot is another's by now."""
+        pid, started_at = target
+        await self._do(
+            f"sending {name} to worker {slot} (pid {pid})",
+            f"{name} not sent",
+            lambda source: source.signal(name, pid=pid, started_at=started_at),
+        )
+
+    def is_current(self, worker: WorkerSnapshot) -> bool:
+        """Whether this very process is still among the workers."""
+        snapshot = self._model.snapshot
+        return snapshot is not None and identity(worker) in {identity(other) for other in snapshot.workers}
+
+    async def _do(self, doing: str, failed: str, call: Callable[[Source], Awaitable[Outcome]]) -> bool:
+        source = self._source()
+        if source is None:
+            self.say("error", f"{failed}: no connection to the server; it is tried again twice a second")
+            return False
+        token = self._model.begin(doing)
+        self._changed()
+        try:
+            outcome = await call(source)
+        except ActionFailed as error:
+            self._model.end(token)
+            self.say("error", f"{failed}: {_line(error)}{' (v: why)' if error.detail else ''}")
+            if error.detail:
+                self._failure(failed, _line(error), error.detail)
+            return False
+        except CannotConnect as error:
+            self._model.end(token)
+            self.say("error", f"{failed}, or not known: the connection was lost meanwhile; {error.cause}")
+            return False
+        except WsgitopError as error:
+            self._model.end(token)
+            self.say("error", f"{failed}: {_line(error)}")
+            return False
+        finally:
+            self._model.end(token)
+        self.say("good", outcome.text)
+        return True
+
+
+def _line(error: WsgitopError) -> str:
+    return f"{error.cause}; {error.remedy}" if error.remedy else error.cause

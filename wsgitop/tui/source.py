@@ -1,0 +1,179 @@
+"""Where the pictures come from: the feed that connects, listens, and connects again.
+
+One task of the application runs :meth:`Feed.run` for as long as the interface lives. It owns the connection;
+actions borrow it through :attr:`Feed.source`. Whatever happens to the server, the task goes on: it posts
+:class:`LinkLost` and tries again every :data:`RETRY_S` seconds, and a server that comes back with another pid
+is simply the next one.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+from collections.abc import AsyncIterator, Callable
+from typing import Protocol
+
+from textual.message import Message
+
+from wsgitop.control.messages import Hello, Outcome
+from wsgitop.errors import CannotConnect, WsgitopError
+from wsgitop.snapshot import Event, Second, Snapshot
+
+RETRY_S = 0.5
+HISTORY_S = 60
+EVENTS_ASKED = 100
+
+CONNECT_TIMEOUT_S = 5.0
+"""A server that accepts but does not answer (stopped by a signal, say) counts as one that cannot be
+reached."""
+
+
+class Source(Protocol):
+    """What the interface needs of a connection; ``wsgitop.client.AsyncClient`` has it. Any call may raise
+    CannotConnect (the link is lost) or Refused; actions may also raise ActionFailed."""
+
+    async def connect(self) -> Hello: ...
+    async def history(self, seconds: int) -> tuple[Second, ...]: ...
+    async def events(self, after: int = 0, limit: int = 100) -> tuple[Event, ...]: ...
+    def subscribe(self, interval_s: float) -> AsyncIterator[Snapshot | Event]: ...
+    async def reload(self) -> Outcome: ...
+    async def scale(self, *, workers: int | None = None, change: int | None = None) -> Outcome: ...
+    async def signal(
+        self, name: str, *, pid: int | None = None, started_at: float | None = None
+    ) -> Outcome: ...
+    async def stop(self, *, quick: bool = False) -> Outcome: ...
+    async def close(self) -> None: ...
+
+
+SourceFactory = Callable[[], Source]
+"""Makes a fresh connection for each attempt."""
+
+
+class LinkUp(Message):
+    """Connected. ``last_sequence`` of the events known so far still counts when it is the same server."""
+
+    def __init__(self, hello: Hello) -> None:
+        super().__init__()
+        self.hello = hello
+
+
+class LinkLost(Message):
+    """Not connected, and why. Posted for each failed attempt."""
+
+    def __init__(self, reason: str) -> None:
+        super().__init__()
+        self.reason = reason
+
+    def can_replace(self, message: Message) -> bool:
+        return isinstance(message, LinkLost)
+
+
+class Pictured(Message):
+    """A snapshot. A newer one takes the place of one that is still waiting: a slow screen skips, it does
+    not lag."""
+
+    def __init__(self, snapshot: Snapshot) -> None:
+        super().__init__()
+        self.snapshot = snapshot
+
+    def can_replace(self, message: Message) -> bool:
+        return isinstance(message, Pictured)
+
+
+class Remembered(Message):
+    """The server's own record of the last seconds."""
+
+    def __init__(self, seconds: tuple[Second, ...]) -> None:
+        super().__init__()
+        self.seconds = seconds
+
+
+class Happened(Message):
+    """Events, oldest first."""
+
+    def __init__(self, events: tuple[Event, ...]) -> None:
+        super().__init__()
+        self.events = events
+
+
+class Feed:
+    """The connection, kept up. ``post`` takes the messages; ``last_sequence`` tells which events are known
+    already."""
+
+    def __init__(
+        self, factory: SourceFactory, post: Callable[[Message], object], *, interval_s: float = 1.0
+    ) -> None:
+        self._factory = factory
+        self._post = post
+        self._interval_s = interval_s
+        self._interval_changed = asyncio.Event()
+        self._past_asked = False
+        self.source: Source | None = None
+        """The live connection, None while there is none."""
+
+    def set_interval(self, interval_s: float) -> None:
+        """Ask for another refresh rate; the subscription is renewed, the connection stays."""
+        if interval_s != self._interval_s:
+            self._interval_s = interval_s
+            self._interval_changed.set()
+
+    async def run(self) -> None:
+        """Never returns and never raises because of the server; ends when cancelled."""
+        while True:
+            source = self._factory()
+            try:
+                await self._serve(source)
+            except (WsgitopError, OSError, TimeoutError) as error:
+                self._post(LinkLost(_reason(error)))
+            finally:
+                self.source = None
+                with contextlib.suppress(WsgitopError, OSError):
+                    await source.close()
+            await asyncio.sleep(RETRY_S)
+
+    async def _serve(self, source: Source) -> None:
+        async with asyncio.timeout(CONNECT_TIMEOUT_S):
+            hello = await source.connect()
+        self.source = source
+        self._post(LinkUp(hello))
+        self._past_asked = False
+        while True:
+            self._interval_changed.clear()
+            listening = asyncio.create_task(self._listen(source, self._interval_s))
+            changed = asyncio.create_task(self._interval_changed.wait())
+            try:
+                await asyncio.wait((listening, changed), return_when=asyncio.FIRST_COMPLETED)
+                if listening.done():
+                    listening.result()
+                    raise CannotConnect("the server ended the connection")
+            finally:
+                for task in (listening, changed):
+                    task.cancel()
+                await asyncio.wait((listening, changed))
+
+    async def _listen(self, source: Source, interval_s: float) -> None:
+        async for item in source.subscribe(interval_s):
+            if isinstance(item, Event):
+                self._post(Happened((item,)))
+                continue
+            self._post(Pictured(item))
+            if not self._past_asked:
+                # After the subscription, so that nothing is missed between the two; after the first picture,
+                # because it is what the user waits for.
+                self._past_asked = True
+                await self._ask_past(source)
+            elif interval_s > 1:
+                # The server keeps every second; a slow screen asks for those between its pictures.
+                self._post(Remembered(await source.history(int(interval_s) + 2)))
+
+    async def _ask_past(self, source: Source) -> None:
+        self._post(Remembered(await source.history(HISTORY_S)))
+        self._post(Happened(await source.events(limit=EVENTS_ASKED)))
+
+
+def _reason(error: BaseException) -> str:
+    if isinstance(error, WsgitopError):
+        return error.cause
+    if isinstance(error, TimeoutError):
+        return f"no answer within {CONNECT_TIMEOUT_S:g} s"
+    return str(error) or type(error).__name__
