@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import json
 import os
-import subprocess
 import sys
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, NamedTuple
 
+from wsgitop.cli.child import TookTooLong, ask
 from wsgitop.cli.options import COMMAND_LINE, environment_layers
 from wsgitop.errors import ConfigError, UsageError
 from wsgitop.settings.load import (
@@ -134,50 +133,18 @@ def run_probe(
     what it imports must not stay in the process that becomes the master.
     """
     try:
-        probe = subprocess.run(
-            [*python_module("wsgitop.zygote.probe"), path, chdir],
-            stdin=subprocess.DEVNULL,
-            stdout=subprocess.PIPE,
-            stderr=subprocess.PIPE,
-            timeout=deadline_s,
-            check=False,
-            text=True,
-            errors="replace",
-        )
-    except subprocess.TimeoutExpired:
+        answer = ask("wsgitop.zygote.probe", [path, chdir], deadline_s=deadline_s)
+    except TookTooLong:
         raise ConfigError(
             f"config: {path!r} was not loaded within {deadline_s:g} s", "It must not wait for anything."
         ) from None
-    answer = last_json_object(probe.stdout)
-    if answer is None:
-        ending = probe.stderr.strip().splitlines()[-1:] or [
-            f"its process ended with status {probe.returncode}"
-        ]
-        raise ConfigFileError(f"config: {path!r} cannot be loaded: {ending[0]}", traceback=probe.stderr)
-    if "error" in answer:
+    value = answer.value
+    if value is None:
+        words = answer.output.strip().splitlines()[-1:] or [f"its process ended with status {answer.status}"]
+        raise ConfigFileError(f"config: {path!r} cannot be loaded: {words[0]}", traceback=answer.output)
+    if "error" in value:
         raise ConfigFileError(
-            str(answer["error"]), str(answer.get("remedy", "")), traceback=str(answer.get("traceback", ""))
+            str(value["error"]), str(value.get("remedy", "")), traceback=str(value.get("traceback", ""))
         )
-    sys.stderr.write(probe.stderr)
-    return dict(answer.get("values", {})), tuple(str(note) for note in answer.get("notes", ()))
-
-
-def python_module(name: str) -> list[str]:
-    """The command that runs a module of this package.
-
-    -P: a file in the working directory, such as a site's own types.py, must not shadow the standard library.
-    """
-    return [sys.executable, "-P", "-m", name]
-
-
-def last_json_object(output: str) -> dict[str, Any] | None:
-    """The last line that is a JSON object: what comes before it was printed by the user's code."""
-    for line in reversed(output.splitlines()):
-        if line.startswith("{"):
-            try:
-                value = json.loads(line)
-            except ValueError:
-                continue
-            if isinstance(value, dict):
-                return value
-    return None
+    sys.stderr.write(answer.output)
+    return dict(value.get("values", {})), tuple(str(note) for note in value.get("notes", ()))

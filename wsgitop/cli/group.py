@@ -51,13 +51,20 @@ def debug_option() -> click.Option:
     )
 
 
+@click.pass_context
+def _help_when_alone(context: click.Context, /, **_params: object) -> None:
+    if context.invoked_subcommand is None:
+        click.echo(context.get_help())
+
+
 class _PlainEpilog(click.Command):
     """Help with options grouped by section, and examples as they were written."""
 
     def format_options(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
         sections: dict[str, list[tuple[str, str]]] = {}
         for parameter in self.get_params(ctx):
-            record = parameter.get_help_record(ctx)
+            # An argument is named in the usage line and explained in the text; newer click would list it here too.
+            record = parameter.get_help_record(ctx) if isinstance(parameter, click.Option) else None
             if record is not None:
                 sections.setdefault(getattr(parameter, "section", "") or OTHER, []).append(record)
         only = len(sections) == 1
@@ -96,11 +103,40 @@ class Command(_PlainEpilog):
         return self.run(ctx)
 
 
-class LazyGroup(_PlainEpilog, click.Group):
+class Group(_PlainEpilog, click.Group):
+    """A group of our commands. Called without one, it shows its help."""
+
+    def __init__(
+        self,
+        name: str,
+        *,
+        help: str,  # noqa: A002 - click's word
+        commands: tuple[click.Command, ...] = (),
+        params: list[click.Parameter] | None = None,
+        epilog: str = "",
+    ) -> None:
+        super().__init__(
+            name,
+            help=help,
+            commands=commands,
+            params=[*(params or []), debug_option()],
+            epilog=epilog,
+            invoke_without_command=True,
+            callback=_help_when_alone,
+            context_settings=CONTEXT,
+        )
+
+    def format_options(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
+        """Commands first: they are what a group is about."""
+        self.format_commands(ctx, formatter)
+        _PlainEpilog.format_options(self, ctx, formatter)
+
+
+class LazyGroup(Group):
     """A group whose commands are imported when they are needed."""
 
     def __init__(self, name: str, *, entries: tuple[Entry, ...], **kwargs: Any) -> None:
-        super().__init__(name, context_settings=CONTEXT, **kwargs)
+        super().__init__(name, **kwargs)
         self.entries = {entry.name: entry for entry in entries}
 
     def list_commands(self, ctx: click.Context) -> list[str]:
@@ -115,10 +151,10 @@ class LazyGroup(_PlainEpilog, click.Group):
             raise TypeError(f"{entry.module}.command is no click command")
         return command
 
-    def format_options(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
+    def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
+        """By section, from the table: nothing is imported."""
         width = max(len(name) for name in self.entries)
         for section in dict.fromkeys(entry.section for entry in self.entries.values()):
             rows = [(e.name.ljust(width), e.help) for e in self.entries.values() if e.section == section]
             with formatter.section(section):
                 formatter.write_dl(rows)
-        super().format_options(ctx, formatter)

@@ -11,8 +11,8 @@ from collections.abc import Sequence
 import click
 
 from wsgitop import __version__
-from wsgitop.cli.group import Entry, LazyGroup, debug_option, debug_wanted
-from wsgitop.errors import WsgitopError
+from wsgitop.cli.group import Entry, LazyGroup, debug_wanted
+from wsgitop.errors import ActionFailed, WsgitopError
 from wsgitop.snapshot import printable
 
 INTERRUPTED = 130
@@ -60,10 +60,7 @@ cli = LazyGroup(
     entries=ENTRIES,
     help=HELP,
     epilog=EPILOG,
-    no_args_is_help=False,
-    invoke_without_command=True,
     params=[
-        debug_option(),
         click.Option(
             ["--version", "-V"],
             is_flag=True,
@@ -76,50 +73,66 @@ cli = LazyGroup(
 )
 
 
-@click.pass_context
-def _help_when_alone(context: click.Context) -> None:
-    if context.invoked_subcommand is None:
-        click.echo(context.get_help())
-
-
-cli.callback = _help_when_alone
-
-
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Run the command line and return the exit status. Never lets a traceback out unless --debug asks for it."""
+    """Run the command line and return the exit status. No traceback gets out unless --debug asks for it."""
     try:
         outcome = cli.main(args=arguments, prog_name="wsgitop", standalone_mode=False)
         sys.stdout.flush()
     except WsgitopError as error:
         return _report(error)
+    except click.ClickException as error:
+        return _report_usage(error)
     except click.exceptions.Exit as request:
         return request.exit_code
-    except click.UsageError as error:
-        hint = f"Try `{error.ctx.command_path} --help`." if error.ctx is not None else ""
-        _say(error.format_message(), hint)
-        return 2
-    except click.ClickException as error:
-        _say(error.format_message())
-        return error.exit_code
     except (KeyboardInterrupt, click.Abort):
         return INTERRUPTED
     except BrokenPipeError:
-        # Who was to read it has gone (`| head`). The interpreter must not stumble over it once more while it exits.
+        # Who was to read it has gone (`| head`). The interpreter must not stumble over it again while it exits.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 1
     return outcome if isinstance(outcome, int) else 0
 
 
 def _report(error: WsgitopError) -> int:
-    if debug_wanted():
-        text = getattr(error, "traceback", "") or getattr(error, "detail", "")
-        traceback.print_exc()
-        if text:
-            sys.stderr.write(f"\n{text.rstrip()}\n")
     _say(error.cause, error.remedy)
+    if isinstance(error, ActionFailed) and error.detail:
+        # What went wrong on the server, which has no other way to whoever gave the order.
+        _write(error.detail)
+    if debug_wanted():
+        _write(getattr(error, "traceback", ""))
+        traceback.print_exc()
     return error.exit_status
 
 
+def _report_usage(error: click.ClickException) -> int:
+    message = error.format_message()
+    if isinstance(error, click.NoSuchOption) and error.option_name is not None:
+        message = f"no such option: {error.option_name}"
+        near = _visible(error.possibilities or (), error.ctx)
+        if near:
+            message += f" (did you mean {' or '.join(near)}?)"
+    context = error.ctx if isinstance(error, click.UsageError) else None
+    _say(message, f"Try `{context.command_path} --help`." if context is not None else "")
+    return error.exit_code
+
+
+def _visible(names: Sequence[str], context: click.Context | None) -> list[str]:
+    """Those of the flags ``names`` that the help shows: gunicorn's others are accepted, not recommended."""
+    if context is None:
+        return sorted(names)
+    hidden = {
+        flag
+        for parameter in context.command.params
+        if isinstance(parameter, click.Option) and parameter.hidden
+        for flag in parameter.opts
+    }
+    return sorted(set(names) - hidden)
+
+
 def _say(cause: str, remedy: str = "") -> None:
-    lines = "\n".join(printable(line) for line in cause.splitlines())
-    click.echo(f"wsgitop: {lines}" + (f"\n  {printable(remedy)}" if remedy else ""), err=True)
+    _write(f"wsgitop: {cause}" + (f"\n  {remedy}" if remedy else ""))
+
+
+def _write(text: str) -> None:
+    if text:
+        click.echo("\n".join(printable(line) for line in text.rstrip().splitlines()), err=True)

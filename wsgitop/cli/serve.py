@@ -38,11 +38,7 @@ def serve(context: click.Context) -> int:
 
         click.echo(settings_text(configuration.resolved), nl=False)
         return 0
-    if not sys.platform.startswith("linux"):
-        raise UsageError(
-            f"the server runs on Linux only, and this is {sys.platform}",
-            "`wsgitop attach` and `wsgitop ctl` work here; run the server on a Linux machine or in a container.",
-        )
+    require_linux()
     from wsgitop.master.main import serve as serve_application
 
     return serve_application(
@@ -51,6 +47,15 @@ def serve(context: click.Context) -> int:
         directory=configuration.directory,
         notes=configuration.notes,
     )
+
+
+def require_linux() -> None:
+    """Raise UsageError where the server cannot run."""
+    if not sys.platform.startswith("linux"):
+        raise UsageError(
+            f"the server runs on Linux only, and this is {sys.platform}",
+            "`wsgitop attach` and `wsgitop ctl` work here; run the server on a Linux machine or in a container.",
+        )
 
 
 command = Command(

@@ -19,6 +19,8 @@ from wsgitop.control.messages import FRAME_LIMIT_BYTES, INVALID_REQUEST, Role
 
 WRITE_HIGH_BYTES = 256 * 1024
 """With more than this unread, no further call of the client is looked at."""
+TURNED_AWAY_S = 1.0
+"""How long a client that is refused may take to read why."""
 FRAMES_PER_TURN = 32
 """Calls of one client that are handled before the loop gets a turn."""
 _CREDENTIALS = struct.Struct("3i")
@@ -107,6 +109,7 @@ class Connection(asyncio.Protocol):
         self._tokens_at = self._loop.time()
         self._unread = False
         self._at_end = False
+        self._turned_away = False
         self._later: asyncio.Handle | None = None
         self._frame_timer: asyncio.TimerHandle | None = None
         self._transport: asyncio.Transport | None = None
@@ -122,12 +125,17 @@ class Connection(asyncio.Protocol):
         self.peer = peer_of(transport.get_extra_info("socket"))
         role = self._owner.admit(self)
         if role is None:
-            transport.close()
+            # Not closed at once: the client may be writing its first call, and the failure of that would hide the
+            # reason it is about to read.
+            self._turned_away = True
+            self._frame_timer = self._loop.call_later(TURNED_AWAY_S, self.abort)
             return
         self.role = role
 
     def data_received(self, data: bytes) -> None:
         """Bytes have arrived."""
+        if self._turned_away:
+            return
         self._splitter.feed(data)
         if self._later is None:
             self._pump()

@@ -13,8 +13,7 @@ from wsgitop.snapshot import Snapshot
 
 
 class Method(NamedTuple):
-    """One row. ``interrupts`` marks what can break requests in flight: the interface asks before it does so.
-    """
+    """One row. ``interrupts`` marks what can break requests in flight: the interface asks before it does so."""
 
     name: str
     arguments: type[Any]

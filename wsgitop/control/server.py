@@ -242,6 +242,8 @@ class ControlServer:
                 encode_error(None, m.REFUSED, f"{self.limits.clients} clients are connected already")
             )
             role = None
+            if len(self._connections) >= 2 * self.limits.clients:
+                connection.abort()
         # Kept in the books even when turned away: its refusal may still be under way when the server closes.
         self._connections.add(connection)
         self._all_lost.clear()

@@ -1,0 +1,212 @@
+"""``wsgitop ctl``: questions and orders for a running server. Tables for people, --json for programs."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable
+
+import click
+import msgspec
+
+from wsgitop.cli import tables
+from wsgitop.cli.group import Command, Group
+from wsgitop.client import Client, find
+from wsgitop.control.messages import Outcome
+from wsgitop.errors import UsageError
+from wsgitop.snapshot import Snapshot, printable
+
+HELP = """Ask a running server or give it orders.
+
+Without --server the only running server of this user is taken. Orders are answered when they are done: a reload when the
+last old worker is gone. A reload that fails leaves the old code serving, says why, and ends with status 1.
+"""
+EPILOG = """
+Examples:
+  wsgitop ctl status
+  wsgitop ctl status --json | jq .totals.rps
+  wsgitop ctl reload && echo deployed
+  wsgitop ctl scale +2
+  wsgitop ctl signal TERM --worker 4251
+  wsgitop ctl -s /run/site/control.sock stop
+
+Exit status: 0 done, 1 the action failed, 2 usage, 3 cannot connect, 4 refused.
+"""
+_AMOUNT = re.compile(r"(?P<sign>[+-]?)(?P<number>[0-9]{1,6})")
+
+
+def _common() -> list[click.Parameter]:
+    """Accepted before and after the subcommand."""
+    return [
+        click.Option(
+            ["-s", "--server"],
+            metavar="TARGET",
+            help="Path of the control socket, master's pid, or application's name.",
+        ),
+        click.Option(["as_json", "--json"], is_flag=True, help="Print JSON."),
+    ]
+
+
+def _connect(context: click.Context) -> Client:
+    parent = context.parent.params if context.parent is not None else {}
+    target = context.params["server"] or parent.get("server")
+    if target:
+        return Client(find(target))
+    from wsgitop.cli.targets import choose
+
+    return Client(choose())
+
+
+def _as_json(context: click.Context) -> bool:
+    parent = context.parent.params if context.parent is not None else {}
+    return bool(context.params["as_json"] or parent.get("as_json"))
+
+
+def _print_json(value: object, *, lines: bool = False) -> None:
+    encoded = msgspec.json.encode(value)
+    click.echo((encoded if lines else msgspec.json.format(encoded, indent=2)).decode())
+
+
+def _order(context: click.Context, give: Callable[[Client], Outcome]) -> int:
+    with _connect(context) as client:
+        outcome = give(client)
+    if _as_json(context):
+        _print_json(outcome)
+    else:
+        click.echo(f"{printable(outcome.text, 500)} ({outcome.elapsed_s:.1f} s)")
+    return 0
+
+
+def status(context: click.Context) -> int:
+    """The whole picture at this moment."""
+    with _connect(context) as client:
+        snapshot = client.status()
+    if _as_json(context):
+        _print_json(snapshot)
+    else:
+        click.echo(tables.status_text(snapshot), nl=False)
+    return 0
+
+
+def workers(context: click.Context) -> int:
+    """The workers and what each is serving."""
+    with _connect(context) as client:
+        found = client.workers()
+    if _as_json(context):
+        _print_json(found)
+    else:
+        click.echo(tables.workers_text(found))
+    return 0
+
+
+def events(context: click.Context) -> int:
+    """What happened lately, and who caused it."""
+    with _connect(context) as client:
+        found = client.events(context.params["after"], context.params["limit"])
+    if _as_json(context):
+        _print_json(found)
+    else:
+        click.echo(tables.events_text(found), nl=False)
+    return 0
+
+
+def watch(context: click.Context) -> int:
+    """Print a line for every snapshot and every event, until stopped."""
+    left = context.params["count"]
+    with _connect(context) as client:
+        for news in client.subscribe(context.params["interval"]):
+            is_snapshot = isinstance(news, Snapshot)
+            if _as_json(context):
+                _print_json({"snapshot" if is_snapshot else "event": news}, lines=True)
+            else:
+                click.echo(
+                    tables.snapshot_line(news) if isinstance(news, Snapshot) else tables.event_line(news)
+                )
+            if is_snapshot and left:
+                left -= 1
+                if not left:
+                    break
+    return 0
+
+
+def reload(context: click.Context) -> int:
+    """Load the code again and replace the workers one by one (HUP)."""
+    return _order(context, lambda client: client.reload())
+
+
+def scale(context: click.Context) -> int:
+    """Set the number of workers (4), or change it (+1, -1)."""
+    amount = context.params["amount"]
+    match = _AMOUNT.fullmatch(amount)
+    if match is None:
+        raise UsageError(
+            f"scale: {amount!r} is not a number of workers", "Give 4 to have four, +1 or -1 to change it."
+        )
+    number = int(match["sign"] + match["number"])
+    if match["sign"]:
+        return _order(context, lambda client: client.scale(change=number))
+    return _order(context, lambda client: client.scale(workers=number))
+
+
+def signal(context: click.Context) -> int:
+    """Send a signal to the master, or to one worker.
+
+    Master: HUP, TTIN, TTOU, TERM, INT, QUIT, USR1. Worker: TERM, QUIT, INT, ABRT, KILL, USR1.
+    """
+    name, worker = context.params["name"], context.params["worker"]
+    return _order(context, lambda client: client.signal(name, pid=worker))
+
+
+def stop(context: click.Context) -> int:
+    """Stop the server (TERM)."""
+    return _order(context, lambda client: client.stop(quick=context.params["quick"]))
+
+
+def _command(run: Callable[[click.Context], int], *params: click.Parameter, signed: bool = False) -> Command:
+    # ``scale -1``: what looks like an option and is none of ours is the argument.
+    return Command(run.__name__, run, params=[*params, *_common()], ignore_unknown_options=signed)
+
+
+command = Group(
+    "ctl",
+    help=HELP,
+    commands=(
+        _command(status),
+        _command(workers),
+        _command(
+            events,
+            click.Option(
+                ["--after"], type=click.IntRange(0), default=0, metavar="N", help="Only those after event N."
+            ),
+            click.Option(
+                ["--limit"],
+                type=click.IntRange(1, 1000),
+                default=50,
+                metavar="N",
+                help="At most N. Default: 50.",
+            ),
+        ),
+        _command(
+            watch,
+            click.Option(
+                ["--interval"],
+                type=click.FloatRange(0.25, 10),
+                default=1.0,
+                metavar="SECONDS",
+                help="Time between snapshots, 0.25 to 10. Default: 1.",
+            ),
+            click.Option(["--count"], type=click.IntRange(1), metavar="N", help="End after N snapshots."),
+        ),
+        _command(reload),
+        _command(scale, click.Argument(["amount"], metavar="N|+N|-N"), signed=True),
+        _command(
+            signal,
+            click.Argument(["name"], metavar="NAME"),
+            click.Option(["--worker"], type=click.IntRange(1), metavar="PID", help="The worker it is for."),
+        ),
+        _command(
+            stop, click.Option(["--quick"], is_flag=True, help="Do not wait for requests in flight (QUIT).")
+        ),
+    ),
+    params=_common(),
+    epilog=EPILOG,
+)

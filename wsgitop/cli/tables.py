@@ -1,0 +1,148 @@
+"""The server as plain text: aligned columns, nothing that needs a colour or a width.
+
+Whatever came from the server is made harmless to the terminal here, whether or not the server did so.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterable, Sequence
+
+from wsgitop.snapshot import Event, GenerationSnapshot, InFlight, Snapshot, WorkerSnapshot, printable
+from wsgitop.tui import figures
+
+IN_FLIGHT_SHOWN = 3
+TEXT_LIMIT = 60
+
+_WORKER_HEADS = (
+    "SLOT", "PID", "GEN", "STATE", "AGE", "REQUESTS", "ERRORS", "RPS", "P50", "P95", "P99", "CPU%", "RSS", "BUSY",
+    "IN FLIGHT",
+)  # fmt: skip
+_LEFT = frozenset({"STATE", "IN FLIGHT"})
+
+
+def status_text(snapshot: Snapshot) -> str:
+    """The whole picture."""
+    master, totals = snapshot.master, snapshot.totals
+    live = sum(1 for worker in snapshot.workers if worker.state != "booting")
+    rows = [
+        (
+            "master",
+            f"{master.pid}, {master.state}, generation {master.generation}, up {figures.age(master.uptime_s)}",
+        ),
+        ("application", _text(master.app)),
+        ("bind", ", ".join(_text(address) for address in master.bind)),
+        ("control", _text(master.control, 0)),
+        (
+            "workers",
+            f"{live} of {master.workers_wanted}, {totals.threads_busy} of {totals.threads} threads busy",
+        ),
+        ("queue", "–" if totals.queue is None else f"{totals.queue} of {totals.backlog}"),
+        ("requests", f"{totals.requests}, {figures.rate(totals.rps)} a second, {totals.errors} errors"),
+        ("latency", _latency(totals.p50_ms, totals.p95_ms, totals.p99_ms)),
+        (
+            "load",
+            f"cpu {figures.percent(totals.cpu_percent)} %, memory {_memory(totals.rss_bytes, totals.pss_bytes)}",
+        ),
+    ]
+    if master.state_reason:
+        rows.insert(1, ("because", _text(master.state_reason, 200)))
+    head = "\n".join(f"{name:<12}{value}" for name, value in rows)
+    parts = [head, workers_text(snapshot.workers)]
+    if len(snapshot.generations) > 1 or any(generation.error for generation in snapshot.generations):
+        parts.append(_generations_text(snapshot.generations))
+    return "\n\n".join(parts) + "\n"
+
+
+def workers_text(workers: Sequence[WorkerSnapshot]) -> str:
+    """A line for each worker."""
+    return table(_WORKER_HEADS, [_worker_row(worker) for worker in workers], left=_LEFT)
+
+
+def events_text(events: Iterable[Event]) -> str:
+    """A line for each event."""
+    return "".join(f"{event_line(event)}\n" for event in events)
+
+
+def event_line(event: Event) -> str:
+    """``2026-05-09 14:01:58  good     reload   generation 7 serves  (alice)``."""
+    at = time.strftime("%Y-%m-%d %H:%M:%S", time.localtime(event.at))
+    who = f"  ({_text(event.actor)})" if event.actor else ""
+    return f"{at}  {event.severity:<8} {_text(event.kind):<10} {_text(event.text, 200)}{who}"
+
+
+def snapshot_line(snapshot: Snapshot) -> str:
+    """One line of ``ctl watch``."""
+    totals, master = snapshot.totals, snapshot.master
+    queue = "–" if totals.queue is None else str(totals.queue)
+    return (
+        f"{figures.clock(snapshot.at)}  {master.state:<9} gen {master.generation}  workers {len(snapshot.workers)}"
+        f"  {figures.rate(totals.rps):>6} req/s  {_latency(totals.p50_ms, totals.p95_ms, totals.p99_ms)}"
+        f"  busy {totals.threads_busy}/{totals.threads}  queue {queue}  errors {totals.errors}"
+        f"  cpu {figures.percent(totals.cpu_percent)} %  memory {_memory(totals.rss_bytes, totals.pss_bytes)}"
+    )
+
+
+def table(heads: Sequence[str], rows: Sequence[Sequence[str]], *, left: frozenset[str] = frozenset()) -> str:
+    """Aligned columns, figures to the right; the columns named in ``left`` to the left."""
+    widths = [max(len(line[column]) for line in (heads, *rows)) for column in range(len(heads))]
+    lines = []
+    for line in (heads, *rows):
+        cells = (
+            cell.ljust(width) if head in left else cell.rjust(width)
+            for cell, width, head in zip(line, widths, heads, strict=True)
+        )
+        lines.append("  ".join(cells).rstrip())
+    return "\n".join(lines)
+
+
+def _worker_row(worker: WorkerSnapshot) -> tuple[str, ...]:
+    return (
+        str(worker.slot),
+        str(worker.pid),
+        str(worker.generation),
+        worker.state,
+        figures.age(worker.age_s),
+        str(worker.requests),
+        str(worker.errors),
+        figures.rate(worker.rps),
+        figures.milliseconds(worker.p50_ms),
+        figures.milliseconds(worker.p95_ms),
+        figures.milliseconds(worker.p99_ms),
+        figures.percent(worker.cpu_percent),
+        figures.size(worker.rss_bytes),
+        f"{worker.threads_busy}/{worker.threads}",
+        _in_flight(worker.in_flight),
+    )
+
+
+def _in_flight(requests: Sequence[InFlight]) -> str:
+    longest = sorted(requests, key=lambda request: -request.elapsed_s)
+    shown = ", ".join(
+        f"{_text(request.method, 16)} {_text(request.path)} {figures.elapsed(request.elapsed_s)}"
+        for request in longest[:IN_FLIGHT_SHOWN]
+    )
+    more = len(longest) - IN_FLIGHT_SHOWN
+    return f"{shown} and {more} more" if more > 0 else shown
+
+
+def _generations_text(generations: Sequence[GenerationSnapshot]) -> str:
+    rows = [
+        (str(generation.number), generation.state, str(generation.workers), _text(generation.error, 120))
+        for generation in generations
+    ]
+    return table(("GENERATION", "STATE", "WORKERS", "ERROR"), rows, left=frozenset({"STATE", "ERROR"}))
+
+
+def _latency(p50_ms: float | None, p95_ms: float | None, p99_ms: float | None) -> str:
+    p50, p95, p99 = (figures.milliseconds(value) for value in (p50_ms, p95_ms, p99_ms))
+    return f"p50 {p50}  p95 {p95}  p99 {p99} ms"
+
+
+def _memory(rss_bytes: int | None, pss_bytes: int | None) -> str:
+    pss = f" (pss {figures.size(pss_bytes)})" if pss_bytes is not None else ""
+    return figures.size(rss_bytes) + pss
+
+
+def _text(text: str, limit: int = TEXT_LIMIT) -> str:
+    return printable(text, limit)

@@ -1,0 +1,38 @@
+"""Which server is meant when none is named: the only one, or the one that is chosen."""
+
+from __future__ import annotations
+
+import sys
+
+import click
+
+from wsgitop.client import running
+from wsgitop.control.runtime_dir import Found
+from wsgitop.errors import CannotConnect
+from wsgitop.snapshot import printable
+
+
+def choose() -> str:
+    """The control socket of the only running server, or of the one that the user picks. Raises CannotConnect."""
+    masters = running()
+    if not masters:
+        raise CannotConnect(
+            "no server of yours is running",
+            "Start one with `wsgitop serve APP` or `wsgitop run APP`, or name its control socket.",
+        )
+    if len(masters) == 1:
+        return masters[0].control
+    if not (sys.stdin.isatty() and sys.stderr.isatty()):
+        listed = "; ".join(_line(master) for master in masters)
+        raise CannotConnect(
+            f"{len(masters)} servers are running: {listed}", "Name one, for example by its pid."
+        )
+    for number, master in enumerate(masters, 1):
+        click.echo(f"  {number}  {_line(master)}", err=True)
+    chosen: int = click.prompt("Which one", type=click.IntRange(1, len(masters)), default=1, err=True)
+    return masters[chosen - 1].control
+
+
+def _line(master: Found) -> str:
+    bind = ", ".join(master.bind)
+    return printable(f"{master.pid} {master.name}" + (f" at {bind}" if bind else ""), 120)
