@@ -1,9 +1,9 @@
 """The package's exceptions, each with the exit status it means for a command.
 
 One class per fault. ``str(error)`` is what a user reads: the cause and, behind it, the next step.
-Exit statuses are gunicorn's where a gunicorn user would expect them (1 configuration or bind failure, 2 usage,
-3 worker boot failure, 4 application import failure) and those of ``wsgitop ctl`` (1 the action failed, 2 usage,
-3 cannot connect, 4 refused).
+Exit statuses are gunicorn's where a gunicorn user would expect them (1 configuration or bind failure, 2
+usage, 3 worker boot failure, 4 application import failure) and those of ``wsgitop ctl`` (1 the action failed,
+2 usage, 3 cannot connect, 4 refused).
 """
 
 from __future__ import annotations
@@ -14,7 +14,8 @@ from typing import ClassVar
 class WsgitopError(Exception):
     """A fault with a cause a user can act on.
 
-    ``cause`` is one line that names what is wrong, ``remedy`` one line that names the next step (may be empty).
+    ``cause`` is one line that names what is wrong, ``remedy`` one line that names the next step (may be
+    empty).
     """
 
     exit_status: ClassVar[int] = 1
@@ -48,7 +49,9 @@ class ControlSocketError(WsgitopError):
 
 
 class AppImportError(WsgitopError):
-    """The application cannot be imported or is not a WSGI callable. ``traceback`` is the text, when there is one."""
+    """The application cannot be imported or is not a WSGI callable. ``traceback`` is the text, when there is
+    one.
+    """
 
     exit_status = 4
 

@@ -1,8 +1,10 @@
-"""The immutable picture of a server: what the master samples, the control socket carries and the screens draw.
+"""The immutable picture of a server: what the master samples, the control socket carries and the screens
+draw.
 
-Everything is plain data. Times called ``*_at`` are seconds since the epoch, ``*_s`` and ``*_ms`` are durations, ``*_bytes``
-are bytes. ``None`` means "not known (yet)", which screens draw as ``–``; it is never a zero in disguise.
-Text that comes from outside (paths, methods, peers) has passed :func:`printable` before it gets in here.
+Everything is plain data. Times called ``*_at`` are seconds since the epoch, ``*_s`` and ``*_ms`` are
+durations, ``*_bytes`` are bytes. ``None`` means "not known (yet)", which screens draw as ``–``; it is never a
+zero in disguise. Text that comes from outside (paths, methods, peers) has passed :func:`printable` before it
+gets in here.
 """
 
 from __future__ import annotations
@@ -22,7 +24,9 @@ HIDDEN_CATEGORIES = frozenset({"Cc", "Cf", "Cs", "Zl", "Zp"})
 
 
 def printable(text: str, limit: int = 0) -> str:
-    """Escape what could steer a terminal, and cut to ``limit`` characters (0: no limit), marked by an ellipsis."""
+    """Escape what could steer a terminal, and cut to ``limit`` characters (0: no limit), marked by an
+    ellipsis.
+    """
     if not text.isprintable() or not text.isascii():
         text = "".join(_escape(c) if unicodedata.category(c) in HIDDEN_CATEGORIES else c for c in text)
     if limit and len(text) > limit:
@@ -55,9 +59,10 @@ class WorkerSnapshot(Struct, frozen=True):
     """One worker process.
 
     ``(pid, started_at)`` identifies it: a pid alone may have been given to another process meanwhile.
-    ``requests`` and ``errors`` count since this worker started; ``errors`` are responses 5xx and requests cut.
-    Percentiles are over the requests finished in the last ten seconds. ``heartbeat_age_s`` is known only while
-    requests run: an idle worker has no need to wake. ``rps_history`` holds one figure a second, oldest first.
+    ``requests`` and ``errors`` count since this worker started; ``errors`` are responses 5xx and requests
+    cut. Percentiles are over the requests finished in the last ten seconds. ``heartbeat_age_s`` is known only
+    while requests run: an idle worker has no need to wake. ``rps_history`` holds one figure a second, oldest
+    first.
     """
 
     slot: int
@@ -95,7 +100,9 @@ class GenerationSnapshot(Struct, frozen=True):
 
 
 class ListenerSnapshot(Struct, frozen=True):
-    """One listener. ``queue`` counts connections the kernel holds that no worker has accepted; None: not told."""
+    """One listener. ``queue`` counts connections the kernel holds that no worker has accepted; None: not
+    told.
+    """
 
     address: str
     backlog: int
@@ -128,9 +135,11 @@ class MasterSnapshot(Struct, frozen=True):
 
 
 class Totals(Struct, frozen=True):
-    """The server in one line. ``requests`` and ``errors`` count since the master started, over all workers that ever ran.
+    """The server in one line. ``requests`` and ``errors`` count since the master started, over all workers
+    that ever ran.
 
-    ``rss_bytes`` adds workers, zygotes and master, so shared pages count several times; ``pss_bytes`` counts them once.
+    ``rss_bytes`` adds workers, zygotes and master, so shared pages count several times; ``pss_bytes`` counts
+    them once.
     """
 
     requests: int = 0
@@ -150,7 +159,9 @@ class Totals(Struct, frozen=True):
 
 
 class Event(Struct, frozen=True):
-    """Something that happened. ``sequence`` grows by one from 1; ``actor`` is who caused it ('' for the master itself)."""
+    """Something that happened. ``sequence`` grows by one from 1; ``actor`` is who caused it ('' for the
+    master itself).
+    """
 
     sequence: int
     at: float
@@ -179,7 +190,9 @@ class Second(Struct, frozen=True):
 
 
 class Snapshot(Struct, frozen=True):
-    """Everything, at one moment. ``sequence`` grows with every sample; ``dropped`` counts snapshots a slow reader missed."""
+    """Everything, at one moment. ``sequence`` grows with every sample; ``dropped`` counts snapshots a slow
+    reader missed.
+    """
 
     sequence: int
     at: float

@@ -1,7 +1,8 @@
 """One end of a channel: whole messages with descriptors over a SEQPACKET socket.
 
-The master uses it non-blocking under ``loop.add_reader`` (asyncio has no transport for SEQPACKET); zygotes and workers read
-it when it is readable. A peer that is gone shows as :class:`ChannelClosed`, on reading and on writing.
+The master uses it non-blocking under ``loop.add_reader`` (asyncio has no transport for SEQPACKET); zygotes
+and workers read it when it is readable. A peer that is gone shows as :class:`ChannelClosed`, on reading and
+on writing.
 """
 
 from __future__ import annotations
@@ -53,8 +54,12 @@ class Channel(Generic[T]):
         """Send one message. Raises ChannelClosed, ChannelFull (only when non-blocking)."""
         data = _ENCODER.encode(message)
         if len(data) > MESSAGE_LIMIT_BYTES:
-            raise ProtocolError(f"message {type(message).__name__} has {len(data)} bytes, more than a channel carries")
-        ancillary = [(socket.SOL_SOCKET, socket.SCM_RIGHTS, array.array("i", descriptors))] if descriptors else []
+            raise ProtocolError(
+                f"message {type(message).__name__} has {len(data)} bytes, more than a channel carries"
+            )
+        ancillary = (
+            [(socket.SOL_SOCKET, socket.SCM_RIGHTS, array.array("i", descriptors))] if descriptors else []
+        )
         try:
             self.socket.sendmsg([data], ancillary, socket.MSG_NOSIGNAL)
         except BlockingIOError:
@@ -63,7 +68,8 @@ class Channel(Generic[T]):
             raise ChannelClosed(str(error)) from None
 
     def receive(self) -> tuple[T, list[int]] | None:
-        """One message and its descriptors (close-on-exec, owned by the caller); None: nothing there (non-blocking only).
+        """One message and its descriptors (close-on-exec, owned by the caller); None: nothing there
+        (non-blocking only).
 
         Raises ChannelClosed at end-of-file, ProtocolError for what is no message of ours.
         """

@@ -20,7 +20,8 @@ class Message(msgspec.Struct, frozen=True, tag=True):
     """Base of all messages."""
 
 
-# -- zygote -> master ---------------------------------------------------------------------------------------------------
+# -- zygote -> master
+# ---------------------------------------------------------------------------------------------------
 
 
 class ZygoteHello(Message, frozen=True):
@@ -32,7 +33,9 @@ class ZygoteHello(Message, frozen=True):
 
 
 class ConfigLoaded(Message, frozen=True):
-    """The values of the Python config file (JSON object as text; hooks left out), and which it was ('' for none)."""
+    """The values of the Python config file (JSON object as text; hooks left out), and which it was ('' for
+    none).
+    """
 
     path: str
     values_json: str
@@ -40,14 +43,18 @@ class ConfigLoaded(Message, frozen=True):
 
 
 class ZygoteReady(Message, frozen=True):
-    """I can fork. With --preload the application is loaded: ``threads`` names those it started, which forks will lack."""
+    """I can fork. With --preload the application is loaded: ``threads`` names those it started, which forks
+    will lack.
+    """
 
     preloaded: bool
     threads: tuple[str, ...] = ()
 
 
 class ZygoteFailed(Message, frozen=True):
-    """I cannot serve: ``stage`` is 'config', 'privileges' or 'app'. ``import_error`` as in :class:`BootFailed`."""
+    """I cannot serve: ``stage`` is 'config', 'privileges' or 'app'. ``import_error`` as in
+    :class:`BootFailed`.
+    """
 
     stage: str
     error: str
@@ -67,11 +74,14 @@ class ForkFailed(Message, frozen=True):
     error: str
 
 
-# -- master -> zygote ---------------------------------------------------------------------------------------------------
+# -- master -> zygote
+# ---------------------------------------------------------------------------------------------------
 
 
 class LoadConfig(Message, frozen=True):
-    """Change to ``chdir`` (unresolved, so that symlinks are followed anew) and read ``config`` ('' for none)."""
+    """Change to ``chdir`` (unresolved, so that symbolic links are followed anew) and read ``config`` ('' for
+    none).
+    """
 
     generation: int
     chdir: str
@@ -79,14 +89,17 @@ class LoadConfig(Message, frozen=True):
 
 
 class Prepare(Message, frozen=True):
-    """Final settings (JSON of settings.table.Settings). Descriptors: scoreboard, access log, then one per listener.
+    """Final settings (JSON of settings.table.Settings). Descriptors: scoreboard, access log, then one per
+    listener.
 
-    Preload the application if asked, then answer :class:`ZygoteReady` or :class:`ZygoteFailed`.
-    ``access_log`` says whether that descriptor is to be written to (it is /dev/null otherwise).
+    ``chdir`` is where the application is loaded from. Preload it if asked, then answer :class:`ZygoteReady`
+    or :class:`ZygoteFailed`. ``access_log`` says whether that descriptor is to be written to (it is /dev/null
+    otherwise).
     """
 
     generation: int
     settings_json: str
+    chdir: str
     board_rows: int
     board_threads: int
     access_log: bool
@@ -95,7 +108,9 @@ class Prepare(Message, frozen=True):
 
 
 class Fork(Message, frozen=True):
-    """Fork a worker. Descriptors: its channel, its stderr. ``worker`` is the worker's number, never used again."""
+    """Fork a worker. Descriptors: its channel, its stderr. ``worker`` is the worker's number, never used
+    again.
+    """
 
     worker: int
     slot: int
@@ -106,7 +121,8 @@ class EndZygote(Message, frozen=True):
     """Exit now; your workers stay."""
 
 
-# -- worker -> master ---------------------------------------------------------------------------------------------------
+# -- worker -> master
+# ---------------------------------------------------------------------------------------------------
 
 
 class WorkerReady(Message, frozen=True):
@@ -116,7 +132,9 @@ class WorkerReady(Message, frozen=True):
 
 
 class BootFailed(Message, frozen=True):
-    """I end because the application cannot be loaded. ``import_error``: it is the import that failed (exit status 4, else 3)."""
+    """I end because the application cannot be loaded. ``import_error``: it is the import that failed (exit
+    status 4, else 3).
+    """
 
     error: str
     traceback: str
@@ -130,7 +148,9 @@ class Retiring(Message, frozen=True):
 
 
 class RequestTimeout(Message, frozen=True):
-    """One app call exceeded --timeout. ``stack`` is the Python stack of that very thread; ``answered``: 504 went out."""
+    """One app call exceeded --timeout. ``stack`` is the Python stack of that very thread; ``answered``: 504
+    went out.
+    """
 
     thread: int
     method: str
@@ -140,7 +160,8 @@ class RequestTimeout(Message, frozen=True):
     answered: bool
 
 
-# -- master -> worker ---------------------------------------------------------------------------------------------------
+# -- master -> worker
+# ---------------------------------------------------------------------------------------------------
 
 
 class Retire(Message, frozen=True):

@@ -1,14 +1,16 @@
 """The scoreboard itself: made by the master, attached by zygote and workers, read by the master alone.
 
-Who runs this: ``Board.create`` and the ``read_*`` functions run in the master, ``Board.attach`` in zygote and workers.
-``ThreadBlock`` belongs to one thread of a worker, which is the only one to write through it.
-Why a memfd with seals: it needs no name in a file system, dies with its users, and a worker cannot shrink it, which would
-kill the master by SIGBUS. Why whole words through ``memoryview.cast('Q')``: a word is stored by one instruction, where
-``struct.pack_into`` with an explicit byte order copies bytes, so that a reader could see half of a number.
+Who runs this: ``Board.create`` and the ``read_*`` functions run in the master, ``Board.attach`` in zygote and
+workers. ``ThreadBlock`` belongs to one thread of a worker, which is the only one to write through it.
+Why a memfd with seals: it needs no name in a file system, dies with its users, and a worker cannot shrink it,
+which would kill the master by SIGBUS. Why whole words through ``memoryview.cast('Q')``: a word is stored by
+one instruction, where ``struct.pack_into`` with an explicit byte order copies bytes, so that a reader could
+see half of a number.
 """
 
 from __future__ import annotations
 
+import contextlib
 import fcntl
 import mmap
 import os
@@ -67,10 +69,11 @@ class Board:
         words.cast("B")[:] = bytes(len(words) * at.WORD_BYTES)
 
     def close(self) -> None:
-        """Unmap and close. Views taken from it must be gone."""
-        self.words.release()
-        self._map.close()
+        """Close the descriptor, and unmap if no view is left; otherwise the last view to go unmaps."""
         os.close(self.fd)
+        with contextlib.suppress(BufferError):
+            self.words.release()
+            self._map.close()
 
 
 class RequestText(NamedTuple):
@@ -86,7 +89,8 @@ _CLIENT_AT = at.METHOD_BYTES + at.PATH_BYTES
 
 
 def write_text(block: memoryview, text: memoryview, method: bytes, path: bytes, client: bytes) -> None:
-    """Put method, path and client into a thread's block. ``text`` is :func:`text_bytes` of that block, made once.
+    """Put method, path and client into a thread's block. ``text`` is :func:`text_bytes` of that block, made
+    once.
 
     The sequence is odd in between, so a reader that meets a half-written text can tell.
     """
@@ -120,5 +124,7 @@ def read_text(block: memoryview) -> RequestText | None:
             method = min(lengths & 0xFFFF, at.METHOD_BYTES)
             path = min(lengths >> 16 & 0xFFFF, at.PATH_BYTES)
             client = min(lengths >> 32 & 0xFFFF, at.CLIENT_BYTES)
-            return RequestText(data[:method], data[_PATH_AT : _PATH_AT + path], data[_CLIENT_AT : _CLIENT_AT + client])
+            return RequestText(
+                data[:method], data[_PATH_AT : _PATH_AT + path], data[_CLIENT_AT : _CLIENT_AT + client]
+            )
     return None

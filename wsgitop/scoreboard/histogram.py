@@ -1,7 +1,8 @@
-"""A log-linear histogram of latencies in microseconds: eight buckets per power of two, relative error at most 6 %.
+"""A log-linear histogram of latencies in microseconds: eight buckets per power of two, relative error at most
+6 %.
 
-The bucket of a value is found with two integer operations, so that a worker can afford it for every request; the idea is
-HdrHistogram's. Buckets reach 2^32 µs (71 minutes); what is longer is counted in the last one.
+The bucket of a value is found with two integer operations, so that a worker can afford it for every request;
+the idea is HdrHistogram's. Buckets reach 2^32 µs (71 minutes); what is longer is counted in the last one.
 """
 
 from __future__ import annotations
@@ -40,7 +41,9 @@ def middle_us(index: int) -> float:
 
 
 def percentile_ms(counts: Sequence[int], share: float) -> float | None:
-    """The latency in milliseconds that ``share`` (0 to 1) of the counted requests did not exceed; None: nothing counted."""
+    """The latency in milliseconds that ``share`` (0 to 1) of the counted requests did not exceed; None:
+    nothing counted.
+    """
     total = sum(counts)
     if not total:
         return None

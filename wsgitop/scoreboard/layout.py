@@ -1,11 +1,13 @@
 """The shared words of a scoreboard: offsets, units, and the one writer of each.
 
-A scoreboard is one memfd per generation, mapped by the master, the zygote and the workers as 64-bit words. It holds
-``rows`` rows; a row belongs to one worker process and consists of its process words and one block per thread.
-There are no locks: every word has one writer, counters only grow while a row is in use, and text is guarded by a sequence
-number that is odd while it is being written. The master zeroes a row before it gives it to a new worker.
+A scoreboard is one memfd per generation, mapped by the master, the zygote and the workers as 64-bit words. It
+holds ``rows`` rows; a row belongs to one worker process and consists of its process words and one block per
+thread. There are no locks: every word has one writer, counters only grow while a row is in use, and text is
+guarded by a sequence number that is odd while it is being written. The master zeroes a row before it gives it
+to a new worker.
 
-Units stand in the names: ``_NS`` are CLOCK_MONOTONIC nanoseconds (comparable between processes of one machine).
+Units stand in the names: ``_NS`` are CLOCK_MONOTONIC nanoseconds (comparable between processes of one
+machine).
 """
 
 from __future__ import annotations

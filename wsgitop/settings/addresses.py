@@ -12,7 +12,9 @@ DEFAULT_PORT = 8000
 
 
 class Address(msgspec.Struct, frozen=True):
-    """Where to listen. ``kind`` says which fields count: tcp and tcp6 ``host`` and ``port``, unix ``path``, fd ``fd``."""
+    """Where to listen. ``kind`` says which fields count: tcp and tcp6 ``host`` and ``port``, unix ``path``,
+    fd ``fd``.
+    """
 
     kind: Literal["tcp", "tcp6", "unix", "fd"]
     host: str = ""
@@ -33,7 +35,8 @@ class Address(msgspec.Struct, frozen=True):
 
 
 def parse_address(text: str) -> Address:
-    """``HOST:PORT``, ``HOST``, ``:PORT``, ``PORT``, ``[IPV6]:PORT``, ``unix:PATH``, ``fd://N``; host 0 means 0.0.0.0.
+    """``HOST:PORT``, ``HOST``, ``:PORT``, ``PORT``, ``[IPV6]:PORT``, ``unix:PATH``, ``fd://N``; host 0 means
+    0.0.0.0.
 
     Raises ConfigError.
     """
@@ -44,7 +47,9 @@ def parse_address(text: str) -> Address:
         path = value.removeprefix("unix:")
         path = path.removeprefix("//") if path.startswith("///") else path
         if not path:
-            raise ConfigError(f"bind: {text!r} names no path", "Write unix:PATH, for example unix:/run/site.sock.")
+            raise ConfigError(
+                f"bind: {text!r} names no path", "Write unix:PATH, for example unix:/run/site.sock."
+            )
         return Address("unix", path=path)
     if value.startswith("fd://"):
         number = value.removeprefix("fd://")
@@ -55,10 +60,14 @@ def parse_address(text: str) -> Address:
     if value.startswith("["):
         host, bracket, rest = value[1:].partition("]")
         if not bracket or (rest and not rest.startswith(":")):
-            raise ConfigError(f"bind: {text!r} is no IPv6 address", "Write [ADDRESS]:PORT, for example [::1]:8000.")
+            raise ConfigError(
+                f"bind: {text!r} is no IPv6 address", "Write [ADDRESS]:PORT, for example [::1]:8000."
+            )
         return Address("tcp6", host=host or "::", port=_port(rest.removeprefix(":"), text))
     if value.count(":") > 1:
-        raise ConfigError(f"bind: {text!r} is ambiguous", f"Write an IPv6 address in brackets: [{value}]:{DEFAULT_PORT}.")
+        raise ConfigError(
+            f"bind: {text!r} is ambiguous", f"Write an IPv6 address in brackets: [{value}]:{DEFAULT_PORT}."
+        )
     host, colon, port = value.partition(":")
     if not colon and host.isdecimal() and host != "0":
         return Address("tcp", host="127.0.0.1", port=_port(host, text))

@@ -1,7 +1,8 @@
 """The settings, each declared once.
 
-A field of :class:`Settings` gives a setting's name, type, bounds and default; its :func:`option` gives the flags, the section
-and the help. The command line, the file loader, the environment and the settings reference all derive from :data:`TABLE`.
+A field of :class:`Settings` gives a setting's name, type, bounds and default; its :func:`option` gives the
+flags, the section and the help. The command line, the file loader, the environment and the settings reference
+all derive from :data:`TABLE`.
 Names and spellings are gunicorn's wherever gunicorn has the setting.
 """
 
@@ -21,7 +22,9 @@ def option(
     le: float | None = None,
 ) -> msgspec.Meta:
     """How a setting looks from outside. Flags as on the command line, ``help`` one or two sentences."""
-    return msgspec.Meta(ge=ge, le=le, description=help, extra={"flags": flags, "section": section, "metavar": metavar})
+    return msgspec.Meta(
+        ge=ge, le=le, description=help, extra={"flags": flags, "section": section, "metavar": metavar}
+    )
 
 
 SERVER = "Server"
@@ -37,23 +40,34 @@ Text = tuple[str, ...]
 
 DEFAULT_ACCESS_FORMAT = '%(h)s %(l)s %(u)s %(t)s "%(r)s" %(s)s %(b)s "%(f)s" "%(a)s"'
 
-DEFAULT_SECURE_HEADERS = {"X-FORWARDED-PROTOCOL": "ssl", "X-FORWARDED-PROTO": "https", "X-FORWARDED-SSL": "on"}
+DEFAULT_SECURE_HEADERS = {
+    "X-FORWARDED-PROTOCOL": "ssl",
+    "X-FORWARDED-PROTO": "https",
+    "X-FORWARDED-SSL": "on",
+}
 
 
+# A table: three lines a setting, where the formatter would make it ten.
+# fmt: off
 class Settings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """Everything that can be set, resolved. Durations are seconds, sizes bytes."""
 
     wsgi_app: Annotated[str, option(
-        help="The application as MODULE:CALLABLE, for example mysite.wsgi:application.", section=SERVER, metavar="APP",
+        help="The application as MODULE:CALLABLE, for example mysite.wsgi:application.", section=SERVER,
+        metavar="APP",
     )] = ""
     bind: Annotated[Text, option(
         "-b", "--bind", section=SERVER, metavar="ADDRESS",
-        help="Where to listen: HOST:PORT, [IPV6]:PORT, unix:PATH or fd://N; 0:8000 means every address. Can be repeated.",
+        help="Where to listen: HOST:PORT, [IPV6]:PORT, unix:PATH or fd://N; 0:8000 means every address. "
+        "Can be repeated.",
     )] = ("127.0.0.1:8000",)
     backlog: Annotated[int, option(
-        "--backlog", section=SERVER, metavar="N", ge=1, le=65535, help="Connections that may wait to be accepted.",
+        "--backlog", section=SERVER, metavar="N", ge=1, le=65535,
+        help="Connections that may wait to be accepted.",
     )] = 2048
-    reuse_port: Annotated[bool, option("--reuse-port", section=SERVER, help="Set SO_REUSEPORT on the listeners.")] = False
+    reuse_port: Annotated[
+        bool, option("--reuse-port", section=SERVER, help="Set SO_REUSEPORT on the listeners.")
+    ] = False
 
     workers: Annotated[int | Literal["auto"], option(
         "-w", "--workers", section=WORKERS, metavar="N|auto",
@@ -68,82 +82,111 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
         help="Accepted for gunicorn's sync and gthread: one engine serves both.",
     )] = "sync"
     worker_connections: Annotated[int, option(
-        "--worker-connections", section=WORKERS, metavar="N", ge=1, help="Client connections that a worker holds at most.",
+        "--worker-connections", section=WORKERS, metavar="N", ge=1,
+        help="Client connections that a worker holds at most.",
     )] = 10000
     timeout: Annotated[float, option(
         "-t", "--timeout", section=WORKERS, metavar="SECONDS", ge=0,
-        help="Longest time inside one call of the application; 0: no limit. The request is then cut and its worker replaced.",
+        help="Longest time inside one call of the application; 0: no limit. "
+        "The request is then cut and its worker replaced.",
     )] = 30.0
     graceful_timeout: Annotated[float, option(
         "--graceful-timeout", section=WORKERS, metavar="SECONDS", ge=0,
         help="How long a retiring worker may take to finish its requests.",
     )] = 30.0
     keepalive: Annotated[float, option(
-        "--keep-alive", section=WORKERS, metavar="SECONDS", ge=0, help="How long an idle connection is kept.",
+        "--keep-alive", section=WORKERS, metavar="SECONDS", ge=0,
+        help="How long an idle connection is kept.",
     )] = 2.0
     boot_timeout: Annotated[float, option(
-        "--boot-timeout", section=WORKERS, metavar="SECONDS", ge=1, help="How long loading the application may take.",
+        "--boot-timeout", section=WORKERS, metavar="SECONDS", ge=1,
+        help="How long loading the application may take.",
     )] = 60.0
     preload_app: Annotated[bool, option(
         "--preload", section=WORKERS,
-        help="Load the application once per generation, before workers are forked: they share its memory and start at once.",
+        help="Load the application once per generation, before workers are forked: they share its memory and start "
+        "at once.",
     )] = False
     reload_surge: Annotated[int, option(
-        "--reload-surge", section=WORKERS, metavar="N", ge=1, le=64, help="Workers that a reload may run beyond --workers.",
+        "--reload-surge", section=WORKERS, metavar="N", ge=1, le=64,
+        help="Workers that a reload may run beyond --workers.",
     )] = 1
 
     config: Annotated[str, option(
         "-c", "--config", section=PROCESS, metavar="FILE",
-        help="Python file with settings; otherwise the first of ./wsgitop.conf.py, ./gunicorn.conf.py, [tool.wsgitop] in ./pyproject.toml.",
+        help="Python file with settings; otherwise the first of ./wsgitop.conf.py, ./gunicorn.conf.py, "
+        "[tool.wsgitop] in ./pyproject.toml.",
     )] = ""
     chdir: Annotated[str, option(
-        "--chdir", section=PROCESS, metavar="DIR", help="Directory to load the application from. A symbolic link is followed anew at each reload.",
+        "--chdir", section=PROCESS, metavar="DIR",
+        help="Directory to load the application from. A symbolic link is followed anew at each reload.",
     )] = ""
     pythonpath: Annotated[str, option(
-        "--pythonpath", section=PROCESS, metavar="DIRS", help="Directories to put in front of sys.path, separated by commas.",
+        "--pythonpath", section=PROCESS, metavar="DIRS",
+        help="Directories to put in front of sys.path, separated by commas.",
     )] = ""
     raw_env: Annotated[Text, option(
-        "-e", "--env", section=PROCESS, metavar="NAME=VALUE", help="Environment variable for the application. Can be repeated.",
+        "-e", "--env", section=PROCESS, metavar="NAME=VALUE",
+        help="Environment variable for the application. Can be repeated.",
     )] = ()
-    pidfile: Annotated[str, option("-p", "--pid", section=PROCESS, metavar="FILE", help="File to write the master's pid to.")] = ""
+    pidfile: Annotated[str, option(
+        "-p", "--pid", section=PROCESS, metavar="FILE",
+        help="File to write the master's pid to.",
+    )] = ""
     proc_name: Annotated[str, option(
-        "-n", "--name", section=PROCESS, metavar="NAME", help="Name in process titles and on the screen instead of the application's.",
+        "-n", "--name", section=PROCESS, metavar="NAME",
+        help="Name in process titles and on the screen instead of the application's.",
     )] = ""
     umask: Annotated[int, option(
-        "-m", "--umask", section=PROCESS, metavar="MODE", ge=0, le=0o777, help="File mode mask of the workers, as 0 or octal 0o022.",
+        "-m", "--umask", section=PROCESS, metavar="MODE", ge=0, le=0o777,
+        help="File mode mask of the workers, as 0 or octal 0o022.",
     )] = 0
     worker_tmp_dir: Annotated[str, option(
-        "--worker-tmp-dir", section=PROCESS, metavar="DIR", help="Where large request bodies are kept meanwhile; otherwise the system's.",
+        "--worker-tmp-dir", section=PROCESS, metavar="DIR",
+        help="Where large request bodies are kept meanwhile; otherwise the system's.",
     )] = ""
 
     accesslog: Annotated[str, option(
-        "--access-logfile", section=LOGGING, metavar="FILE", help="Access log; - is standard output, empty (the default) is none.",
+        "--access-logfile", section=LOGGING, metavar="FILE",
+        help="Access log; - is standard output, empty (the default) is none.",
     )] = ""
     access_log_format: Annotated[str, option(
-        "--access-logformat", section=LOGGING, metavar="FORMAT", help="Format of the access log, with gunicorn's atoms.",
+        "--access-logformat", section=LOGGING, metavar="FORMAT",
+        help="Format of the access log, with gunicorn's atoms.",
     )] = DEFAULT_ACCESS_FORMAT
     errorlog: Annotated[str, option(
-        "--error-logfile", "--log-file", section=LOGGING, metavar="FILE", help="Error log; - is standard error.",
+        "--error-logfile", "--log-file", section=LOGGING, metavar="FILE",
+        help="Error log; - is standard error.",
     )] = "-"
-    loglevel: Annotated[LogLevel, option("--log-level", section=LOGGING, metavar="LEVEL", help="Least severity that is logged.")] = "info"
+    loglevel: Annotated[LogLevel, option(
+        "--log-level", section=LOGGING, metavar="LEVEL",
+        help="Least severity that is logged.",
+    )] = "info"
 
     control_socket: Annotated[str, option(
         "--control-socket", section=CONTROL, metavar="PATH",
         help="Path of the control socket; otherwise one in a private directory of this user, found by attach and ctl.",
     )] = ""
-    no_control_socket: Annotated[bool, option("--no-control-socket", section=CONTROL, help="Open no control socket.")] = False
+    no_control_socket: Annotated[bool, option(
+        "--no-control-socket", section=CONTROL,
+        help="Open no control socket.",
+    )] = False
 
     limit_request_line: Annotated[int, option(
-        "--limit-request-line", section=LIMITS, metavar="BYTES", ge=0, le=8190, help="Longest request line; 0: 8190.",
+        "--limit-request-line", section=LIMITS, metavar="BYTES", ge=0, le=8190,
+        help="Longest request line; 0: 8190.",
     )] = 4094
     limit_request_fields: Annotated[int, option(
-        "--limit-request-fields", section=LIMITS, metavar="N", ge=1, le=32768, help="Header fields of a request at most.",
+        "--limit-request-fields", section=LIMITS, metavar="N", ge=1, le=32768,
+        help="Header fields of a request at most.",
     )] = 100
     limit_request_field_size: Annotated[int, option(
-        "--limit-request-field_size", section=LIMITS, metavar="BYTES", ge=0, le=65536, help="Longest header field; 0: 8190.",
+        "--limit-request-field_size", section=LIMITS, metavar="BYTES", ge=0, le=65536,
+        help="Longest header field; 0: 8190.",
     )] = 8190
     limit_request_body: Annotated[int, option(
-        "--limit-request-body", section=LIMITS, metavar="BYTES", ge=0, help="Largest request body; 0: no limit.",
+        "--limit-request-body", section=LIMITS, metavar="BYTES", ge=0,
+        help="Largest request body; 0: no limit.",
     )] = 1024 * 1024 * 1024
     body_buffer: Annotated[int, option(
         "--body-buffer", section=LIMITS, metavar="BYTES", ge=0,
@@ -160,11 +203,28 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
 
     forwarded_allow_ips: Annotated[str, option(
         "--forwarded-allow-ips", section=PROXY, metavar="IPS",
-        help="Proxies whose X-Forwarded-Proto is believed, separated by commas; * for any. Unix sockets are always trusted.",
+        help="Proxies whose X-Forwarded-Proto is believed, separated by commas; * for any. "
+        "Unix sockets are always trusted.",
     )] = "127.0.0.1,::1"
     secure_scheme_headers: Annotated[dict[str, str], option(
-        section=PROXY, help="Headers of trusted proxies that mean the client used https, with the value that says so.",
+        section=PROXY,
+        help="Headers of trusted proxies that mean the client used https, with the value that says so.",
     )] = msgspec.field(default_factory=lambda: dict(DEFAULT_SECURE_HEADERS))
+
+
+# fmt: on
+
+Kind = Literal["text", "list", "integer", "number", "switch", "map", "workers", "mode"]
+_SPECIAL: dict[str, Kind] = {"workers": "workers", "umask": "mode"}
+_KINDS: dict[Any, Kind] = {
+    str: "text",
+    Literal: "text",
+    tuple: "list",
+    dict: "map",
+    bool: "switch",
+    int: "integer",
+    float: "number",
+}
 
 
 class Setting(NamedTuple):
@@ -175,25 +235,15 @@ class Setting(NamedTuple):
     section: str
     metavar: str
     help: str
-    kind: Literal["text", "list", "integer", "number", "switch", "map", "workers", "mode"]
+    kind: Kind
     default: Any
     choices: tuple[str, ...]
 
 
-def _kind(name: str, annotation: Any) -> Literal["text", "list", "integer", "number", "switch", "map", "workers", "mode"]:
-    if name == "workers":
-        return "workers"
-    if name == "umask":
-        return "mode"
-    if get_origin(annotation) is tuple:
-        return "list"
-    if get_origin(annotation) is dict:
-        return "map"
-    if annotation is bool:
-        return "switch"
-    if annotation is int:
-        return "integer"
-    return "number" if annotation is float else "text"
+def _kind(name: str, annotation: Any) -> Kind:
+    if name in _SPECIAL:
+        return _SPECIAL[name]
+    return _KINDS[get_origin(annotation) or annotation]
 
 
 def _rows() -> dict[str, Setting]:
@@ -203,7 +253,10 @@ def _rows() -> dict[str, Setting]:
         annotation, meta = get_args(hints[field.name])
         extra = meta.extra
         choices = get_args(annotation) if get_origin(annotation) is Literal else ()
-        default = field.default if field.default is not msgspec.NODEFAULT else field.default_factory()  # type: ignore[operator,misc]
+        default = field.default
+        if default is msgspec.NODEFAULT:
+            assert field.default_factory is not msgspec.NODEFAULT, "every setting has a default"
+            default = field.default_factory()
         rows[field.name] = Setting(
             field.name, extra["flags"], extra["section"], extra["metavar"], meta.description,
             _kind(field.name, annotation), default, choices,

@@ -1,0 +1,119 @@
+"""Where the master's log lines go: a file or standard error, written by a thread.
+
+Who runs this: any thread may call ``write``; one thread of the sink writes. Why a thread: a terminal that was
+stopped with Ctrl-S, or a disk that hangs, blocks a write for as long as it likes, and the master's loop must
+not wait for it. The queue is bounded; what does not fit is dropped and counted, and the count is written when
+there is room again.
+"""
+
+from __future__ import annotations
+
+import logging
+import os
+import threading
+from collections import deque
+
+from wsgitop.errors import ConfigError
+
+QUEUE_LIMIT_BYTES = 4 * 1024 * 1024
+
+
+class Sink:
+    """An append-only destination. ``path`` is a file, or ``-`` for the descriptor ``fallback_fd``."""
+
+    def __init__(self, path: str, fallback_fd: int = 2) -> None:
+        self.path = path
+        self._fallback_fd = fallback_fd
+        self._fd = open_log(path, fallback_fd)
+        self._lines: deque[bytes] = deque()
+        self._bytes = 0
+        self._dropped = 0
+        self._closing = False
+        self._change = threading.Condition()
+        self._thread = threading.Thread(target=self._run, name="wsgitop-log", daemon=True)
+
+    def start(self) -> None:
+        """Begin to write."""
+        self._thread.start()
+
+    def write(self, data: bytes) -> None:
+        """Queue whole lines; never blocks for longer than the lock is held."""
+        with self._change:
+            if self._bytes + len(data) > QUEUE_LIMIT_BYTES:
+                self._dropped += data.count(b"\n")
+                return
+            self._lines.append(data)
+            self._bytes += len(data)
+            self._change.notify()
+
+    def reopen(self) -> None:
+        """Open the path again, after log rotation. Raises ConfigError and keeps the old file."""
+        fresh = open_log(self.path, self._fallback_fd)
+        with self._change:
+            old, self._fd = self._fd, fresh
+        os.close(old)
+
+    def close(self, timeout_s: float = 2.0) -> None:
+        """Write what is queued, within ``timeout_s``, and end."""
+        with self._change:
+            self._closing = True
+            self._change.notify()
+        if self._thread.is_alive():
+            self._thread.join(timeout_s)
+
+    def _run(self) -> None:
+        while True:
+            with self._change:
+                while not self._lines and not self._closing:
+                    self._change.wait()
+                if not self._lines:
+                    return
+                data = b"".join(self._lines)
+                self._lines.clear()
+                self._bytes = 0
+                if self._dropped:
+                    data += b"[wsgitop] the log was too slow: %d lines were dropped\n" % self._dropped
+                    self._dropped = 0
+                fd = self._fd
+            self._put(fd, data)
+
+    def _put(self, fd: int, data: bytes) -> None:
+        view = memoryview(data)
+        while view:
+            try:
+                view = view[os.write(fd, view) :]
+            except OSError:
+                # A full disk or a closed terminal: there is nowhere to say it. The lines count as dropped.
+                with self._change:
+                    self._dropped += bytes(view).count(b"\n")
+                return
+
+
+def open_log(path: str, fallback_fd: int) -> int:
+    """A descriptor for a log: ``-`` duplicates ``fallback_fd``, otherwise the file is opened for appending.
+
+    Raises ConfigError.
+    """
+    if path == "-":
+        return os.dup(fallback_fd)
+    try:
+        return os.open(path, os.O_WRONLY | os.O_APPEND | os.O_CREAT | os.O_CLOEXEC, 0o644)
+    except OSError as error:
+        raise ConfigError(
+            f"log file {path} cannot be opened: {error.strerror}", "Check the directory and its permissions."
+        ) from None
+
+
+class SinkHandler(logging.Handler):
+    """The master's own log records, in the format of the error log."""
+
+    def __init__(self, sink: Sink) -> None:
+        super().__init__()
+        self._sink = sink
+
+    def emit(self, record: logging.LogRecord) -> None:
+        """Format and queue one record."""
+        try:
+            self._sink.write((self.format(record) + "\n").encode("utf-8", "backslashreplace"))
+        except Exception:  # noqa: BLE001 - the logging module's own rule: a log call never raises into the program
+            self.handleError(record)

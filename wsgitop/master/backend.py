@@ -1,0 +1,217 @@
+"""What the control socket may ask of the master: the control methods, performed by supervisor and sampler.
+
+Actions answer when they are done. Each waits for a condition of the roster, checked whenever the supervisor
+has reconciled; there is no polling.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import signal
+import time
+from collections.abc import Callable
+
+from wsgitop.control.messages import Outcome, ScaleArguments, SignalArguments, StopArguments
+from wsgitop.control.server import TargetGone
+from wsgitop.errors import ActionFailed, Refused
+from wsgitop.master.sampler import Sampler
+from wsgitop.master.supervisor import Supervisor
+from wsgitop.snapshot import Event, Second, Snapshot
+
+WORKER_SIGNALS = {
+    name: signal.Signals[f"SIG{name}"]
+    for name in ("TERM", "QUIT", "INT", "ABRT", "KILL", "USR1", "STOP", "CONT")
+}
+MASTER_SIGNALS = ("HUP", "TTIN", "TTOU", "TERM", "INT", "QUIT", "USR1")
+SAME_START_S = 0.05
+"""Start times of the kernel have a hundredth of a second; JSON must not make two of one."""
+MAX_WORKERS = 1000
+
+
+class Backend:
+    """The control server's view of the master."""
+
+    def __init__(self, supervisor: Supervisor, sampler: Sampler, reopen: Callable[[str], None]) -> None:
+        self._supervisor = supervisor
+        self._sampler = sampler
+        self._reopen = reopen
+        self._reloads: dict[int, asyncio.Future[tuple[str, str]]] = {}
+        self._waiting: list[tuple[Callable[[], str | None], asyncio.Future[str]]] = []
+        supervisor.on_change.append(self._check)
+        supervisor.on_reload_end = self._reload_ended
+
+    # -- looking ------------------------------------------------
+
+    def snapshot(self) -> Snapshot:
+        """The picture as it is now."""
+        return self._sampler.sample(watched=True)
+
+    def events(self, after: int, limit: int) -> tuple[Event, ...]:
+        """The newest events."""
+        return self._supervisor.events.after(after, limit)
+
+    def history(self, seconds: int) -> tuple[Second, ...]:
+        """The last seconds, oldest first."""
+        past = self._sampler.history
+        return tuple(past)[-seconds:] if seconds > 0 else ()
+
+    # -- acting ------------------------------------------------
+
+    async def reload(self, actor: str) -> Outcome:
+        """Reload, until the last old worker is gone. Raises ActionFailed with the traceback."""
+        self._refuse_while_stopping()
+        started = time.monotonic()
+        number = self._supervisor.reload(actor)
+        error, detail = await self._reload_end(number)
+        if error:
+            serving = self._supervisor.roster.target
+            raise ActionFailed(
+                f"reload to generation {number} failed: {error.partition(chr(10))[0]}",
+                f"Generation {serving} serves on; mend the code and reload again.",
+                detail=detail,
+            )
+        return self._outcome(f"generation {number} serves", started)
+
+    async def scale(self, arguments: ScaleArguments, actor: str) -> Outcome:
+        """Change the number of workers, until they serve or are gone. Raises ActionFailed."""
+        self._refuse_while_stopping()
+        started = time.monotonic()
+        roster = self._supervisor.roster
+        if (arguments.workers is None) == (arguments.change is None):
+            raise ActionFailed(
+                "scale takes either a number of workers or a change", "For example 4, +1 or -1."
+            )
+        before = roster.wanted
+        wanted = arguments.workers if arguments.workers is not None else before + (arguments.change or 0)
+        if wanted < 1:
+            raise ActionFailed(
+                f"there must be at least 1 worker, and {before} are wanted now",
+                "To end the server, use stop.",
+            )
+        if wanted > MAX_WORKERS:
+            raise ActionFailed(f"{wanted} workers are more than a server can have ({MAX_WORKERS})")
+        what = "TTIN" if wanted > before else "TTOU" if wanted < before else "scale"
+        self._supervisor.set_wanted(wanted, actor, what)
+        problem = await self._settled()
+        if problem:
+            raise ActionFailed(
+                f"{len(roster.ready())} of {roster.wanted} workers serve: {problem}", "See the error log."
+            )
+        return self._outcome(f"workers {before} → {roster.wanted}", started)
+
+    async def signal(self, arguments: SignalArguments, actor: str) -> Outcome:
+        """Send a signal to the master or to one worker. Raises ActionFailed, Refused, TargetGone."""
+        name = arguments.signal.upper().removeprefix("SIG")
+        started = time.monotonic()
+        if arguments.pid is None:
+            return await self._signal_master(name, actor, started)
+        number = WORKER_SIGNALS.get(name)
+        if number is None:
+            if name in MASTER_SIGNALS:
+                raise Refused(f"{name} is for the master: a worker ignores it", "Leave the pid out.")
+            raise Refused(
+                f"{name} is not a signal that may be sent to a worker",
+                f"Choose one of {', '.join(WORKER_SIGNALS)}.",
+            )
+        found = self._supervisor.worker_by_pid(arguments.pid)
+        if found is None:
+            raise TargetGone(
+                f"no worker has pid {arguments.pid} any more", "Look again: it has been replaced."
+            )
+        record, process = found
+        if arguments.started_at is not None and abs(arguments.started_at - process.started_at) > SAME_START_S:
+            raise TargetGone(
+                f"pid {arguments.pid} belongs to another worker now", "Look again: the one you mean is gone."
+            )
+        if not self._supervisor.signal_worker(record, number, actor):
+            raise TargetGone(f"worker {record.slot} (pid {arguments.pid}) has just ended")
+        return self._outcome(f"{number.name} sent to worker {record.slot} (pid {arguments.pid})", started)
+
+    async def _signal_master(self, name: str, actor: str, started: float) -> Outcome:
+        match name:
+            case "HUP":
+                return await self.reload(actor)
+            case "TTIN":
+                return await self.scale(ScaleArguments(change=1), actor)
+            case "TTOU":
+                return await self.scale(ScaleArguments(change=-1), actor)
+            case "TERM":
+                return await self.stop(StopArguments(), actor)
+            case "INT" | "QUIT":
+                return await self.stop(StopArguments(quick=True), actor)
+            case "USR1":
+                self._reopen(actor)
+                return self._outcome("log files reopened", started)
+        raise Refused(
+            f"{name} is not a signal that the master acts on", f"Choose one of {', '.join(MASTER_SIGNALS)}."
+        )
+
+    async def stop(self, arguments: StopArguments, actor: str) -> Outcome:
+        """Stop the server, until the last worker is gone; the master itself ends right after the answer."""
+        started = time.monotonic()
+        self._supervisor.stop(actor, quick=arguments.quick)
+        await self._supervisor.finished.wait()
+        return self._outcome("the server has stopped", started)
+
+    # -- waiting ------------------------------------------------
+
+    def _refuse_while_stopping(self) -> None:
+        if self._supervisor.roster.stopping:
+            raise ActionFailed("the server is stopping")
+
+    async def _reload_end(self, number: int) -> tuple[str, str]:
+        future: asyncio.Future[tuple[str, str]] = asyncio.get_running_loop().create_future()
+        record = self._supervisor.roster.generations.get(number)
+        if record is not None and record.error:
+            return record.error, record.detail
+        self._reloads[number] = future
+        try:
+            return await future
+        finally:
+            self._reloads.pop(number, None)
+
+    def _reload_ended(self, number: int, error: str, detail: str) -> None:
+        future = self._reloads.get(number)
+        if future is not None and not future.done():
+            future.set_result((error, detail))
+
+    async def _settled(self) -> str:
+        """Wait until as many workers serve as are wanted and none is on its way; what went wrong, or ''."""
+        roster = self._supervisor.roster
+        failures = roster.boot_failures
+
+        def condition() -> str | None:
+            if roster.stopping:
+                return "the server is stopping"
+            if roster.boot_failures > failures:
+                return "a worker could not boot"
+            live = list(roster.live())
+            settled = len(live) == roster.wanted and len(roster.ready()) == roster.wanted
+            return "" if settled else None
+
+        future: asyncio.Future[str] = asyncio.get_running_loop().create_future()
+        self._waiting.append((condition, future))
+        self._check()
+        return await future
+
+    def _check(self) -> None:
+        if self._supervisor.roster.stopping:
+            for number in list(self._reloads):
+                self._reload_ended(number, "the server is stopping", "")
+        remaining = []
+        for condition, future in self._waiting:
+            answer = None if future.done() else condition()
+            if answer is not None:
+                future.set_result(answer)
+            elif not future.done():
+                remaining.append((condition, future))
+        self._waiting = remaining
+
+    def _outcome(self, text: str, started: float) -> Outcome:
+        roster = self._supervisor.roster
+        return Outcome(
+            text=text,
+            generation=roster.target,
+            workers=len(roster.ready()),
+            elapsed_s=round(time.monotonic() - started, 3),
+        )

@@ -1,0 +1,72 @@
+"""The configuration over the life of a server: resolved at start, and again with what the config file says at
+each reload.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from pathlib import Path
+
+from wsgitop.errors import ConfigError
+from wsgitop.settings.load import Layer, Resolved, read_toml, resolve, resolve_with_file
+from wsgitop.settings.table import Settings
+from wsgitop.settings.workers import count_workers
+
+MODULE_PREFIX = "python:"
+
+
+class Configuration:
+    """The settings in force. ``directory`` is where the server was started, its symbolic links unresolved."""
+
+    def __init__(self, resolved: Resolved, layers: Sequence[Layer], directory: str) -> None:
+        self.settings = resolved.settings
+        self.sources = resolved.sources
+        self.workers = count_workers(resolved.settings.workers)
+        self.directory = directory
+        self._layers = tuple(layers)
+        self._first = resolved.settings
+
+    @property
+    def python_file(self) -> str:
+        """The Python config file that the zygote is to load; '' for none."""
+        config = self.settings.config
+        return "" if config.endswith(".toml") else config
+
+    def app_directory(self, settings: Settings | None = None) -> str:
+        """The directory that the application is loaded from, absolute, its symbolic links unresolved."""
+        return str(Path(self.directory, (settings or self.settings).chdir))
+
+    def resolve_again(self, path: str, values_json: str) -> tuple[Settings, tuple[str, ...]]:
+        """Settings with the config file as it reads now, and remarks. Raises ConfigError.
+
+        What the master itself has opened (addresses, logs, sockets) stays as it was; a change of it is
+        remarked upon.
+        """
+        if path:
+            resolved = resolve_with_file(self._layers, json.loads(values_json), path)
+        elif self.settings.config.endswith(".toml"):
+            resolved = resolve_with_file(
+                self._layers, read_toml(Path(self.settings.config)), self.settings.config
+            )
+        else:
+            resolved = resolve(self._layers)
+        settings = resolved.settings
+        if not settings.wsgi_app:
+            raise ConfigError(
+                "wsgi_app: no application is named any more",
+                "Name it on the command line or in the config file.",
+            )
+        notes = [
+            f"{name} has changed: it takes effect when the server is restarted"
+            for name in _OPENED_AT_START
+            if getattr(settings, name) != getattr(self._first, name)
+        ]
+        self.settings = settings
+        self.workers = count_workers(settings.workers)
+        return settings, tuple(notes)
+
+
+_OPENED_AT_START = (
+    "bind", "backlog", "reuse_port", "pidfile", "errorlog", "accesslog", "control_socket", "no_control_socket",
+)  # fmt: skip

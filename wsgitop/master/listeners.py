@@ -1,0 +1,200 @@
+"""The listening sockets: opened by the master before anything else, closed by it last."""
+
+from __future__ import annotations
+
+import contextlib
+import errno
+import os
+import socket
+import stat
+from dataclasses import dataclass
+from pathlib import Path
+
+import psutil
+
+from wsgitop.errors import BindError
+from wsgitop.settings.addresses import Address, parse_address
+from wsgitop.settings.table import Settings
+
+
+@dataclass(slots=True)
+class Listener:
+    """One listening socket. ``address`` is what it is bound to (with the real port where 0 was asked for)."""
+
+    address: Address
+    socket: socket.socket
+    backlog: int
+    inode: tuple[int, int] | None = None  # of a unix socket's file: only our own is unlinked
+
+    def close(self) -> None:
+        """Close it and remove a unix socket's file, if it is still the one that we made."""
+        self.socket.close()
+        if self.address.kind == "unix" and self.inode is not None:
+            with contextlib.suppress(OSError):
+                found = os.lstat(self.address.path)
+                if (found.st_dev, found.st_ino) == self.inode:
+                    os.unlink(self.address.path)
+
+
+def open_listeners(settings: Settings) -> list[Listener]:
+    """Open every address of ``settings.bind``, all or none. Raises BindError, ConfigError."""
+    opened: list[Listener] = []
+    try:
+        addresses = [parse_address(text) for text in settings.bind]
+        wildcards = {a.port for a in addresses if a.kind == "tcp" and a.host == "0.0.0.0"}
+        for address in addresses:
+            opened.append(
+                _open(address, settings, v6_only=address.kind == "tcp6" and address.port in wildcards)
+            )
+    except BaseException:
+        for listener in opened:
+            listener.close()
+        raise
+    return opened
+
+
+def _open(address: Address, settings: Settings, *, v6_only: bool) -> Listener:
+    match address.kind:
+        case "unix":
+            return _open_unix(address, settings)
+        case "fd":
+            return _adopt(address, settings)
+        case _:
+            return _open_tcp(address, settings, v6_only=v6_only)
+
+
+def _open_tcp(address: Address, settings: Settings, *, v6_only: bool) -> Listener:
+    family = socket.AF_INET6 if address.kind == "tcp6" else socket.AF_INET
+    try:
+        found = socket.getaddrinfo(
+            address.host, address.port, family, socket.SOCK_STREAM, 0, socket.AI_PASSIVE
+        )
+    except socket.gaierror as error:
+        raise BindError(
+            f"cannot listen on {address}: {error.strerror}", "Check the host name given with --bind."
+        ) from None
+    sock = socket.socket(family, socket.SOCK_STREAM)
+    try:
+        sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        if settings.reuse_port:
+            sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEPORT, 1)
+        if v6_only:
+            sock.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, 1)
+        sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+        sock.bind(found[0][4])
+        sock.listen(settings.backlog)
+        sock.setblocking(False)
+    except OSError as error:
+        sock.close()
+        raise _explain(address, error) from None
+    port = sock.getsockname()[1]
+    return Listener(Address(address.kind, host=address.host, port=port), sock, settings.backlog)
+
+
+def _open_unix(address: Address, settings: Settings) -> Listener:
+    path = address.path
+    with contextlib.suppress(FileNotFoundError):
+        if not stat.S_ISSOCK(os.lstat(path).st_mode):
+            raise BindError(
+                f"cannot listen on {address}: {path} exists and is not a socket",
+                "Remove it or choose another path.",
+            )
+        if _somebody_listens(path):
+            raise BindError(
+                f"cannot listen on {address}: another process listens there",
+                "Stop it, or choose another path.",
+            )
+        os.unlink(path)
+    sock = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
+    old_mask = os.umask(settings.umask)
+    try:
+        sock.bind(path)
+        found = os.lstat(path)
+        sock.listen(settings.backlog)
+        sock.setblocking(False)
+    except OSError as error:
+        sock.close()
+        raise _explain(address, error) from None
+    finally:
+        os.umask(old_mask)
+    return Listener(address, sock, settings.backlog, (found.st_dev, found.st_ino))
+
+
+def _adopt(address: Address, settings: Settings) -> Listener:
+    try:
+        sock = socket.socket(fileno=os.dup(address.fd))
+        listens = sock.getsockopt(socket.SOL_SOCKET, socket.SO_ACCEPTCONN)
+    except OSError as error:
+        raise BindError(
+            f"cannot listen on {address}: {error.strerror}", "Descriptor N must be an open listening socket."
+        ) from None
+    if not listens:
+        sock.close()
+        raise BindError(
+            f"cannot listen on {address}: it is no listening socket", "Call listen() before handing it over."
+        )
+    sock.setblocking(False)
+    name = sock.getsockname()
+    match sock.family:
+        case socket.AF_UNIX:
+            bound = Address("unix", path=str(name))
+        case socket.AF_INET6:
+            bound = Address("tcp6", host=name[0], port=name[1])
+        case _:
+            bound = Address("tcp", host=name[0], port=name[1])
+    return Listener(bound, sock, settings.backlog)
+
+
+def _somebody_listens(path: str) -> bool:
+    with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as probe:
+        probe.settimeout(1.0)
+        try:
+            probe.connect(path)
+        except (ConnectionRefusedError, FileNotFoundError):
+            return False
+        except OSError:
+            return True  # a full queue or a refusal by permission: somebody is there
+    return True
+
+
+def _explain(address: Address, error: OSError) -> BindError:
+    cause = f"cannot listen on {address}: {error.strerror or error}"
+    match error.errno:
+        case errno.EADDRINUSE:
+            holder = _holder(address)
+            return BindError(
+                f"cannot listen on {address}: the port is in use by {holder}",
+                "Stop that process, or choose another port with --bind HOST:PORT.",
+            )
+        case errno.EACCES:
+            remedy = (
+                "Ports below 1024 need root or CAP_NET_BIND_SERVICE."
+                if address.kind != "unix"
+                else "Check the directory's permissions."
+            )
+            return BindError(cause, remedy)
+        case errno.EADDRNOTAVAIL:
+            return BindError(cause, "This machine does not have that address; 0:PORT listens on all it has.")
+        case errno.ENAMETOOLONG | errno.ENOENT if address.kind == "unix":
+            return BindError(cause, f"Create {Path(address.path).parent} first.")
+    if "too long" in str(error):
+        return BindError(
+            f"cannot listen on {address}: the path is longer than 107 bytes", "Choose a shorter path."
+        )
+    return BindError(cause, "Check the address given with --bind.")
+
+
+def _holder(address: Address) -> str:
+    """The process that listens there, where this user may see it."""
+    try:
+        for connection in psutil.net_connections("tcp"):
+            if (
+                connection.status == psutil.CONN_LISTEN
+                and connection.laddr
+                and connection.laddr[1] == address.port
+                and connection.pid
+            ):
+                return f"{psutil.Process(connection.pid).name()} (pid {connection.pid})"
+    except psutil.Error:
+        pass  # not ours to see: the message says less, the fault is the same
+    return "another process"

@@ -1,0 +1,241 @@
+"""What to do next: a pure function of settings, roster and clock.
+
+Rolling reload, scaling, replacing the dead, back-off and stopping are one comparison of what is with what is
+wanted, and its answer is a short list of actions that the supervisor performs. Performing them changes the
+roster; asking again then gives the next step, until there is nothing left to do. A script of steps would have
+to foresee every death in between.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from wsgitop.master.roster import GenerationRecord, Roster, WorkerRecord
+from wsgitop.master.states import GenerationPhase, WorkerPhase
+
+ABORT_GRACE_S = 2.0
+"""Between SIGABRT, which makes a worker dump its stacks, and SIGKILL."""
+
+
+@dataclass(frozen=True, slots=True)
+class Limits:
+    """The settings that the plan depends on; durations in seconds."""
+
+    surge: int = 1
+    boot_timeout_s: float = 60.0
+    graceful_timeout_s: float = 30.0
+
+
+@dataclass(frozen=True, slots=True)
+class SpawnZygote:
+    """Start a new generation because the zygote of the current one is gone."""
+
+
+@dataclass(frozen=True, slots=True)
+class EndZygote:
+    generation: int
+
+
+@dataclass(frozen=True, slots=True)
+class Fork:
+    generation: int
+    slot: int
+
+
+@dataclass(frozen=True, slots=True)
+class Retire:
+    worker: int
+    why: str
+    quick: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Abort:
+    """SIGABRT: the worker does not answer any more; its stacks go to the log."""
+
+    worker: int
+    why: str
+
+
+@dataclass(frozen=True, slots=True)
+class Kill:
+    worker: int
+    why: str
+
+
+@dataclass(frozen=True, slots=True)
+class FailGeneration:
+    """Give this generation up; the supervisor goes back to the last good one."""
+
+    generation: int
+    why: str
+
+
+@dataclass(frozen=True, slots=True)
+class ReloadDone:
+    generation: int
+
+
+@dataclass(frozen=True, slots=True)
+class Finished:
+    """Stopping, and nobody is left."""
+
+
+Action = SpawnZygote | EndZygote | Fork | Retire | Abort | Kill | FailGeneration | ReloadDone | Finished
+
+
+def plan(roster: Roster, limits: Limits, now: float, silent: frozenset[int] = frozenset()) -> list[Action]:
+    """The next actions. ``silent`` are workers whose heartbeat has been missing too long while they serve."""
+    if roster.stopping:
+        return _stop(roster, limits, now)
+    actions: list[Action] = []
+    actions += _deadlines(roster, limits, now, silent)
+    actions += _zygotes(roster, limits, now)
+    target = roster.target_generation()
+    if target is None:
+        return actions
+    forks = _forks(roster, limits, now, target)
+    actions += forks
+    actions += _retirements(roster, target)
+    if roster.rolling and not actions and _rolled(roster, target):
+        actions.append(ReloadDone(target.number))
+    return actions
+
+
+def next_deadline(roster: Roster, limits: Limits, now: float) -> float | None:
+    """When the plan may change although nothing happens; None: never."""
+    moments = [roster.fork_not_before, roster.zygote_not_before]
+    for worker in roster.live():
+        if worker.coming:
+            moments.append(worker.asked_at + limits.boot_timeout_s)
+        if worker.phase is WorkerPhase.RETIRING and worker.retire_at is not None:
+            moments.append(worker.retire_at + worker.graceful_s + ABORT_GRACE_S)
+        if worker.abort_at is not None:
+            moments.append(worker.abort_at + ABORT_GRACE_S)
+    loading = roster.loading()
+    if loading is not None:
+        moments.append(loading.started_at + limits.boot_timeout_s)
+    return min((moment for moment in moments if moment > now), default=None)
+
+
+def _deadlines(roster: Roster, limits: Limits, now: float, silent: frozenset[int]) -> list[Action]:
+    """Processes that exceeded a time: first SIGABRT, so that the log tells where they hang, then SIGKILL."""
+    actions: list[Action] = []
+    for worker in roster.live():
+        if worker.kill_at is not None:
+            continue
+        if worker.abort_at is not None:
+            if now >= worker.abort_at + ABORT_GRACE_S:
+                actions.append(Kill(worker.worker, "it did not end after SIGABRT"))
+        elif worker.coming and now >= worker.asked_at + limits.boot_timeout_s:
+            actions.append(
+                Abort(worker.worker, f"it did not boot within {limits.boot_timeout_s:g} s (--boot-timeout)")
+            )
+        elif worker.phase is WorkerPhase.RETIRING:
+            assert worker.retire_at is not None
+            if now >= worker.retire_at + worker.graceful_s + ABORT_GRACE_S:
+                why = f"it did not finish within {worker.graceful_s:g} s (--graceful-timeout)"
+                actions.append(Kill(worker.worker, why))
+        elif worker.worker in silent:
+            actions.append(Abort(worker.worker, "its interpreter does not answer any more (--timeout)"))
+    return actions
+
+
+def _zygotes(roster: Roster, limits: Limits, now: float) -> list[Action]:
+    actions: list[Action] = []
+    loading = roster.loading()
+    if loading is not None and now >= loading.started_at + limits.boot_timeout_s:
+        why = f"the application did not load within {limits.boot_timeout_s:g} s (--boot-timeout)"
+        actions.append(FailGeneration(loading.number, why))
+    target = roster.target_generation()
+    if loading is None and now >= roster.zygote_not_before and (target is None or not target.forks):
+        actions.append(SpawnZygote())
+    if not roster.rolling and loading is None:
+        for generation in roster.generations.values():
+            if generation.forks and generation.number != roster.target:
+                actions.append(EndZygote(generation.number))
+    return actions
+
+
+def _forks(roster: Roster, limits: Limits, now: float, target: GenerationRecord) -> list[Action]:
+    if not target.forks or now < roster.fork_not_before:
+        return []
+    active = roster.active()
+    fresh = [w for w in active if w.generation == target.number]
+    coming = sum(1 for w in active if w.coming)
+    # Those that gave themselves up may be stuck for the whole grace time; waiting for them would starve the
+    # site.
+    there = sum(1 for w in roster.live() if not w.lost)
+    room = roster.wanted + limits.surge - there
+    if roster.rolling:
+        needed = min(roster.wanted - len(fresh), limits.surge - coming)
+        # A reload replaces; a gap left by a death is filled at once as well.
+        needed = max(needed, roster.wanted - len(active))
+    else:
+        needed = roster.wanted - len(active)
+    if roster.boot_failures:
+        needed = min(needed, 1 - coming)  # while it fails, try with one
+    taken = {w.slot for w in active}
+    # In a reload the successor takes the slot of the one that it replaces, which is then retired.
+    replaceable = sorted({w.slot for w in active if w.generation != target.number} - {w.slot for w in fresh})
+    actions: list[Action] = []
+    for _ in range(max(0, min(needed, room))):
+        free = next(slot for slot in range(1, len(taken) + 2) if slot not in taken)
+        slot = replaceable.pop(0) if free > roster.wanted and replaceable else free
+        taken.add(slot)
+        actions.append(Fork(target.number, slot))
+    return actions
+
+
+def _retirements(roster: Roster, target: GenerationRecord) -> list[Action]:
+    active = roster.active()
+    fresh_ready = [w for w in active if w.generation == target.number and w.phase is WorkerPhase.READY]
+    others = sorted((w for w in active if w.generation != target.number), key=_age)
+    actions: list[Action] = []
+    if roster.rolling:
+        keep = max(0, roster.wanted - len(fresh_ready))
+        twins = {w.slot for w in fresh_ready}
+        others.sort(key=lambda w: (w.slot not in twins, _age(w)))
+        for worker in others[: max(0, len(others) - keep)]:
+            actions.append(Retire(worker.worker, f"replaced by generation {target.number}"))
+        fresh = sorted((w for w in active if w.generation == target.number), key=_age)
+        for worker in fresh[: max(0, len(fresh) - roster.wanted)]:
+            actions.append(Retire(worker.worker, "scaled down"))
+        return actions
+    surplus = len(active) - roster.wanted
+    if surplus > 0:
+        # Who does not serve yet is the least loss; then the oldest, as TTOU does.
+        order = sorted(
+            active, key=lambda w: (w.phase is WorkerPhase.READY, w.generation == target.number, _age(w))
+        )
+        actions += [Retire(worker.worker, "scaled down") for worker in order[:surplus]]
+    return actions
+
+
+def _age(worker: WorkerRecord) -> tuple[float, int]:
+    return (worker.asked_at, worker.worker)
+
+
+def _rolled(roster: Roster, target: GenerationRecord) -> bool:
+    fresh = [w for w in roster.ready() if w.generation == target.number]
+    return len(fresh) >= roster.wanted and all(w.generation == target.number for w in roster.live())
+
+
+def _stop(roster: Roster, limits: Limits, now: float) -> list[Action]:
+    actions: list[Action] = []
+    live = list(roster.live())
+    for worker in live:
+        if worker.phase is not WorkerPhase.RETIRING or (roster.quick and worker.graceful_s > 0):
+            actions.append(Retire(worker.worker, "the server stops", quick=roster.quick))
+        elif (
+            worker.kill_at is None
+            and worker.retire_at is not None
+            and now >= worker.retire_at + worker.graceful_s + ABORT_GRACE_S
+        ):
+            actions.append(Kill(worker.worker, "it did not end in time"))
+    for generation in roster.generations.values():
+        if generation.phase in (GenerationPhase.LOADING, GenerationPhase.READY):
+            actions.append(EndZygote(generation.number))
+    if not live and not any(g.zygote_pid is not None for g in roster.generations.values()):
+        actions.append(Finished())
+    return actions

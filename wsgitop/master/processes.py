@@ -1,0 +1,270 @@
+"""The master's hold on a child process: its channel, its standard error, its pidfd. Records of them are in
+the roster.
+
+Who runs this: the master's loop only. Every descriptor opened here is closed by ``close``, which the
+supervisor calls when it has reaped the process.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import os
+import signal
+import socket
+import sys
+import time
+from collections import deque
+from collections.abc import Callable
+from pathlib import Path
+from typing import Generic, TypeVar
+
+import psutil
+
+import wsgitop
+from wsgitop.channel.channel import Channel, ChannelClosed, ChannelFull, pair
+from wsgitop.channel.messages import FromWorker, FromZygote, Message
+from wsgitop.errors import ProtocolError, WsgitopError
+from wsgitop.logs.sink import Sink
+
+CHANNEL_FD = 3  # as in wsgitop.zygote.process
+LINES_KEPT = 20
+READ_BYTES = 64 * 1024
+LINE_LIMIT_BYTES = 16 * 1024
+MESSAGES_PER_TURN = 32
+
+_BOOTSTRAP = (
+    "import sys; sys.path.insert(0, sys.argv.pop(1)); import wsgitop; del sys.path[0]; "
+    "from wsgitop.zygote.process import main; main()"
+)
+"""The zygote must find the package where the master did, which may be a checkout, but user code must not see
+that path.
+"""
+
+T = TypeVar("T")
+
+
+class Output:
+    """The standard error of a child: a pipe that is copied to the log line by line; the last lines are kept."""
+
+    def __init__(self, loop: asyncio.AbstractEventLoop, fd: int, sink: Sink) -> None:
+        os.set_blocking(fd, False)
+        self._loop = loop
+        self._fd = fd
+        self._sink = sink
+        self._partial = b""
+        self.last_lines: deque[str] = deque(maxlen=LINES_KEPT)
+        loop.add_reader(fd, self._read)
+
+    def _read(self) -> bool:
+        """Copy what is there; true if there may be more."""
+        try:
+            data = os.read(self._fd, READ_BYTES)
+        except (BlockingIOError, InterruptedError):
+            return False
+        except OSError:
+            data = b""
+        if not data:
+            # Every copy of the other end is closed: the reader would be called for ever.
+            self._loop.remove_reader(self._fd)
+            return False
+        data = self._partial + data
+        lines, newline, self._partial = data.rpartition(b"\n")
+        if len(self._partial) > LINE_LIMIT_BYTES:
+            lines, newline, self._partial = data, b"\n", b""
+        if newline:
+            self._take(lines + b"\n")
+        return True
+
+    def _take(self, data: bytes) -> None:
+        self._sink.write(data)
+        self.last_lines.extend(data.decode("utf-8", "backslashreplace").splitlines())
+
+    def close(self) -> None:
+        """Copy what is left and close. Descendants of the application may still write; nobody hears them
+        then.
+        """
+        deadline = time.monotonic() + 0.05
+        while self._read() and time.monotonic() < deadline:
+            pass
+        if self._partial:
+            self._take(self._partial + b"\n")
+            self._partial = b""
+        self._loop.remove_reader(self._fd)
+        os.close(self._fd)
+
+
+class Peer(Generic[T]):
+    """A child's channel under the loop. ``receive`` is called with each message and its descriptors, ``lost``
+    at its end.
+    """
+
+    def __init__(
+        self,
+        loop: asyncio.AbstractEventLoop,
+        sock: socket.socket,
+        incoming: object,
+        receive: Callable[[T, list[int]], None],
+        lost: Callable[[str], None],
+    ) -> None:
+        self._loop = loop
+        self._channel: Channel[T] = Channel(sock, incoming, blocking=False)
+        self._receive = receive
+        self._lost = lost
+        self._open = True
+        loop.add_reader(sock.fileno(), self._readable)
+
+    def _readable(self) -> None:
+        self.drain(MESSAGES_PER_TURN)
+
+    def drain(self, limit: int = 1000) -> None:
+        """Handle the messages that are there, at most ``limit``."""
+        for _ in range(limit):
+            if not self._open:
+                return
+            try:
+                received = self._channel.receive()
+            except (ChannelClosed, ProtocolError) as error:
+                self.close()
+                self._lost(str(error) if isinstance(error, ProtocolError) else "")
+                return
+            if received is None:
+                return
+            self._receive(*received)
+
+    def send(self, message: Message, descriptors: list[int] | None = None) -> bool:
+        """Send; false if the child is gone or does not read (its deadline or its death decides then)."""
+        if not self._open:
+            return False
+        try:
+            self._channel.send(message, descriptors or ())
+        except (ChannelClosed, ChannelFull):
+            return False
+        return True
+
+    def close(self) -> None:
+        """Close the channel; the child sees end-of-file."""
+        if self._open:
+            self._open = False
+            self._loop.remove_reader(self._channel.fileno())
+            self._channel.close()
+
+
+class ZygoteProcess:
+    """A running zygote."""
+
+    def __init__(self, pid: int, peer: Peer[FromZygote], output: Output) -> None:
+        self.pid = pid
+        self.peer = peer
+        self.output = output
+        self.process = psutil.Process(pid)
+
+    def kill(self) -> None:
+        """SIGKILL; a zygote serves nobody."""
+        with contextlib.suppress(ProcessLookupError):
+            os.kill(self.pid, signal.SIGKILL)  # only the master reaps, so the pid is still this zygote's
+
+    def close(self) -> None:
+        """Give up all descriptors."""
+        self.peer.close()
+        self.output.close()
+
+
+class WorkerProcess:
+    """A worker that has been asked for; ``pid`` and what depends on it come with :meth:`known`."""
+
+    def __init__(self, peer: Peer[FromWorker], output: Output) -> None:
+        self.peer = peer
+        self.output = output
+        self.pid: int | None = None
+        self.pidfd = -1
+        self.process: psutil.Process | None = None
+        self.started_at = time.time()
+
+    def known(self, pid: int) -> None:
+        """Its pid has been told. The process is there or is a zombie of ours: nobody else reaps it."""
+        self.pid = pid
+        with contextlib.suppress(OSError):
+            self.pidfd = os.pidfd_open(pid)
+        with contextlib.suppress(psutil.Error):
+            self.process = psutil.Process(pid)
+            self.started_at = self.process.create_time()
+
+    def signal(self, number: int) -> bool:
+        """Send a signal to exactly this process; false if it is gone or not known yet."""
+        if self.pidfd < 0:
+            return False
+        try:
+            signal.pidfd_send_signal(self.pidfd, number)
+        except ProcessLookupError:
+            return False
+        return True
+
+    def close(self) -> None:
+        """Give up all descriptors."""
+        self.peer.drain()
+        self.peer.close()
+        self.output.close()
+        if self.pidfd >= 0:
+            os.close(self.pidfd)
+            self.pidfd = -1
+
+
+def spawn_zygote(environment: dict[str, str]) -> tuple[int, socket.socket, int]:
+    """Exec a fresh interpreter as a zygote: its pid, the master's end of the channel, the read end of its
+    standard error.
+
+    The interpreter is the one that this process was started with, its path unresolved, so that a deploy by
+    symbolic link takes effect. posix_spawn, because the master must not fork: it has threads. Raises
+    WsgitopError.
+    """
+    ours, theirs = pair()
+    output, errors = os.pipe()
+    root = str(Path(wsgitop.__file__).parent.parent)
+    argv = [sys.executable, "-P", "-c", _BOOTSTRAP, root]
+    try:
+        pid = os.posix_spawn(
+            sys.executable,
+            argv,
+            environment,
+            file_actions=[
+                (os.POSIX_SPAWN_OPEN, 0, "/dev/null", os.O_RDONLY, 0),
+                (os.POSIX_SPAWN_DUP2, errors, 2),
+                (os.POSIX_SPAWN_DUP2, theirs.fileno(), CHANNEL_FD),
+            ],
+            setpgroup=0,
+        )
+    except OSError as error:
+        ours.close()
+        os.close(output)
+        raise WsgitopError(
+            f"cannot start {sys.executable}: {error.strerror}", "Check the memory and process limits."
+        ) from None
+    finally:
+        theirs.close()
+        os.close(errors)
+    return pid, ours, output
+
+
+def describe_status(status: int) -> str:
+    """A wait status in words: ``exited with status 3``, ``was killed by SIGKILL``."""
+    if os.WIFSIGNALED(status):
+        number = os.WTERMSIG(status)
+        try:
+            name = signal.Signals(number).name
+        except ValueError:
+            name = f"signal {number}"
+        return f"was killed by {name}{' (core dumped)' if os.WCOREDUMP(status) else ''}"
+    return f"exited with status {os.WEXITSTATUS(status)}"
+
+
+CRASH_SIGNALS = frozenset(
+    {signal.SIGSEGV, signal.SIGBUS, signal.SIGILL, signal.SIGFPE, signal.SIGSYS, signal.SIGABRT}
+)
+
+
+def is_self_inflicted(status: int) -> bool:
+    """The process ended by its own fault: a crash or an exit status, not a signal that somebody sent."""
+    if os.WIFSIGNALED(status):
+        return os.WTERMSIG(status) in CRASH_SIGNALS
+    return os.WEXITSTATUS(status) != 0

@@ -1,0 +1,75 @@
+"""Loading a Python config file: executing the user's code and keeping what is plain data.
+
+Runs in a zygote or in the probe, never in the master: the file may import what it likes, print, hang or
+crash.
+"""
+
+from __future__ import annotations
+
+import builtins
+import importlib
+import sys
+import types
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import msgspec
+
+from wsgitop.errors import ConfigError
+
+HOOKS = frozenset({
+    "on_starting", "on_reload", "when_ready", "pre_fork", "post_fork", "post_worker_init", "worker_int", "worker_abort",
+    "pre_exec", "pre_request", "post_request", "child_exit", "worker_exit", "nworkers_changed", "on_exit", "ssl_context",
+})  # fmt: skip
+"""gunicorn's server hooks."""
+
+
+class ConfigFile(NamedTuple):
+    """What a config file holds: plain values by name, and remarks for the log."""
+
+    values: dict[str, Any]
+    notes: tuple[str, ...]
+
+
+def load(path: str, chdir: str) -> ConfigFile:
+    """Execute ``path`` (``FILE``, ``file:FILE`` or ``python:MODULE``) as gunicorn does and collect its names.
+
+    Raises ConfigError when it cannot be read, and whatever the file itself raises.
+    """
+    if path.startswith("python:"):
+        if chdir not in sys.path:
+            sys.path.insert(0, chdir)
+        namespace = dict(vars(importlib.import_module(path.removeprefix("python:"))))
+    else:
+        file = Path(chdir, path.removeprefix("file:"))
+        try:
+            source = file.read_bytes()
+        except OSError as error:
+            raise ConfigError(
+                f"config file {file} cannot be read: {error.strerror}", "Check the path given with -c."
+            ) from None
+        module = types.ModuleType("__config__")
+        module.__file__ = str(file)
+        namespace = module.__dict__
+        namespace["__builtins__"] = builtins
+        sys.modules["__config__"] = module
+        exec(compile(source, str(file), "exec"), namespace)
+    return _collect(namespace)
+
+
+def _collect(namespace: dict[str, Any]) -> ConfigFile:
+    values: dict[str, Any] = {}
+    notes: list[str] = []
+    for name, value in namespace.items():
+        if name.startswith("_") or isinstance(value, types.ModuleType) or name == "annotations":
+            continue
+        if name in HOOKS:
+            notes.append(f"the hook {name} is not run by this version")
+        elif callable(value):
+            continue
+        else:
+            try:
+                values[name] = msgspec.to_builtins(value)
+            except TypeError:
+                notes.append(f"{name} is of type {type(value).__name__}, which no setting takes")
+    return ConfigFile(values, tuple(notes))
