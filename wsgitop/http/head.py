@@ -1,4 +1,4 @@
-"""The head of a request: bytes of one complete head in, a checked :class:`RequestHead` out. No state is kept
+"""The head of a request: bytes of one complete head in, a checked :class:`Request` out. No state is kept
 in between.
 
 httptools (llhttp, strict) does what C does best, the syntax of header fields. What it lets through and RFC
@@ -11,22 +11,26 @@ it: see :mod:`wsgitop.http.chunked`.
 from __future__ import annotations
 
 import re
-from typing import Final, NamedTuple
+from typing import Final, NamedTuple, Protocol
 from urllib.parse import unquote_to_bytes
 
 import httptools
 
 from wsgitop.http.faults import RequestFault
 
-METHODS: Final = frozenset(
-    b"DELETE GET HEAD POST PUT OPTIONS TRACE COPY LOCK MKCOL MOVE PROPFIND PROPPATCH SEARCH UNLOCK BIND REBIND UNBIND ACL "
-    b"REPORT MKACTIVITY CHECKOUT MERGE M-SEARCH NOTIFY SUBSCRIBE UNSUBSCRIBE PATCH PURGE MKCALENDAR LINK UNLINK QUERY".split()
-)
-"""Methods that applications get. What is no token at all is 400, another token 501, and so is CONNECT (RFC
-9110 section 9).
+METHODS: Final = {
+    name.encode(): name
+    for name in (
+        "DELETE GET HEAD POST PUT OPTIONS TRACE COPY LOCK MKCOL MOVE PROPFIND PROPPATCH SEARCH UNLOCK BIND REBIND "
+        "UNBIND ACL REPORT MKACTIVITY CHECKOUT MERGE M-SEARCH NOTIFY SUBSCRIBE UNSUBSCRIBE PATCH PURGE MKCALENDAR "
+        "LINK UNLINK QUERY"
+    ).split()
+}
+"""Methods that applications get (RFC 9110 section 9 and the IANA registry, as far as llhttp knows them). What
+is no token at all is 400; another token is 501, and so is CONNECT.
 """
 
-_REQUEST_LINE = re.compile(rb"([^ ]+) ([\x21-\x7e]+) (HTTP/[0-9]\.[0-9])")
+_VERSION = re.compile(rb"HTTP/[0-9]\.[0-9]")
 _TOKEN = re.compile(rb"[!#$%&'*+\-.^_`|~0-9A-Za-z]+")
 _AUTHORITY = re.compile(
     r"(?:[A-Za-z0-9\-._~!$&'()*+,;=%]+|\[[0-9A-Fa-f:.]+\]|\[[vV][0-9A-Fa-f]+\.[A-Za-z0-9\-._~:!$&'()*+,;=]+\])(?::[0-9]*)?"
@@ -49,6 +53,15 @@ _KINDS: Final = {
 _NAMES_KEPT: Final = 2048
 
 
+class BodySink(Protocol):
+    """Where body bytes go: memory or a file; the caller knows. ``size_bytes`` is what it has taken so far."""
+
+    size_bytes: int
+
+    def write(self, data: bytes | memoryview, /) -> object:
+        """Keep these bytes."""
+
+
 class Limits(NamedTuple):
     """Sizes that a request may have: bytes of the request line, number of fields, bytes of a field, bytes of
     the body.
@@ -62,16 +75,19 @@ class Limits(NamedTuple):
     body: int = 1024 * 1024 * 1024
 
 
-class RequestHead:
-    """A head that may be served.
+class Request:
+    """A request that may be served; its body is complete when :meth:`RequestParser.next` returns it.
 
     ``target`` is as sent; ``path`` is percent-decoded bytes as latin-1 text (PEP 3333), ``query`` is as sent.
     ``fields`` maps environ keys (``HTTP_ACCEPT``, ``CONTENT_TYPE``) to latin-1 text, repeated fields joined.
     ``minor`` is the minor version. ``length`` is the Content-Length, None without; ``chunked`` says that the
-    body is. ``size_bytes`` is the raw size.
+    body is. ``authority`` is that of an absolute-form target, '' otherwise. ``received_bytes`` is the raw
+    size of head and body.
     """
 
     __slots__ = (
+        "authority",
+        "body",
         "chunked",
         "expects_continue",
         "fields",
@@ -81,73 +97,77 @@ class RequestHead:
         "minor",
         "path",
         "query",
-        "size_bytes",
+        "received_bytes",
         "target",
     )
 
-    def __init__(self, method: str, target: str, path: str, query: str, minor: int, size_bytes: int) -> None:
+    def __init__(self, method: str, target: str, minor: int) -> None:
         self.method = method
         self.target = target
-        self.path = path
-        self.query = query
         self.minor = minor
-        self.size_bytes = size_bytes
+        self.path = target
+        self.query = ""
+        self.authority = ""
         self.keep_alive = minor == 1
         self.length: int | None = None
         self.chunked = False
         self.expects_continue = False
         self.fields: dict[str, str] = {}
+        self.body: BodySink | None = None
+        self.received_bytes = 0
 
 
-class RequestLine(NamedTuple):
-    """A checked request line. ``authority`` is that of an absolute-form target, '' otherwise."""
+def parse_request_line(line: bytes) -> Request:
+    """Check a request line without its CRLF (RFC 9112 section 3). Raises RequestFault 400, 501, 505.
 
-    method: str
-    target: str
-    path: str
-    query: str
-    minor: int
-    authority: str
-
-
-def parse_request_line(line: bytes) -> RequestLine:
-    """Check a request line without its CRLF (RFC 9112 section 3). Raises RequestFault 400, 501, 505."""
-    match = _REQUEST_LINE.fullmatch(line)
-    if match is None:
+    Characters that no target may have are left to llhttp, as far as they are ASCII.
+    """
+    parts = line.split(b" ")
+    if len(parts) != 3:
         raise RequestFault(400, "Malformed request line")
-    raw_method, raw_target, version = match.groups()
+    raw_method, raw_target, version = parts
     if version == b"HTTP/1.1":
         minor = 1
     elif version == b"HTTP/1.0":
         minor = 0
-    else:
+    elif _VERSION.fullmatch(version):
         raise RequestFault(505, "HTTP version is neither 1.0 nor 1.1")
-    if raw_method not in METHODS:
+    else:
+        raise RequestFault(400, "Malformed HTTP version")
+    method = METHODS.get(raw_method)
+    if method is None:
         if not _TOKEN.fullmatch(raw_method):
             raise RequestFault(400, "Malformed method")
         raise RequestFault(501, "Method is not implemented")
-    method = raw_method.decode("ascii")
-    target = raw_target.decode("ascii")
+    try:
+        target = raw_target.decode("ascii")
+    except UnicodeDecodeError:
+        raise RequestFault(400, "Raw bytes in the request target") from None
     if "#" in target:
         raise RequestFault(400, "Fragment in the request target")
-    authority = ""
-    origin = target
-    if not target.startswith("/"):
-        if target == "*":
-            if method != "OPTIONS":
-                raise RequestFault(400, "Only OPTIONS may ask for *")
-            return RequestLine(method, target, "*", "", minor, "")
-        absolute = _ABSOLUTE.fullmatch(target)
-        if absolute is None:
-            raise RequestFault(400, "Malformed request target")
-        authority = absolute[2]
-        if not _AUTHORITY.fullmatch(authority):
-            raise RequestFault(400, "Malformed authority in the request target")
-        origin = absolute[3] if absolute[3].startswith("/") else "/" + absolute[3]
-    path, _, query = origin.partition("?")
-    if "%" in path:
-        path = unquote_to_bytes(path).decode("latin-1")
-    return RequestLine(method, target, path, query, minor, authority)
+    request = Request(method, target, minor)
+    origin = target if target.startswith("/") else _origin_form(request)
+    path, _, request.query = origin.partition("?")
+    request.path = unquote_to_bytes(path).decode("latin-1") if "%" in path else path
+    return request
+
+
+def _origin_form(request: Request) -> str:
+    """What stands in absolute-form and asterisk-form for path and query (RFC 9112 section 3.2). Raises
+    RequestFault.
+    """
+    if request.target == "*" and request.method == "OPTIONS":
+        return "*"
+    absolute = _ABSOLUTE.fullmatch(request.target)
+    if absolute is None:
+        raise RequestFault(400, "Malformed request target")
+    request.authority = absolute[2]
+    if not _AUTHORITY.fullmatch(request.authority):
+        raise RequestFault(400, "Malformed authority in the request target")
+    rest: str = absolute[3]
+    if rest.startswith("/"):
+        return rest
+    return "*" if not rest and request.method == "OPTIONS" else "/" + rest
 
 
 class HeadParser:
@@ -164,102 +184,100 @@ class HeadParser:
         """Called back by httptools."""
         self._headers.append((name, value))
 
-    def parse(self, head: bytes, line_end: int) -> RequestHead:
+    def parse(self, head: bytes, line_end: int) -> Request:
         """Parse one complete head, its empty line included; ``line_end`` is where the CRLF of the request
         line begins.
 
         Raises RequestFault.
         """
-        line = parse_request_line(head[:line_end])
-        headers = self._headers
-        headers.clear()
+        request = parse_request_line(head[:line_end])
+        request.received_bytes = len(head)
+        self._headers.clear()
         try:
             self._parser.feed_data(head)
         except httptools.HttpParserUpgrade:
-            # An Upgrade may be ignored (RFC 9110 section 7.8). llhttp believes that another protocol follows:
-            # begin anew.
+            # An Upgrade may be ignored (RFC 9110 section 7.8); llhttp believes that another protocol follows.
             self._parser = httptools.HttpRequestParser(self)
         except httptools.HttpParserError as error:
             self._parser = httptools.HttpRequestParser(self)
-            self._explain(error, line.minor)
-        request = RequestHead(line.method, line.target, line.path, line.query, line.minor, len(head))
-        self._take_fields(request, line.authority)
-        if request.length is not None or request.chunked or not request.keep_alive or line.minor == 0:
+            self._explain(error, request.minor)
+        self._take_fields(request)
+        if request.length is not None or request.chunked or not request.keep_alive or request.minor == 0:
             # llhttp now waits for a body, which it will not be given, or for the end of the connection.
             self._parser = httptools.HttpRequestParser(self)
         return request
 
     def _explain(self, error: Exception, minor: int) -> None:
         """Raise what a syntax error means; an unknown transfer coding is 501 if that is all that is wrong."""
+        text = str(error)
         encodings = [value for name, value in self._headers if name.lower() == b"transfer-encoding"]
-        lengths = [value for name, value in self._headers if name.lower() == b"content-length"]
-        if len(encodings) == 1 and not lengths and "Transfer-Encoding" in str(error):
+        if len(encodings) == 1 and "Transfer-Encoding" in text and "Content-Length" not in text:
             check_transfer_encoding(encodings[0].decode("latin-1").strip(" \t"), minor)
-        raise RequestFault(400, f"Malformed head: {error}") from None
+        raise RequestFault(400, f"Malformed head: {text}") from None
 
-    def _take_fields(self, request: RequestHead, authority: str) -> None:
+    def _take_fields(self, request: Request) -> None:
         fields = request.fields
         names = self._names
-        encoding: str | None = None
-        headers = self._headers
-        if len(headers) > self.limits.fields:
+        if len(self._headers) > self.limits.fields:
             raise RequestFault(431, "Too many header fields")
-        for name, raw in headers:
-            known = names.get(name)
-            if known is None:
-                known = self._learn(name)
-            key, kind = known
+        for name, raw in self._headers:
+            key, kind = names.get(name) or self._learn(name)
             value = raw.decode("latin-1").strip(" \t")
-            if kind == _PLAIN:
-                fields[key] = value if key not in fields else f"{fields[key]},{value}"
-                continue
-            if kind == _DROPPED:
-                continue
-            if kind == _CONNECTION:
-                self._take_connection(request, value)
-                fields[key] = value if key not in fields else f"{fields[key]},{value}"
-                continue
-            if kind == _COOKIE:
-                fields[key] = value if key not in fields else f"{fields[key]}; {value}"
-                continue
-            if kind == _EXPECT:
-                if request.minor == 0:
-                    continue
-                if value.lower() != "100-continue":
-                    raise RequestFault(417, "Unknown expectation")
-                request.expects_continue = True
+            if kind != _PLAIN:
+                self._take_special(request, key, kind, value)
             elif key in fields:
-                raise RequestFault(400, f"Repeated {name.decode('latin-1')}")
-            if kind == _ENCODING:
-                encoding = value
-            elif kind == _LENGTH:
-                request.length = self._length(value)
-            fields[key] = value
-        if encoding is not None:
+                fields[key] = f"{fields[key]},{value}"
+            else:
+                fields[key] = value
+        if request.chunked:
             if request.length is not None:
                 raise RequestFault(400, "Both Content-Length and Transfer-Encoding")
-            check_transfer_encoding(encoding, request.minor)
-            request.chunked = True
+            check_transfer_encoding(fields["HTTP_TRANSFER_ENCODING"], request.minor)
         elif request.length is not None and 0 < self.limits.body < request.length:
             raise RequestFault(413, "Body is too large")
-        self._check_host(request, authority)
+        if request.expects_continue and fields["HTTP_EXPECT"].lower() != "100-continue":
+            raise RequestFault(417, "Unknown expectation")
+        host = fields.get("HTTP_HOST")
+        if not host or host != self._last_host or request.authority:
+            self._check_host(request, host)
 
-    def _check_host(self, request: RequestHead, authority: str) -> None:
+    def _take_special(self, request: Request, key: str, kind: int, value: str) -> None:
+        """Fields that mean something to the server, and those that may come once only."""
+        fields = request.fields
+        match kind:
+            case k if k == _DROPPED or (k == _EXPECT and request.minor == 0):
+                return
+            case k if k == _COOKIE and key in fields:
+                fields[key] = f"{fields[key]}; {value}"
+                return
+            case k if k == _CONNECTION:
+                self._take_connection(request, value)
+                fields[key] = f"{fields[key]},{value}" if key in fields else value
+                return
+        if key in fields:
+            raise RequestFault(400, f"Repeated {key.removeprefix('HTTP_').replace('_', '-').title()}")
+        fields[key] = value
+        if kind == _LENGTH:
+            request.length = self._length(value)
+        elif kind == _ENCODING:
+            request.chunked = True
+        elif kind == _EXPECT:
+            request.expects_continue = True
+
+    def _check_host(self, request: Request, host: str | None) -> None:
         """RFC 9112 section 3.2; the authority of an absolute-form target wins (section 3.2.2)."""
-        host = request.fields.get("HTTP_HOST")
         if host is None:
             if request.minor == 1:
                 raise RequestFault(400, "Missing Host")
-        elif host != self._last_host:
-            if not host:
-                if request.minor == 1 and not authority:
-                    raise RequestFault(400, "Empty Host")
-            elif not _AUTHORITY.fullmatch(host):
-                raise RequestFault(400, "Malformed Host")
-            else:
-                self._last_host = host
-        if authority:
-            request.fields["HTTP_HOST"] = authority
+        elif not host:
+            if request.minor == 1:
+                raise RequestFault(400, "Empty Host")
+        elif not _AUTHORITY.fullmatch(host):
+            raise RequestFault(400, "Malformed Host")
+        else:
+            self._last_host = host
+        if request.authority:
+            request.fields["HTTP_HOST"] = request.authority
 
     def _learn(self, name: bytes) -> tuple[str, int]:
         """The environ key and kind of a field name as it is spelled, kept for the next time while there is
@@ -283,7 +301,7 @@ class HeadParser:
         return int(value)
 
     @staticmethod
-    def _take_connection(request: RequestHead, value: str) -> None:
+    def _take_connection(request: Request, value: str) -> None:
         """RFC 9112 section 9.3: close wins; in HTTP/1.0 the connection is kept only when asked for."""
         options = {option.strip(" \t") for option in value.lower().split(",")}
         if "close" in options:

@@ -13,34 +13,14 @@ the head as a whole.
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Final, Protocol
+from typing import Final
 
 from wsgitop.http.chunked import ChunkedDecoder
 from wsgitop.http.faults import Fault, RequestFault
-from wsgitop.http.head import HeadParser, RequestHead, parse_request_line
+from wsgitop.http.head import BodySink, HeadParser, Request, parse_request_line
 
 LEADING_EMPTY_LINES: Final = 2
 """Empty lines tolerated in front of a request line (RFC 9112 section 2.2 asks for at least one)."""
-
-
-class BodySink(Protocol):
-    """Where body bytes go: memory or a file; the caller knows. ``size_bytes`` is what it has taken so far."""
-
-    size_bytes: int
-
-    def write(self, data: bytes | memoryview, /) -> object:
-        """Keep these bytes."""
-
-
-class Request:
-    """A complete request: its head, and its body if it has one."""
-
-    __slots__ = ("body", "head", "received_bytes")
-
-    def __init__(self, head: RequestHead, body: BodySink | None, received_bytes: int) -> None:
-        self.head = head
-        self.body = body
-        self.received_bytes = received_bytes
 
 
 class RequestParser:
@@ -55,7 +35,7 @@ class RequestParser:
         "_decoder",
         "_empty_lines",
         "_fields",
-        "_head",
+        "_request",
         "_heads",
         "_last",
         "_left",
@@ -77,7 +57,7 @@ class RequestParser:
         self._fields = 0
         self._empty_lines = 0
         # Of a body that is not complete yet.
-        self._head: RequestHead | None = None
+        self._request: Request | None = None
         self._body: BodySink | None = None
         self._body_bytes = 0
         self._left = 0
@@ -96,22 +76,22 @@ class RequestParser:
     @property
     def in_message(self) -> bool:
         """A request has begun and is not complete."""
-        return self._head is not None or bool(self._buffer) or self._empty_lines > 0
+        return self._request is not None or bool(self._buffer) or self._empty_lines > 0
 
     @property
     def in_body(self) -> bool:
         """A head is complete and its body is not."""
-        return self._head is not None
+        return self._request is not None
 
     @property
     def wants_continue(self) -> bool:
         """The client waits for ``100 Continue`` before it sends the body (RFC 9110 section 10.1.1). Asked
         once per request.
         """
-        head = self._head
-        if head is None or not head.expects_continue or self._body_bytes or self._buffer:
+        request = self._request
+        if request is None or not request.expects_continue or self._body_bytes or self._buffer:
             return False
-        head.expects_continue = False
+        request.expects_continue = False
         return True
 
     def feed(self, data: bytes) -> None:
@@ -132,11 +112,11 @@ class RequestParser:
         """The next complete request; a fault, once, with which the connection ends; None: more bytes are
         needed.
         """
-        if self._last or not (self._buffer or self._head):
+        if self._last or not (self._buffer or self._request):
             return None
         try:
-            if self._head is not None:
-                return self._continue_body(self._head)
+            if self._request is not None:
+                return self._continue_body(self._request)
             return self._next_head()
         except RequestFault as error:
             self._last = self.faulted = True
@@ -153,7 +133,7 @@ class RequestParser:
             if not buffer or buffer[0] in b"\r\n":
                 return None
         limits = self._heads.limits
-        end = buffer.find(b"\r\n\r\n", max(0, self._line_start - 4))
+        end = buffer.find(b"\r\n\r\n", self._line_start - 4 if self._line_start else 0)
         if end < 0:
             self._check_lines(len(buffer))
             return None
@@ -161,9 +141,8 @@ class RequestParser:
         line_end = buffer.find(b"\r\n")
         if (
             self._line_start
-            or line_end > limits.request_line
-            or end > limits.field_size
             or end > limits.request_line
+            or end > limits.field_size
             or buffer.count(b"\n", 0, end) > limits.fields
         ):
             self._check_lines(end)
@@ -173,14 +152,16 @@ class RequestParser:
         else:
             raw = bytes(buffer[:end])
             self._buffer = bytes(buffer[end:])
-        self._line_start = self._fields = self._empty_lines = 0
-        self._line_checked = False
-        head = self._heads.parse(raw, line_end)
-        if not head.keep_alive:
+        if self._line_start:
+            self._line_start = self._fields = 0
+            self._line_checked = False
+        self._empty_lines = 0
+        request = self._heads.parse(raw, line_end)
+        if not request.keep_alive:
             self._last = True
-        if head.length is None and not head.chunked:
-            return Request(head, None, end)
-        return self._begin_body(head)
+        if request.length is None and not request.chunked:
+            return request
+        return self._begin_body(request)
 
     def _skip_empty_lines(self) -> None:
         buffer = self._buffer
@@ -231,19 +212,19 @@ class RequestParser:
 
     # -- body ------------------------------------------------------------------------------------------
 
-    def _begin_body(self, head: RequestHead) -> Request | None:
-        self._head = head
+    def _begin_body(self, request: Request) -> Request | None:
+        self._request = request
         self._last = False
         self._body = self._open_body()
         self._body_bytes = 0
-        if head.chunked:
+        if request.chunked:
             limits = self._heads.limits
             self._decoder = ChunkedDecoder(limits.body, limits.fields, limits.field_size)
         else:
-            self._left = head.length or 0
-        return self._continue_body(head)
+            self._left = request.length or 0
+        return self._continue_body(request)
 
-    def _continue_body(self, head: RequestHead) -> Request | None:
+    def _continue_body(self, request: Request) -> Request | None:
         body = self._body
         assert body is not None
         buffer = bytes(self._buffer)
@@ -261,7 +242,9 @@ class RequestParser:
         self._buffer = buffer[position:]
         if not done:
             return None
-        self._head = self._body = self._decoder = None
-        if not head.keep_alive:
+        self._request = self._body = self._decoder = None
+        if not request.keep_alive:
             self._last = True
-        return Request(head, body, head.size_bytes + self._body_bytes)
+        request.body = body
+        request.received_bytes += self._body_bytes
+        return request

@@ -35,7 +35,9 @@ _STATUS = re.compile(r"[1-5][0-9][0-9](?: [\t\x20-\x7e\x80-\xff]*)?")
 _FORBIDDEN_IN_VALUE = re.compile(r"[\x00-\x08\x0a-\x1f\x7f]")
 _CACHE_ENTRIES: Final = 1024
 
-_names: dict[str, int] = {}
+known_names: dict[str, int] = {}
+"""Names that :func:`header_kind` has checked, and their kinds."""
+
 _status_lines: dict[str, tuple[int, str]] = {}
 
 CONTINUE: Final = b"HTTP/1.1 100 Continue\r\n\r\n"
@@ -45,15 +47,15 @@ def header_kind(name: str) -> int:
     """Check a header's name and say what it is to the server (one of the kinds above). Raises ValueError,
     TypeError.
     """
-    kind = _names.get(name)
+    kind = known_names.get(name)
     if kind is None:
         if not isinstance(name, str):
             raise TypeError(f"Header name {name!r} is not a str")
         if not _TOKEN.fullmatch(name):
             raise ValueError(f"Header name {name!r} is not a token")
         kind = _KINDS.get(name.lower(), PLAIN)
-        if len(_names) < _CACHE_ENTRIES:
-            _names[name] = kind
+        if len(known_names) < _CACHE_ENTRIES:
+            known_names[name] = kind
     return kind
 
 

@@ -11,23 +11,26 @@ import binascii
 import os
 import re
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import Final, NamedTuple
 
 from wsgitop.errors import ConfigError
-from wsgitop.http.request import Request
+from wsgitop.http.head import Request
 from wsgitop.logs.error_log import LOGGER
-from wsgitop.wsgi.environ import header_among, header_of
+from wsgitop.wsgi.environ import PROTOCOLS, header_among, header_of
 from wsgitop.wsgi.response import Response
-from wsgitop.wsgi.types import WSGIEnvironment
 
 
 class Entry(NamedTuple):
-    """A finished request. ``elapsed_ns`` is from the call of the application to the end of the response."""
+    """A finished request. ``elapsed_ns`` is from the call of the application to the end of the response.
+
+    ``environ`` serves %({name}e)s only: an application may have changed or emptied it.
+    """
 
     request: Request
     response: Response
-    environ: WSGIEnvironment
+    environ: Mapping[str, object]
+    client: str
     elapsed_ns: int
 
 
@@ -57,7 +60,7 @@ def _or_dash(text: str | None) -> str:
 
 def _user(entry: Entry) -> str:
     """The user name of Basic authentication (RFC 7617)."""
-    scheme, _, credentials = str(entry.environ.get("HTTP_AUTHORIZATION", "")).partition(" ")
+    scheme, _, credentials = entry.request.fields.get("HTTP_AUTHORIZATION", "").partition(" ")
     if scheme.lower() != "basic":
         return "-"
     try:
@@ -85,21 +88,19 @@ class _Clock:
 
 
 _ATOMS: Final[dict[str, Atom]] = {
-    "h": lambda e: _or_dash(e.environ["REMOTE_ADDR"]),
+    "h": lambda e: e.client or "-",
     "l": lambda e: "-",
     "u": _user,
-    "r": lambda e: quoted(
-        f"{e.environ['REQUEST_METHOD']} {e.environ['RAW_URI']} {e.environ['SERVER_PROTOCOL']}"
-    ),
+    "r": lambda e: quoted(f"{e.request.method} {e.request.target} {PROTOCOLS[e.request.minor]}"),
     "s": lambda e: str(e.response.status),
-    "m": lambda e: quoted(e.environ["REQUEST_METHOD"]),
-    "U": lambda e: _or_dash(e.environ["PATH_INFO"]),
-    "q": lambda e: quoted(e.environ["QUERY_STRING"]),
-    "H": lambda e: str(e.environ["SERVER_PROTOCOL"]),
+    "m": lambda e: e.request.method,
+    "U": lambda e: _or_dash(e.request.path),
+    "q": lambda e: quoted(e.request.query),
+    "H": lambda e: PROTOCOLS[e.request.minor],
     "b": lambda e: str(e.response.body_bytes) if e.response.body_bytes else "-",
     "B": lambda e: str(e.response.body_bytes),
-    "f": lambda e: _or_dash(e.environ.get("HTTP_REFERER")),
-    "a": lambda e: _or_dash(e.environ.get("HTTP_USER_AGENT")),
+    "f": lambda e: _or_dash(e.request.fields.get("HTTP_REFERER")),
+    "a": lambda e: _or_dash(e.request.fields.get("HTTP_USER_AGENT")),
     "T": lambda e: str(e.elapsed_ns // 1_000_000_000),
     "D": lambda e: str(e.elapsed_ns // 1000),
     "M": lambda e: str(e.elapsed_ns // 1_000_000),
@@ -110,7 +111,7 @@ _ATOMS: Final[dict[str, Atom]] = {
 
 def _named(kind: str, name: str) -> Atom:
     if kind == "i":
-        return lambda e: _or_dash(header_of(e.environ, name))
+        return lambda e: _or_dash(header_of(e.request.fields, name))
     if kind == "o":
         return lambda e: _or_dash(header_among(e.response.headers, name))
     return lambda e: _or_dash(str(e.environ.get(name, "")))

@@ -22,8 +22,8 @@ from collections.abc import Callable
 from typing import Final
 
 from wsgitop.http.faults import Fault
-from wsgitop.http.head import HeadParser, Limits
-from wsgitop.http.request import Request, RequestParser
+from wsgitop.http.head import HeadParser, Limits, Request
+from wsgitop.http.request import RequestParser
 from wsgitop.http.response import CONTINUE, DateLine, render_error
 from wsgitop.logs.error_log import LOGGER
 from wsgitop.scoreboard import layout as at
@@ -332,14 +332,13 @@ class Engine:
 
     def _serve(self, seat: Seat, connection: Connection, request: Request) -> bool:
         """Run the application for one request. False: the lead was lost meanwhile."""
-        head = request.head
         self._date.at(time.time())
         environ = connection.template.make(request)
         response = Response(
             connection,
-            head_only=head.method == "HEAD",
-            minor=head.minor,
-            keep_alive=head.keep_alive and not self.retiring,
+            head_only=request.method == "HEAD",
+            minor=request.minor,
+            keep_alive=request.keep_alive and not self.retiring,
             date=self._date,
         )
         connection.state = State.HANDLING
@@ -375,7 +374,9 @@ class Engine:
                 now_ns - started_ns,
             )
             if self.access_log is not None:
-                self.access_log.write(Entry(request, response, environ, now_ns - started_ns))
+                self.access_log.write(
+                    Entry(request, response, environ, connection.client.decode(), now_ns - started_ns)
+                )
         if request.body is not None:
             environ["wsgi.input"].close()
         if response.cut or broken:
@@ -391,13 +392,16 @@ class Engine:
         """Log what the application raised, and answer 500 if that is still possible. False: the connection
         must be cut.
         """
-        head = request.head
         LOGGER.error(
-            "Error handling request %s %s in %s", head.method, escape(head.target), self.name, exc_info=error
+            "Error handling request %s %s in %s",
+            request.method,
+            escape(request.target),
+            self.name,
+            exc_info=error,
         )
         if response.head_sent:
             return False
-        text = render_error(500, "The application failed.", self._date.text, body=head.method != "HEAD")
+        text = render_error(500, "The application failed.", self._date.text, body=request.method != "HEAD")
         return response.replace(text, 500, "500 Internal Server Error")
 
     def _wait_for_reader(self, connection: Connection, waits: bool) -> None:
@@ -418,7 +422,9 @@ class Engine:
             connection.state = State.FLUSHING
             self._set_deadline(connection, now_s + SEND_PROGRESS_S)
             self._watch(connection, _OUT)
-        elif connection.closing or (self.retiring and not connection.parser.buffered and not self._readable(connection)):
+        elif connection.closing or (
+            self.retiring and not connection.parser.buffered and not self._readable(connection)
+        ):
             self._part(connection, now_s)
         else:
             connection.state = State.READING

@@ -11,7 +11,7 @@ import threading
 import time
 from typing import Final
 
-from wsgitop.http.request import Request
+from wsgitop.http.head import Request
 from wsgitop.scoreboard import layout as at
 from wsgitop.scoreboard.board import text_bytes, write_text
 from wsgitop.scoreboard.histogram import bucket
@@ -67,14 +67,13 @@ class Seat:
 
     def begin(self, connection: Connection, request: Request, response: Response, started_ns: int) -> None:
         """A request goes to the application now. Its path is shown without the query, which may hold secrets."""
-        head = request.head
         block = self._block
-        target = head.target
+        target = request.target
         client = connection.client
         shown = self._shown
-        if shown is None or shown[1] != target or shown[0] != head.method or shown[2] is not client:
-            self._shown = head.method, target, client
-            write_text(block, self._text, head.method.encode(), target.partition("?")[0].encode(), client)
+        if shown is None or shown[1] != target or shown[0] != request.method or shown[2] is not client:
+            self._shown = request.method, target, client
+            write_text(block, self._text, request.method.encode(), target.partition("?")[0].encode(), client)
         block[at.STARTED_NS] = started_ns
         block[at.THREAD_STATE] = at.THREAD_BUSY
         self.request = request

@@ -242,8 +242,8 @@ class Watchdog(threading.Thread):
                 if request is not None:
                     LOGGER.warning(
                         "Cut off by the end of the worker: %s %s",
-                        request.head.method,
-                        escape(request.head.target),
+                        request.method,
+                        escape(request.target),
                     )
             self._exit_now(0)
         if crew.finished:
@@ -292,17 +292,15 @@ class Watchdog(threading.Thread):
                 )
             connection.cut(answer)
             seat.write_off(response.status if answered or response.head_sent else 0)
-        head = request.head
         LOGGER.critical(
             "Timeout: %s %s takes %.1f s in %s, thread %d; %s, and the worker is replaced. Its stack:\n%s",
-            head.method, escape(head.target), elapsed_s, engine.name, seat.index,
+            request.method, escape(request.target), elapsed_s, engine.name, seat.index,
             "answered 504" if answered else "the connection was cut", stack,
         )  # fmt: skip
         if engine.access_log is not None:
-            engine.access_log.write(
-                Entry(request, response, connection.template.make_bare(request), int(elapsed_s * 1e9))
-            )
-        path = head.target.partition("?")[0]
-        self.send(m.RequestTimeout(seat.index, head.method, path, elapsed_s, m.clip(stack), answered))
+            client = connection.client.decode()
+            engine.access_log.write(Entry(request, response, request.fields, client, int(elapsed_s * 1e9)))
+        path = request.target.partition("?")[0]
+        self.send(m.RequestTimeout(seat.index, request.method, path, elapsed_s, m.clip(stack), answered))
         self.retire(f"a request took longer than {self._timeout_s:g} s", engine.settings.graceful_timeout)
         engine.wake()

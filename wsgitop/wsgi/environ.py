@@ -6,15 +6,15 @@ import io
 import ipaddress
 import sys
 from collections.abc import Iterable, Mapping
-from typing import Any, Final
+from typing import Final
 
-from wsgitop.http.request import Request
+from wsgitop.http.head import Request
 from wsgitop.http.response import SERVER
 from wsgitop.wsgi.body import RequestBody
 from wsgitop.wsgi.files import FileWrapper
 from wsgitop.wsgi.types import WSGIEnvironment
 
-_PROTOCOLS: Final = ("HTTP/1.0", "HTTP/1.1")
+PROTOCOLS: Final = ("HTTP/1.0", "HTTP/1.1")
 
 
 class TrustedProxies:
@@ -83,42 +83,34 @@ class EnvironTemplate:
 
     def make(self, request: Request) -> WSGIEnvironment:
         """The environ of one request."""
-        head = request.head
         environ = self._base.copy()
-        environ.update(head.fields)
-        environ["REQUEST_METHOD"] = head.method
-        environ["PATH_INFO"] = head.path
-        environ["QUERY_STRING"] = head.query
-        environ["RAW_URI"] = head.target
-        environ["SERVER_PROTOCOL"] = _PROTOCOLS[head.minor]
+        environ.update(request.fields)
+        environ["REQUEST_METHOD"] = request.method
+        environ["PATH_INFO"] = request.path
+        environ["QUERY_STRING"] = request.query
+        environ["RAW_URI"] = request.target
+        environ["SERVER_PROTOCOL"] = PROTOCOLS[request.minor]
         body = request.body
         if body is None:
             environ["wsgi.input"] = io.BytesIO()
         else:
             assert isinstance(body, RequestBody)
             environ["wsgi.input"] = body.open()
-            if head.chunked:
+            if request.chunked:
                 # The body was decoded, so its length is known, and frameworks that read by it need it (RFC
                 # 9112 section 7.1.3).
                 environ["CONTENT_LENGTH"] = str(body.size_bytes)
                 del environ["HTTP_TRANSFER_ENCODING"]
         proxies = self._proxies
-        if proxies is not None and proxies.says_https(head.fields):
+        if proxies is not None and proxies.says_https(request.fields):
             environ["wsgi.url_scheme"] = "https"
         return environ
 
-    def make_bare(self, request: Request) -> WSGIEnvironment:
-        """An environ without a body, for the log of a request whose own environ a stuck thread has."""
-        environ = self.make(Request(request.head, None, 0))
-        environ["wsgi.input"].close()
-        return environ
 
-
-def header_of(environ: Mapping[str, Any], name: str) -> str | None:
-    """A request header by its name as written in HTTP."""
+def header_of(fields: Mapping[str, str], name: str) -> str | None:
+    """A request header by its name as written in HTTP, of the fields of a request."""
     key = name.upper().replace("-", "_")
-    value = environ.get(key if key in ("CONTENT_TYPE", "CONTENT_LENGTH") else "HTTP_" + key)
-    return value if isinstance(value, str) else None
+    return fields.get(key if key in ("CONTENT_TYPE", "CONTENT_LENGTH") else "HTTP_" + key)
 
 
 def header_among(headers: Iterable[tuple[str, str]], name: str) -> str | None:

@@ -10,7 +10,7 @@ Pops are atomic, so there is one answer and no lock.
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from types import TracebackType
 from typing import Final, Protocol
 
@@ -54,25 +54,19 @@ class Response:
     the body alone.
     """
 
-    __slots__ = (
-        "_chunked",
-        "_date",
-        "_headless",
-        "_length",
-        "_minor",
-        "_sink",
-        "_status_line",
-        "body_bytes",
-        "cut",
-        "head_sent",
-        "headers",
-        "keep_alive",
-        "sent_bytes",
-        "since_s",
-        "status",
-        "status_text",
-        "voice",
-    )
+    # What most responses never change is a default of the class: to make an object of many slots costs a
+    # microsecond.
+    status = 0
+    status_text = ""
+    head_sent = False
+    cut = False
+    sent_bytes = 0
+    body_bytes = 0
+    since_s = 0.0
+    headers: Sequence[tuple[str, str]] = ()
+    _status_line = ""
+    _length: int | None = None
+    _chunked = False
 
     def __init__(
         self, sink: Sink, *, head_only: bool, minor: int, keep_alive: bool, date: http.DateLine
@@ -82,18 +76,7 @@ class Response:
         self._minor = minor
         self._date = date
         self.keep_alive = keep_alive
-        self.status = 0
-        self.status_text = ""
-        self.headers: list[tuple[str, str]] = []
-        self._status_line = ""
-        self._length: int | None = None
-        self._chunked = False
-        self.head_sent = False
-        self.sent_bytes = 0
-        self.body_bytes = 0
-        self.since_s = 0.0
         self.voice: list[None] = [None]
-        self.cut = False
 
     # -- what the application calls --------------------------------------------------------------------
 
@@ -268,47 +251,48 @@ class Response:
         status = self.status
         headless_status = status < 200 or status in (204, 304)
         lines: list[str] = []
-        date = self._date.text
-        server = "Server: wsgitop\r\n"
-        length: int | None = None
+        special: list[tuple[int, str, str]] = []
+        kinds = http.known_names
         for name, value in self.headers:
-            kind = http.header_kind(name)
-            http.check_value(name, value)
-            if kind != http.PLAIN:
-                if kind == http.LENGTH:
-                    if status == 204 or status < 200:
-                        continue
-                    if not (value.isascii() and value.isdigit()) or (
-                        length is not None and length != int(value)
-                    ):
-                        raise ValueError(f"Content-Length is {value!r}")
-                    if length is not None:
-                        continue
-                    length = int(value)
-                elif kind == http.DATE:
-                    date = ""
-                elif kind == http.SERVER_NAME:
-                    server = ""
-                else:
-                    # Hop-by-hop is the server's business (PEP 3333); the one wish that makes sense is to
-                    # close.
-                    if kind == http.CONNECTION and "close" in value.lower():
-                        self.keep_alive = False
+            kind = kinds.get(name)
+            if kind is None:
+                kind = http.header_kind(name)
+            if type(value) is not str or not value.isascii() or not value.isprintable():
+                http.check_value(name, value)
+            if kind:
+                special.append((kind, name, value))
+            else:
+                lines.append(f"{name}: {value}\r\n")
+        date, server = self._date.text, "Server: wsgitop\r\n"
+        length: int | None = None
+        for kind, name, value in special:
+            if kind == http.LENGTH:
+                if status == 204 or status < 200:
                     continue
-            lines.append(f"{name}: {value}\r\n")
+                if not value.isdigit() or (length is not None and length != int(value)):
+                    raise ValueError(f"Content-Length is {value!r}")
+                length = int(value)
+            elif kind == http.DATE:
+                date = f"{name}: {value}\r\n"
+            elif kind == http.SERVER_NAME:
+                server = f"{name}: {value}\r\n"
+            elif kind == http.CONNECTION and "close" in value.lower():
+                # Hop-by-hop is the server's business (PEP 3333); the one wish that makes sense is to close.
+                self.keep_alive = False
         if headless_status:
             self._headless = True
             self.keep_alive = self.keep_alive and status >= 200
         elif length is None and not self._headless:
             if known_length is not None:
                 length = known_length
-                lines.append(f"Content-Length: {known_length}\r\n")
             elif self._minor == 1:
                 self._chunked = True
                 lines.append("Transfer-Encoding: chunked\r\n")
             else:
                 self.keep_alive = False
         self._length = length
+        if length is not None:
+            lines.append(f"Content-Length: {length}\r\n")
         if not self.keep_alive:
             lines.append("Connection: close\r\n")
         elif self._minor == 0:
