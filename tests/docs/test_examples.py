@@ -39,7 +39,9 @@ def test_systemd_unit(tmp_path: Path) -> None:
 def test_systemd_unit_is_accepted_by_systemd(tmp_path: Path) -> None:
     text = (EXAMPLES / "systemd" / "mysite.service").read_text()
     # The program and the user of the example do not exist here.
-    text = text.replace("/srv/mysite/venv/bin/wsgitop", "/bin/true").replace("mysite\nGroup=mysite", "nobody")
+    text = text.replace("/srv/mysite/venv/bin/wsgitop", "/bin/true").replace(
+        "User=mysite\nGroup=mysite\n", ""
+    )
     unit = tmp_path / "mysite.service"
     unit.write_text(text.replace("/srv/mysite/current", "/"))
     result = subprocess.run(

@@ -23,7 +23,7 @@ def migrated_database(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture
 def start_django(start_server: StartServer, migrated_database: Path, tmp_path: Path) -> Callable[..., Server]:
-    """Serve ``rmadmin.wsgi:application`` from its directory, as a user would."""
+    """Serve ``rmadmin.wsgi:application`` from its directory, as a user would, with a database of its own."""
     database = tmp_path / "db.sqlite3"
     shutil.copy(migrated_database, database)
 

@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+import shutil
+from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
 from django.contrib import admin
 
-from tests.support.django_site import Browser
+from tests.support.django_site import PROJECT, Browser
 from tests.support.server import Server
 
 pytestmark = pytest.mark.process
@@ -17,9 +18,16 @@ pytestmark = pytest.mark.process
 STATIC_FILES = ("/static/admin/css/base.css", "/static/admin/js/theme.js", "/static/admin/img/icon-yes.svg")
 
 
-@pytest.fixture
-def server(start_django: Callable[..., Server]) -> Server:
-    return start_django("--workers", "2", "--threads", "2")
+@pytest.fixture(scope="module")
+def server(migrated_database: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
+    """One server for all: what each test adds is its own."""
+    database = tmp_path_factory.mktemp("site") / "db.sqlite3"
+    shutil.copy(migrated_database, database)
+    env = {"RMADMIN_DATABASE": str(database)}
+    with Server(
+        "rmadmin.wsgi:application", "--workers", "2", "--threads", "2", cwd=PROJECT, env=env
+    ) as server:
+        yield server.wait_until_serving()
 
 
 @pytest.fixture
