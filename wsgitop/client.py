@@ -183,7 +183,7 @@ class _Link(asyncio.Protocol):
             elif response.error is not None:
                 future.set_exception(as_fault(response.error))
             else:
-                future.set_result(bytes(response.result or b"null"))
+                future.set_result(bytes(response.result))
         elif response.id is None and response.error is not None:
             # Not an answer to a call: the server turns this client away, or ends the connection.
             fault = as_fault(response.error)
@@ -195,7 +195,7 @@ class _Link(asyncio.Protocol):
 
     def _news(self, response: m.Response) -> None:
         feed = self.feed
-        if feed is None or response.params is None:
+        if feed is None:
             return
         if response.method == "snapshot":
             feed.snapshot = _SNAPSHOTS.decode(response.params)

@@ -65,9 +65,9 @@ def events_text(events: Iterable[Event]) -> str:
 
 
 def event_line(event: Event) -> str:
-    """``2026-05-09 14:01:58  good     reload   generation 7 serves  (alice)``."""
+    """``2026-05-09 14:01:58  good     reload   generation 7 serves  by alice (pid 4242)``."""
     at = time.strftime("%Y-%m-%d %H:%M:%S", time.localtime(event.at))
-    who = f"  ({_text(event.actor)})" if event.actor else ""
+    who = f"  by {_text(event.actor)}" if event.actor else ""
     return f"{at}  {event.severity:<8} {_text(event.kind):<10} {_text(event.text, 200)}{who}"
 
 

@@ -62,10 +62,11 @@ class Response(msgspec.Struct, omit_defaults=True):
     """An answer or, with ``method`` set and no ``id``, a notification, as a client reads it."""
 
     id: int | str | None = None
-    result: msgspec.Raw | None = None
+    # Raw in a union with None would decode nothing but null; absent is empty.
+    result: msgspec.Raw = msgspec.Raw()
     error: ErrorObject | None = None
     method: str = ""
-    params: msgspec.Raw | None = None
+    params: msgspec.Raw = msgspec.Raw()
 
 
 # -- arguments
