@@ -42,7 +42,13 @@ VARIABLE = "WSGITOP_TETHER_FD"
 """Environment variable with the number of the server's end of the tether."""
 
 LEAVE = b"leave\n"
-COMMAND = (sys.executable, "-m", "wsgitop", "serve")
+_BOOTSTRAP = (
+    "import sys; sys.path.insert(0, sys.argv.pop(1)); import wsgitop; del sys.path[0]; "
+    "from wsgitop.cli.main import main; sys.exit(main())"
+)
+COMMAND = (sys.executable, "-P", "-c", _BOOTSTRAP, str(Path(__file__).parents[2]), "serve")
+"""Not ``-m wsgitop``: it would put the working directory first in sys.path, where a site's own ``types.py``
+would shadow the standard library. The package is the one that runs here, wherever it is."""
 QUICK_GRACE_S = 5.0
 ERROR_LINES = 12
 TAIL_BYTES = 16 * 1024
