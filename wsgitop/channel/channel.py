@@ -44,7 +44,7 @@ class Channel(Generic[T]):
     def __init__(self, sock: socket.socket, incoming: object, *, blocking: bool) -> None:
         sock.setblocking(blocking)
         self.socket = sock
-        self._decoder: msgspec.msgpack.Decoder[T] = msgspec.msgpack.Decoder(incoming)  # type: ignore[arg-type]
+        self._decoder: msgspec.msgpack.Decoder[T] = msgspec.msgpack.Decoder(incoming)
 
     def fileno(self) -> int:
         """For select and epoll."""

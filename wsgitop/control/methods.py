@@ -13,7 +13,7 @@ from wsgitop.snapshot import Snapshot
 
 
 class Method(NamedTuple):
-    """One row. ``interrupts`` marks what can break requests in flight: the interface asks before it does so."""
+    """One row. ``interrupts`` marks what can break requests in flight: the interface asks first."""
 
     name: str
     arguments: type[Any]
@@ -29,15 +29,20 @@ METHODS: dict[str, Method] = {
         Method("hello", m.NoArguments, m.Hello, "viewer", "Who answers here: versions, role, methods."),
         Method("status", m.NoArguments, Snapshot, "viewer", "The whole picture at this moment."),
         Method("workers", m.NoArguments, m.WorkersResult, "viewer", "The workers and what each is serving."),
-        Method("events", m.EventsArguments, m.EventsResult, "viewer", "What happened lately, and who caused it."),
-        Method("history", m.HistoryArguments, m.HistoryResult, "viewer", "One sample for each of the last seconds (at most 900)."),
-        Method("subscribe", m.SubscribeArguments, m.Subscribed, "viewer", "Send snapshots and events from now on."),
+        Method("events", m.EventsArguments, m.EventsResult, "viewer",
+               "What happened lately, and who caused it."),
+        Method("history", m.HistoryArguments, m.HistoryResult, "viewer",
+               "One sample for each of the last seconds (at most 900)."),
+        Method("subscribe", m.SubscribeArguments, m.Subscribed, "viewer",
+               "Send snapshots and events from now on."),
         Method("unsubscribe", m.NoArguments, m.NoArguments, "viewer", "Send no more snapshots and events."),
         Method("reload", m.NoArguments, m.Outcome, "operator",
-               "Load the code again and replace the workers one by one (HUP); answers when the last old worker is gone."),
+               "Load the code again, replace the workers one by one (HUP); answers when the last old one is gone."),
         Method("scale", m.ScaleArguments, m.Outcome, "operator",
                "Set the number of workers, or change it (TTIN, TTOU); answers when they serve or are gone."),
-        Method("signal", m.SignalArguments, m.Outcome, "operator", "Send a signal to the master or to one worker.", interrupts=True),
-        Method("stop", m.StopArguments, m.Outcome, "operator", "Stop the server (TERM; quick: QUIT).", interrupts=True),
+        Method("signal", m.SignalArguments, m.Outcome, "operator",
+               "Send a signal to the master or to one worker.", interrupts=True),
+        Method("stop", m.StopArguments, m.Outcome, "operator",
+               "Stop the server (TERM; quick: QUIT).", interrupts=True),
     )
 }  # fmt: skip

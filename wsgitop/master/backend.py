@@ -113,7 +113,7 @@ class Backend:
                 f"{name} is not a signal that may be sent to a worker",
                 f"Choose one of {', '.join(WORKER_SIGNALS)}.",
             )
-        found = self._supervisor.worker_by_pid(arguments.pid)
+        found = self._supervisor.workers.by_pid(arguments.pid)
         if found is None:
             raise TargetGone(
                 f"no worker has pid {arguments.pid} any more", "Look again: it has been replaced."
@@ -123,7 +123,7 @@ class Backend:
             raise TargetGone(
                 f"pid {arguments.pid} belongs to another worker now", "Look again: the one you mean is gone."
             )
-        if not self._supervisor.signal_worker(record, number, actor):
+        if not self._supervisor.workers.signal(record, number, actor):
             raise TargetGone(f"worker {record.slot} (pid {arguments.pid}) has just ended")
         return self._outcome(f"{number.name} sent to worker {record.slot} (pid {arguments.pid})", started)
 

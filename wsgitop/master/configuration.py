@@ -68,5 +68,6 @@ class Configuration:
 
 
 _OPENED_AT_START = (
-    "bind", "backlog", "reuse_port", "pidfile", "errorlog", "accesslog", "control_socket", "no_control_socket",
+    "bind", "backlog", "reuse_port", "pidfile", "errorlog", "accesslog", "control_socket",
+    "no_control_socket",
 )  # fmt: skip

@@ -69,7 +69,7 @@ class Percentiles:
 
 
 class WorkerGauge:
-    """Reads one worker's row. ``requests``, ``errors``, ``busy`` and so on are as of the last :meth:`read`."""
+    """Reads one worker's row. ``requests``, ``errors``, ``busy``, … are as of the last :meth:`read`."""
 
     def __init__(self, board: Board, row: int) -> None:
         self._row = board.row(row)

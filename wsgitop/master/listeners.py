@@ -33,7 +33,7 @@ class Listener:
             with contextlib.suppress(OSError):
                 found = os.lstat(self.address.path)
                 if (found.st_dev, found.st_ino) == self.inode:
-                    os.unlink(self.address.path)
+                    Path(self.address.path).unlink()
 
 
 def open_listeners(settings: Settings) -> list[Listener]:
@@ -104,7 +104,7 @@ def _open_unix(address: Address, settings: Settings) -> Listener:
                 f"cannot listen on {address}: another process listens there",
                 "Stop it, or choose another path.",
             )
-        os.unlink(path)
+        Path(path).unlink()
     sock = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
     old_mask = os.umask(settings.umask)
     try:

@@ -14,6 +14,7 @@ import os
 import signal
 import sys
 from collections.abc import Sequence
+from pathlib import Path
 
 from wsgitop import __version__
 from wsgitop.control.server import ControlServer
@@ -73,7 +74,8 @@ class Master:
         self._access_log_fd = _open_access_log(settings.accesslog)
         stack.callback(lambda: os.close(self._access_log_fd))
         self._listeners: list[Listener] = open_listeners(settings)
-        stack.callback(lambda: [listener.close() for listener in self._listeners])
+        for listener in self._listeners:
+            stack.callback(listener.close)
         if settings.pidfile:
             pidfile = Pidfile(settings.pidfile)
             pidfile.create()
@@ -99,7 +101,7 @@ class Master:
         try:
             sampler = Sampler(
                 roster, self._listeners, app=app, name=name, control=control_path,
-                log="" if settings.errorlog == "-" else os.path.abspath(settings.errorlog),  # noqa: PTH100 - as written
+                log="" if settings.errorlog == "-" else str(Path(settings.errorlog).absolute()),
             )  # fmt: skip
             supervisor = Supervisor(
                 loop,
@@ -238,5 +240,5 @@ def _log_to(sink: Sink, level: str) -> None:
 
 
 def _open_access_log(path: str) -> int:
-    """The access log, or /dev/null for none: every worker gets a descriptor, whether or not it writes to it."""
+    """The access log, or /dev/null for none: every worker gets a descriptor, though it may never write."""
     return open_log(path or os.devnull, fallback_fd=1)

@@ -45,7 +45,7 @@ T = TypeVar("T")
 
 
 class Output:
-    """The standard error of a child: a pipe that is copied to the log line by line; the last lines are kept."""
+    """The standard error of a child: a pipe, copied to the log line by line; the last lines are kept."""
 
     def __init__(self, loop: asyncio.AbstractEventLoop, fd: int, sink: Sink) -> None:
         os.set_blocking(fd, False)
@@ -268,3 +268,9 @@ def is_self_inflicted(status: int) -> bool:
     if os.WIFSIGNALED(status):
         return os.WTERMSIG(status) in CRASH_SIGNALS
     return os.WEXITSTATUS(status) != 0
+
+
+def close_all(descriptors: list[int]) -> None:
+    """Close descriptors that came with a message that has no use for them."""
+    for descriptor in descriptors:
+        os.close(descriptor)

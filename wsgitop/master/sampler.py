@@ -20,6 +20,7 @@ from collections import deque
 import psutil
 
 from wsgitop import __version__
+from wsgitop.master.condition import condition, reloading_to
 from wsgitop.master.gauge import Percentiles, Rate, WorkerGauge
 from wsgitop.master.listeners import Listener
 from wsgitop.master.processes import WorkerProcess, ZygoteProcess
@@ -34,7 +35,6 @@ from wsgitop.snapshot import (
     InFlight,
     ListenerSnapshot,
     MasterSnapshot,
-    MasterState,
     Second,
     Snapshot,
     Totals,
@@ -84,6 +84,7 @@ class Sampler:
         self._requests = Rate()
         self._errors = Rate()
         self._cpu = Rate()
+        self._own_cpu = Rate()
         self._percentiles = Percentiles()
         self._zygote_rss: dict[int, int] = {}
         self._turn = 0
@@ -150,7 +151,7 @@ class Sampler:
     # -- sampling ------------------------------------------------
 
     def sample(self, *, watched: bool) -> Snapshot:
-        """Read everything and make the next snapshot. ``watched``: somebody looks, so PSS is worth its price."""
+        """Read everything, make the next snapshot. ``watched``: somebody looks, so PSS is worth its price."""
         now = time.monotonic()
         if self._last_sample and now - self._last_sample > LATE_S:
             self._heartbeat_floor_ns = time.monotonic_ns()
@@ -280,8 +281,9 @@ class Sampler:
     def _master(self, now: float) -> MasterSnapshot:
         app, name, control, log = self._identity
         roster = self._roster
-        state, reason = self.state()
-        loading = roster.loading()
+        state, reason = condition(roster, now)
+        times = os.times()
+        own_cpu = self._own_cpu.add(now, times.user + times.system)
         return MasterSnapshot(
             pid=os.getpid(),
             generation=roster.target,
@@ -299,37 +301,11 @@ class Sampler:
             python=platform.python_version(),
             workers_wanted=roster.wanted,
             threads=self.threads,
-            cpu_percent=None,
+            cpu_percent=None if own_cpu is None else round(own_cpu * 100, 1),
             rss_bytes=self._master_rss,
-            reloading_to=loading.number
-            if loading is not None and loading.roll
-            else roster.target
-            if roster.rolling
-            else None,
+            reloading_to=reloading_to(roster),
             log=log,
         )
-
-    def state(self) -> tuple[MasterState, str]:
-        """The state of the server, and why if that needs saying."""
-        roster = self._roster
-        if roster.stopping:
-            return "stopping", "waiting for requests in flight"
-        if roster.boot_failures:
-            wait_s = max(0.0, roster.fork_not_before - time.monotonic())
-            return "degraded", f"{roster.boot_failures} failed boots in a row, next try in {wait_s:.0f} s"
-        if roster.zygote_failures:
-            return "degraded", "no new workers can be started: the application does not load"
-        loading = roster.loading()
-        if roster.rolling or (loading is not None and loading.roll and roster.ever_ready):
-            return "reloading", ""
-        if not roster.ever_ready:
-            return "booting", ""
-        serving = len(roster.ready())
-        if serving < roster.wanted:
-            coming = sum(1 for w in roster.live() if w.coming)
-            state: MasterState = "serving" if serving and serving + coming >= roster.wanted else "degraded"
-            return state, f"{serving} of {roster.wanted} workers serve, {coming} boot"
-        return "serving", "generations are mixed" if roster.mixed() else ""
 
     def _generations(self) -> tuple[GenerationSnapshot, ...]:
         counts: dict[int, int] = {}

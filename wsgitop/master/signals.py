@@ -18,8 +18,8 @@ from dataclasses import dataclass
 import psutil
 
 SIGNALS = frozenset({
-    signal.SIGHUP, signal.SIGINT, signal.SIGTERM, signal.SIGQUIT, signal.SIGTTIN, signal.SIGTTOU, signal.SIGUSR1,
-    signal.SIGUSR2, signal.SIGWINCH, signal.SIGCHLD,
+    signal.SIGHUP, signal.SIGINT, signal.SIGTERM, signal.SIGQUIT, signal.SIGTTIN, signal.SIGTTOU,
+    signal.SIGUSR1, signal.SIGUSR2, signal.SIGWINCH, signal.SIGCHLD,
 })  # fmt: skip
 _WAKE = signal.SIGRTMIN
 """Ends the thread; nobody else sends it."""
@@ -34,7 +34,7 @@ class Received:
     uid: int
 
     def actor(self) -> str:
-        """Who that is, for the audit: ``alice (kill, pid 4711)``, or ``terminal`` for what the kernel sent."""
+        """Who that is, for the audit: ``alice (kill, pid 4711)``, or ``terminal`` if the kernel sent it."""
         if self.pid == 0:
             return "terminal"
         try:
@@ -49,7 +49,7 @@ class Received:
 
 
 def block() -> None:
-    """Block the master's signals in this thread, and so in all that it starts. Call before the first thread."""
+    """Block the master's signals in this thread and all that it starts. Call before the first thread."""
     signal.pthread_sigmask(signal.SIG_BLOCK, SIGNALS | {_WAKE})
 
 

@@ -24,7 +24,7 @@ MAX_ROWS = 1024
 
 
 class Board:
-    """A mapped scoreboard of ``rows`` rows for workers of ``threads`` threads. ``words`` is the whole of it."""
+    """A mapped scoreboard of ``rows`` rows for workers of ``threads`` threads; ``words`` is all of it."""
 
     def __init__(self, fd: int, rows: int, threads: int) -> None:
         size = at.board_bytes(rows, threads)

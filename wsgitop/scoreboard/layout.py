@@ -14,7 +14,7 @@ from __future__ import annotations
 
 WORD_BYTES = 8
 
-# -- process words: offsets from the start of the row -------------------------------------------------------------------
+# -- process words: offsets from the start of the row ---
 PID = 0  # writer: the worker, once, at boot
 HEARTBEAT_NS = 1  # writer: the watchdog, each tick while requests run; 0 until the first
 CONNECTIONS = 2  # writer: whoever leads. Client connections open now
@@ -25,7 +25,7 @@ REJECTED = 6  # writer: whoever leads. Requests answered by the front door with 
 HANDOVERS = 7  # writer: the watchdog. Leaderships handed over because a request took long
 PROCESS_WORDS = 16
 
-# -- thread words: offsets from the start of the thread's block; the writer is that thread, but for TEXT (see there) -----
+# -- thread words: offsets from the start of the thread's block; the writer is that thread ---
 THREAD_STATE = 0  # one of THREAD_* below
 REQUESTS = 1  # requests finished, whatever came of them
 ERRORS = 2  # of these: answered 5xx, or cut

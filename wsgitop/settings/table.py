@@ -104,8 +104,8 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
     )] = 60.0
     preload_app: Annotated[bool, option(
         "--preload", section=WORKERS,
-        help="Load the application once per generation, before workers are forked: they share its memory and start "
-        "at once.",
+        help="Load the application once per generation, before workers are forked: they share its memory "
+        "and start at once.",
     )] = False
     reload_surge: Annotated[int, option(
         "--reload-surge", section=WORKERS, metavar="N", ge=1, le=64,
@@ -165,7 +165,8 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
 
     control_socket: Annotated[str, option(
         "--control-socket", section=CONTROL, metavar="PATH",
-        help="Path of the control socket; otherwise one in a private directory of this user, found by attach and ctl.",
+        help="Path of the control socket; otherwise one in a private directory of this user, "
+        "found by attach and ctl.",
     )] = ""
     no_control_socket: Annotated[bool, option(
         "--no-control-socket", section=CONTROL,

@@ -33,7 +33,7 @@ def main() -> int:
     started = time.monotonic()
     answer: dict[str, Any]
     try:
-        directory = os.path.join(arguments.chdir, arguments.settings.chdir)  # noqa: PTH118 - symbolic links stay unresolved
+        directory = os.path.join(arguments.chdir, arguments.settings.chdir)  # noqa: PTH118 - links stay as they are
         enter_directory(directory)
         apply(arguments.settings, directory)
         app = load_app(arguments.settings.wsgi_app)

@@ -22,7 +22,7 @@ def enter_directory(chdir: str) -> None:
 
 
 def apply(settings: Settings, chdir: str) -> None:
-    """Set environment variables, ``sys.path`` (as gunicorn: pythonpath first, then the directory) and umask."""
+    """Set environment variables, umask and ``sys.path`` (as gunicorn: pythonpath, then the directory)."""
     for pair in settings.raw_env:
         name, equals, value = pair.partition("=")
         if not equals or not name:
@@ -35,7 +35,7 @@ def apply(settings: Settings, chdir: str) -> None:
         sys.path.remove(chdir)
     sys.path.insert(0, chdir)
     for directory in reversed([part.strip() for part in settings.pythonpath.split(",") if part.strip()]):
-        path = os.path.abspath(directory)  # noqa: PTH100 - Path.resolve() would follow the symbolic link of a deploy
+        path = os.path.abspath(directory)  # noqa: PTH100 - resolve() follows links
         if path not in sys.path:
             sys.path.insert(0, path)
     os.umask(settings.umask)

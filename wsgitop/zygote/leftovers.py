@@ -1,7 +1,7 @@
 """After kill -9 of the master: remove its control socket, so that nothing of it stays behind.
 
-The master cannot do it any more, and the zygote is the process that learns of it first. Whether the master really is gone is
-told by its lock: the kernel gives it up with the process.
+The master cannot do it any more, and the zygote is the process that learns of it first. Whether the master
+really is gone is told by its lock: the kernel gives it up with the process.
 """
 
 from __future__ import annotations
@@ -17,13 +17,15 @@ from wsgitop.control.runtime_dir import LOCK_SUFFIX, discover
 from wsgitop.errors import ControlSocketError
 
 PATIENCE_S = 1.0
-"""The kernel closes a dead process's descriptors one after another: the lock may go a moment after the channel."""
+"""The kernel closes a dead process's descriptors one after another: the lock may go a moment after the
+channel.
+"""
 
 
 def remove_leftovers(control_socket: str, environ: Mapping[str, str]) -> None:
     """Remove the socket and what lies beside it, once nobody holds its lock. ``environ``: as the master's."""
     deadline = time.monotonic() + PATIENCE_S
-    while os.path.lexists(control_socket) and time.monotonic() < deadline:  # noqa: PTH110 - there is no Path.lexists
+    while os.path.lexists(control_socket) and time.monotonic() < deadline:
         # Discovery removes what it finds dead in the runtime directory.
         with contextlib.suppress(ControlSocketError, OSError):
             discover(environ)

@@ -1,0 +1,39 @@
+"""The state of the server in one word, and why if that needs saying: a pure function of roster and clock."""
+
+from __future__ import annotations
+
+from wsgitop.master.roster import Roster
+from wsgitop.snapshot import MasterState
+
+
+def condition(roster: Roster, now: float) -> tuple[MasterState, str]:
+    """State and reason. ``degraded``: fewer workers serve than are wanted, and no change explains it."""
+    if roster.stopping:
+        return "stopping", "waiting for requests in flight"
+    if roster.boot_failures:
+        wait_s = max(0.0, roster.fork_not_before - now)
+        return "degraded", f"{roster.boot_failures} failed boots in a row, next try in {wait_s:.0f} s"
+    if roster.zygote_failures:
+        return "degraded", "no new workers can be started: the application does not load"
+    if reloading_to(roster) is not None:
+        return "reloading", ""
+    if not roster.ever_ready:
+        return "booting", ""
+    return _strength(roster)
+
+
+def reloading_to(roster: Roster) -> int | None:
+    """The generation that a reload under way leads to; None: there is none."""
+    loading = roster.loading()
+    if loading is not None and loading.roll and roster.ever_ready:
+        return loading.number
+    return roster.target if roster.rolling else None
+
+
+def _strength(roster: Roster) -> tuple[MasterState, str]:
+    serving = len(roster.ready())
+    if serving >= roster.wanted:
+        return "serving", "generations are mixed" if roster.mixed() else ""
+    coming = sum(1 for worker in roster.live() if worker.coming)
+    expected = serving > 0 and serving + coming >= roster.wanted
+    return "serving" if expected else "degraded", f"{serving} of {roster.wanted} workers serve, {coming} boot"

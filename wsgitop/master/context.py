@@ -1,0 +1,59 @@
+"""What supervisor, zygotes and workers share: the roster, the settings in force, the scoreboards, the log.
+
+Who runs this: the loop of the master. It has no behaviour of its own beyond keeping generations' belongings.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable
+from dataclasses import dataclass, field
+
+from wsgitop.logs.sink import Sink
+from wsgitop.master.configuration import Configuration
+from wsgitop.master.events import EventLog
+from wsgitop.master.listeners import Listener
+from wsgitop.master.roster import GenerationRecord, Roster
+from wsgitop.master.sampler import Sampler
+from wsgitop.scoreboard.board import Board
+from wsgitop.settings.table import Settings
+
+
+@dataclass(slots=True)
+class Generation:
+    """What belongs to a generation besides its record: settings, scoreboard, free rows."""
+
+    settings: Settings
+    board: Board
+    free_rows: list[int]
+
+
+@dataclass(slots=True)
+class Context:
+    """Shared by the parts of the master that act. ``settings`` are those of the newest generation that
+    loaded.
+
+    ``reconcile`` asks the plan again; ``give_up`` abandons a generation for a reason and goes back to the
+    last good one.
+    """
+
+    loop: asyncio.AbstractEventLoop
+    configuration: Configuration
+    settings: Settings
+    listeners: list[Listener]
+    roster: Roster
+    sampler: Sampler
+    events: EventLog
+    sink: Sink
+    reconcile: Callable[[], None]
+    give_up: Callable[[GenerationRecord, str], None]
+    generations: dict[int, Generation] = field(default_factory=dict)
+
+    def forget_generations(self, zygotes: set[int]) -> None:
+        """Let go of generations that have neither zygote nor workers; the newest eight records are kept."""
+        used = {w.generation for w in self.roster.live()} | zygotes | {self.roster.target}
+        for number in [n for n in self.generations if n not in used]:
+            self.generations.pop(number).board.close()
+        keep = used | {self.roster.good} | set(sorted(self.roster.generations)[-8:])
+        for number in [n for n in self.roster.generations if n not in keep]:
+            del self.roster.generations[number]

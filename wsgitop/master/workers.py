@@ -1,0 +1,312 @@
+"""The workers as the master knows them: forked, heard, retired, killed, mourned.
+
+Who runs this: the loop of the master. It owns the workers' channels, outputs and pidfds. Decisions are the
+plan's; what a failed boot means for a reload is the supervisor's (``context.give_up``).
+"""
+
+from __future__ import annotations
+
+import os
+import signal
+import time
+from collections import OrderedDict
+
+from wsgitop.channel import messages as m
+from wsgitop.channel.channel import pair
+from wsgitop.master.context import Context
+from wsgitop.master.processes import (
+    Output,
+    Peer,
+    WorkerProcess,
+    ZygoteProcess,
+    close_all,
+    describe_status,
+    is_self_inflicted,
+)
+from wsgitop.master.roster import STABLE_S, WorkerRecord
+from wsgitop.master.states import WorkerEvent, WorkerPhase
+
+UNCLAIMED_LIMIT = 64
+"""Ends of children that nobody has told the master about yet; more than a few are orphans of the application.
+"""
+
+
+class Workers:
+    """Every worker process, by worker number."""
+
+    def __init__(self, context: Context) -> None:
+        self._context = context
+        self._processes: dict[int, WorkerProcess] = {}
+        self._by_pid: dict[int, int] = {}
+        self._unclaimed: OrderedDict[int, int] = OrderedDict()
+
+    def by_pid(self, pid: int) -> tuple[WorkerRecord, WorkerProcess] | None:
+        """The worker that runs as ``pid``."""
+        worker = self._by_pid.get(pid)
+        return None if worker is None else (self._context.roster.workers[worker], self._processes[worker])
+
+    def signal(self, worker: WorkerRecord, number: signal.Signals, actor: str) -> bool:
+        """Send a signal to one worker; false if it is gone."""
+        sent = self._processes[worker.worker].signal(number)
+        if sent:
+            text = f"{number.name} sent to worker {worker.slot} (pid {worker.pid})"
+            self._context.events.add("warning", "signal", text, actor=actor)
+        return sent
+
+    def fork(self, number: int, slot: int, zygote: ZygoteProcess) -> None:
+        """Have ``zygote``, of generation ``number``, fork a worker for ``slot``."""
+        generation = self._context.generations[number]
+        if not generation.free_rows:
+            self._context.roster.fork_not_before = time.monotonic() + 1.0
+            self._context.events.add(
+                "error",
+                "fork",
+                f"the scoreboard is full ({generation.board.rows} workers): no more can be started",
+            )
+            return
+        row = generation.free_rows.pop()
+        generation.board.clear(row)
+        record = self._context.roster.add_worker(slot, row, number, time.monotonic())
+        ours, theirs = pair()
+        output, errors = os.pipe()
+        worker = record.worker
+        peer: Peer[m.FromWorker] = Peer(
+            self._context.loop,
+            ours,
+            m.FromWorker,
+            lambda message, descriptors: self._receive(worker, message, descriptors),
+            lambda fault: self._lost(worker, fault),
+        )
+        process = WorkerProcess(peer, Output(self._context.loop, output, self._context.sink))
+        self._processes[worker] = process
+        self._context.sampler.add_worker(worker, generation.board, row, process)
+        sent = zygote.peer.send(m.Fork(worker, slot, row), [theirs.fileno(), errors])
+        theirs.close()
+        os.close(errors)
+        if not sent:
+            self.fork_failed(worker, "the zygote does not answer")
+
+    def fork_failed(self, worker: int, error: str) -> None:
+        """A worker that was asked for does not exist."""
+        record = self._context.roster.workers.get(worker)
+        if record is None or record.phase is WorkerPhase.GONE:
+            return
+        self._context.roster.count_boot_failure(time.monotonic())
+        self._context.events.add("error", "fork", f"worker {record.slot} could not be started: {error}")
+        self._gone(record)
+
+    def known(self, worker: int, pid: int) -> None:
+        """The pid of a worker has been told, by the zygote or by itself."""
+        record = self._context.roster.workers.get(worker)
+        if record is None or record.phase is WorkerPhase.GONE or record.pid is not None:
+            return
+        record.pid = pid
+        record.see(WorkerEvent.FORKED)
+        self._by_pid[pid] = worker
+        self._processes[worker].known(pid)
+        status = self._unclaimed.pop(pid, None)
+        if status is not None:
+            self._died(record, status)
+        elif record.phase is WorkerPhase.RETIRING:
+            self._tell_retire(record)
+
+    def _receive(self, worker: int, message: m.FromWorker, descriptors: list[int]) -> None:
+        close_all(descriptors)
+        record = self._context.roster.workers.get(worker)
+        if record is None or record.phase is WorkerPhase.GONE:
+            return
+        match message:
+            case m.WorkerReady(pid):
+                self.known(worker, pid)
+                record.see(WorkerEvent.READY)
+                record.ready_at = time.monotonic()
+                if record.phase is WorkerPhase.READY:
+                    self._ready(record)
+            case m.BootFailed(error, traceback, import_error):
+                self._boot_failed(record, error, traceback, import_error=import_error)
+            case m.Retiring(reason):
+                if record.phase is not WorkerPhase.RETIRING:
+                    record.lost = True
+                    self._begin_retirement(record)
+                    text = f"worker {record.slot} (pid {record.pid}) retires: {reason}"
+                    self._context.events.add("warning", "retire", text)
+            case m.RequestTimeout():
+                answer = "answered 504" if message.answered else "cut"
+                text = (
+                    f"TIMEOUT {message.elapsed_s:.1f} s in worker {record.slot} (pid {record.pid}): "
+                    f"{message.method} {message.path}, {answer}"
+                )
+                self._context.events.add("error", "timeout", text, detail=message.stack)
+        self._context.reconcile()
+
+    def _ready(self, record: WorkerRecord) -> None:
+        first = not self._context.roster.ever_ready
+        self._context.roster.ever_ready = True
+        took_s = time.monotonic() - record.asked_at
+        who = f"worker {record.slot} (pid {record.pid}) of generation {record.generation}"
+        text = f"{who} is ready after {took_s:.2f} s"
+        self._context.events.add("info", "ready", text)
+        if first:
+            self._context.events.add(
+                "good", "serving", f"serving {self._context.settings.wsgi_app} at {self._addresses()}"
+            )
+
+    def _addresses(self) -> str:
+        return ", ".join(
+            str(listener.address) if listener.address.kind == "unix" else f"http://{listener.address}"
+            for listener in self._context.listeners
+        )
+
+    def _boot_failed(self, record: WorkerRecord, error: str, traceback: str, *, import_error: bool) -> None:
+        generation = self._context.roster.generations[record.generation]
+        record.boot_failed = True
+        self._begin_retirement(record)
+        generation.import_error = import_error
+        generation.detail = traceback
+        if not self._context.roster.ever_ready or (
+            self._context.roster.rolling
+            and record.generation == self._context.roster.target != self._context.roster.good
+        ):
+            self._context.give_up(generation, error)
+        else:
+            self._context.roster.count_boot_failure(time.monotonic())
+            self._context.events.add(
+                "error", "boot-failed", f"worker {record.slot} could not boot: {error}", detail=traceback
+            )
+
+    def _lost(self, worker: int, fault: str) -> None:
+        """The worker's channel has ended; its death is told by SIGCHLD, unless its pid was never known."""
+        record = self._context.roster.workers.get(worker)
+        if record is None or record.phase is WorkerPhase.GONE:
+            return
+        if fault:
+            self._context.events.add(
+                "error",
+                "worker",
+                f"worker {record.slot} (pid {record.pid}) sent nonsense and is ended: {fault}",
+            )
+            self._processes[worker].signal(signal.SIGKILL)
+        elif record.pid is None and self._context.roster.generations[record.generation].zygote_pid is None:
+            self.fork_failed(worker, "its zygote was killed")
+        self._context.reconcile()
+
+    def _begin_retirement(self, record: WorkerRecord) -> None:
+        if record.phase is not WorkerPhase.RETIRING:
+            record.see(WorkerEvent.RETIRE)
+            record.retire_at = time.monotonic()
+            record.graceful_s = self._context.settings.graceful_timeout
+
+    def retire(self, record: WorkerRecord, why: str, *, quick: bool) -> None:
+        """Have a worker finish and end; ``quick``: end now."""
+        self._begin_retirement(record)
+        if quick:
+            record.graceful_s = 0.0
+            record.retire_at = time.monotonic()
+        if not self._context.roster.stopping:
+            self._context.events.add(
+                "info", "retire", f"worker {record.slot} (pid {record.pid}) retires: {why}"
+            )
+        self._tell_retire(record)
+
+    def _tell_retire(self, record: WorkerRecord) -> None:
+        quick = record.graceful_s <= 0
+        self._processes[record.worker].peer.send(m.Quit() if quick else m.Retire(record.graceful_s))
+        if quick and self._context.roster.stopping:
+            # A worker whose watchdog hangs does not read its channel; the signal reaches it all the same.
+            self._processes[record.worker].signal(signal.SIGQUIT)
+
+    def abort(self, record: WorkerRecord, why: str) -> None:
+        """SIGABRT, so that the worker's stacks go to the log."""
+        record.abort_at = time.monotonic()
+        self._context.events.add(
+            "error",
+            "abort",
+            f"SIGABRT to worker {record.slot} (pid {record.pid}): {why}{self._serving(record)}",
+        )
+        if not self._processes[record.worker].signal(signal.SIGABRT) and record.pid is None:
+            self.fork_failed(record.worker, why)
+
+    def kill(self, record: WorkerRecord, why: str) -> None:
+        """SIGKILL."""
+        record.kill_at = time.monotonic()
+        self._context.events.add(
+            "error",
+            "kill",
+            f"SIGKILL to worker {record.slot} (pid {record.pid}): {why}{self._serving(record)}",
+        )
+        if not self._processes[record.worker].signal(signal.SIGKILL) and record.pid is None:
+            self.fork_failed(record.worker, why)
+
+    def _serving(self, record: WorkerRecord) -> str:
+        requests = self._context.sampler.in_flight(record.worker)
+        return "".join(f"; it was serving {r.method} {r.path} for {r.elapsed_s:.1f} s" for r in requests)
+
+    def died(self, pid: int, status: int) -> None:
+        """A child that is no zygote has ended: a worker, one whose pid is not known yet, or an orphan of the
+        application.
+        """
+        worker = self._by_pid.get(pid)
+        if worker is not None:
+            self._died(self._context.roster.workers[worker], status)
+            return
+        self._unclaimed[pid] = status
+        while len(self._unclaimed) > UNCLAIMED_LIMIT:
+            self._unclaimed.popitem(last=False)
+
+    def zygote_gone(self, generation: int) -> None:
+        """Workers that this generation's zygote was asked for and has not forked will not come."""
+        for record in [
+            w for w in self._context.roster.live() if w.generation == generation and w.pid is None
+        ]:
+            self._processes[record.worker].peer.drain()
+            if record.pid is None and record.phase is WorkerPhase.STARTING:
+                self.fork_failed(record.worker, "its zygote was killed")
+
+    def _died(self, record: WorkerRecord, status: int) -> None:
+        self._processes[record.worker].peer.drain()
+        serving = self._serving(record)
+        before = record.phase
+        now = time.monotonic()
+        text = f"worker {record.slot} (pid {record.pid}) {describe_status(status)}"
+        last_lines = "\n".join(self._processes[record.worker].output.last_lines)
+        self._gone(record)
+        if record.boot_failed or (self._context.roster.stopping and not serving):
+            return
+        if before is WorkerPhase.RETIRING:
+            clean = status == 0 and not serving
+            self._context.events.add(
+                "info" if clean else "warning", "retired" if clean else "died", f"{text}{serving}"
+            )
+            return
+        self._context.events.add(
+            "error", "died", f"{text}{serving}", detail="" if status == 0 else last_lines
+        )
+        if before in (WorkerPhase.STARTING, WorkerPhase.BOOTING):
+            generation = self._context.roster.generations[record.generation]
+            why = f"a worker {describe_status(status)} while it loaded the application"
+            if not self._context.roster.ever_ready or (
+                self._context.roster.rolling
+                and record.generation == self._context.roster.target != self._context.roster.good
+            ):
+                generation.detail = generation.detail or last_lines
+                self._context.give_up(generation, why)
+            else:
+                self._context.roster.count_boot_failure(now)
+        elif is_self_inflicted(status) and record.ready_at is not None and now - record.ready_at < STABLE_S:
+            self._context.roster.count_boot_failure(now)
+
+    def _gone(self, record: WorkerRecord) -> None:
+        record.see(WorkerEvent.DIED)
+        process = self._processes.pop(record.worker)
+        self._context.sampler.remove_worker(record.worker)
+        process.close()
+        if record.pid is not None:
+            self._by_pid.pop(record.pid, None)
+        del self._context.roster.workers[record.worker]
+        generation = self._context.generations[record.generation]
+        generation.free_rows.append(record.row)
+
+    def reopen(self, access_log_fd: int) -> None:
+        """Hand on the newly opened access log."""
+        for process in self._processes.values():
+            process.peer.send(m.Reopen(), [access_log_fd])

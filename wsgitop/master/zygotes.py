@@ -1,0 +1,205 @@
+"""The zygotes as the master knows them: started, told what to load, heard, ended.
+
+Who runs this: the loop of the master. It owns the zygotes' channels and outputs. Decisions are the plan's;
+what a message or a death means for a reload is the supervisor's (``context.give_up``).
+"""
+
+from __future__ import annotations
+
+import os
+import time
+
+import msgspec
+
+from wsgitop import __version__
+from wsgitop.channel import messages as m
+from wsgitop.errors import ConfigError, WsgitopError
+from wsgitop.master.context import Context, Generation
+from wsgitop.master.processes import Output, Peer, ZygoteProcess, close_all, describe_status, spawn_zygote
+from wsgitop.master.roster import GenerationRecord
+from wsgitop.master.states import GenerationEvent, GenerationPhase
+from wsgitop.master.workers import Workers
+from wsgitop.scoreboard.board import Board
+
+GRACE_S = 2.0
+"""For a zygote that has been told to end; it serves nobody."""
+
+
+class Zygotes:
+    """Every zygote process, by generation. ``environment`` is what they are started with."""
+
+    def __init__(
+        self, context: Context, workers: Workers, *, access_log_fd: int, control_socket: str
+    ) -> None:
+        self._context = context
+        self._workers = workers
+        self._access_log_fd = access_log_fd
+        self._control_socket = control_socket
+        self._environment = dict(os.environ)
+        self.processes: dict[int, ZygoteProcess] = {}
+
+    def spawn(self, *, roll: bool, commanded: bool = False) -> int:
+        """Start a new generation; its number. ``roll`` and ``commanded`` as in its record."""
+        record = self._context.roster.add_generation(time.monotonic(), roll=roll, commanded=commanded)
+        try:
+            pid, sock, errors = spawn_zygote(self._environment)
+        except WsgitopError as error:
+            self._context.give_up(record, error.cause)
+            return record.number
+        number = record.number
+        peer: Peer[m.FromZygote] = Peer(
+            self._context.loop,
+            sock,
+            m.FromZygote,
+            lambda message, descriptors: self._receive(number, message, descriptors),
+            lambda fault: self._lost(number, fault),
+        )
+        record.zygote_pid = pid
+        self.processes[number] = ZygoteProcess(
+            pid, peer, Output(self._context.loop, errors, self._context.sink)
+        )
+        return number
+
+    def _receive(self, number: int, message: m.FromZygote, descriptors: list[int]) -> None:
+        close_all(descriptors)
+        record = self._context.roster.generations[number]
+        match message:
+            case m.ZygoteHello():
+                self._welcome(record, message)
+            case m.ConfigLoaded():
+                self._prepare(record, message)
+            case m.ZygoteReady():
+                self._ready(record, message)
+            case m.ZygoteFailed():
+                record.import_error = message.import_error
+                record.detail = message.traceback
+                self._context.give_up(record, message.error)
+            case m.Forked():
+                self._workers.known(message.worker, message.pid)
+            case m.ForkFailed():
+                self._workers.fork_failed(message.worker, message.error)
+        self._context.reconcile()
+
+    def _welcome(self, record: GenerationRecord, hello: m.ZygoteHello) -> None:
+        if hello.protocol != m.PROTOCOL or hello.version != __version__:
+            versions = f"wsgitop {hello.version} is on disk and this master is {__version__}"
+            why = f"{versions}: restart the server to upgrade it"
+            self._context.give_up(record, why)
+            return
+        config = self._context.configuration.python_file
+        directory = self._context.configuration.app_directory()
+        self.processes[record.number].peer.send(m.LoadConfig(record.number, directory, config))
+
+    def _prepare(self, record: GenerationRecord, loaded: m.ConfigLoaded) -> None:
+        if record.phase is not GenerationPhase.LOADING:
+            return
+        try:
+            settings, notes = self._context.configuration.resolve_again(loaded.path, loaded.values_json)
+            board = Board.create(settings.threads)
+        except (ConfigError, OSError) as error:
+            self._context.give_up(record, str(error))
+            return
+        if record.number > 1:
+            for note in (*loaded.notes, *notes):
+                self._context.events.add("warning", "config", note)
+        self._context.generations[record.number] = Generation(
+            settings, board, list(range(board.rows - 1, -1, -1))
+        )
+        descriptors = [
+            board.fd,
+            self._access_log_fd,
+            *(listener.socket.fileno() for listener in self._context.listeners),
+        ]
+        message = m.Prepare(
+            generation=record.number,
+            settings_json=msgspec.json.encode(settings).decode(),
+            chdir=self._context.configuration.app_directory(settings),
+            board_rows=board.rows,
+            board_threads=board.threads,
+            access_log=bool(settings.accesslog),
+            addresses=tuple(str(listener.address) for listener in self._context.listeners),
+            control_socket=self._control_socket,
+        )
+        self.processes[record.number].peer.send(message, descriptors)
+
+    def _ready(self, record: GenerationRecord, ready: m.ZygoteReady) -> None:
+        if record.phase is not GenerationPhase.LOADING:
+            return
+        record.see(GenerationEvent.LOADED)
+        self._context.roster.zygote_failures = 0
+        self._context.settings = self._context.generations[record.number].settings
+        first = self._context.roster.target == 0
+        self._context.roster.target = record.number
+        if first or not self._context.roster.good:
+            self._context.roster.good = record.number
+        self._context.roster.rolling = record.roll
+        if not record.roll and self._context.roster.mixed_with(record.number):
+            text = f"generation {record.number} replaces a lost zygote; existing workers stay (mixed)"
+            self._context.events.add("warning", "mixed", text)
+            self._context.roster.good = record.number
+        if ready.threads:
+            names = ", ".join(ready.threads)
+            text = f"--preload: threads started at import do not exist in the workers: {names}"
+            self._context.events.add("warning", "preload", text)
+
+    def _lost(self, number: int, fault: str) -> None:
+        """Its channel has ended. What matters is its death, which SIGCHLD tells; a fault on the channel ends
+        it.
+        """
+        if fault:
+            self._context.events.add(
+                "error", "zygote", f"zygote of generation {number} sent nonsense and is ended: {fault}"
+            )
+        if number in self.processes:
+            self.processes[number].kill()
+
+    def end(self, record: GenerationRecord) -> None:
+        """Tell a zygote to end; one that still loads hears nothing and is killed."""
+        loading = record.phase is GenerationPhase.LOADING
+        record.see(GenerationEvent.END)
+        zygote = self.processes.get(record.number)
+        if zygote is None:
+            record.phase = GenerationPhase.ENDED if record.phase is GenerationPhase.ENDING else record.phase
+        elif loading or not zygote.peer.send(m.EndZygote()):
+            zygote.kill()
+        else:
+            self._context.loop.call_later(GRACE_S, self.kill, record.number)
+
+    def kill(self, number: int) -> None:
+        """SIGKILL the zygote of a generation, if it has one."""
+        if number in self.processes:
+            self.processes[number].kill()
+
+    def died(self, pid: int, status: int) -> bool:
+        """A child has ended; false if it was no zygote."""
+        number = next((n for n, zygote in self.processes.items() if zygote.pid == pid), None)
+        if number is None:
+            return False
+        record = self._context.roster.generations[number]
+        zygote = self.processes[record.number]
+        zygote.peer.drain()
+        zygote.close()
+        del self.processes[record.number]
+        record.zygote_pid = None
+        before = record.phase
+        text = f"zygote of generation {record.number} (pid {zygote.pid}) {describe_status(status)}"
+        if before is GenerationPhase.LOADING:
+            if not record.detail:
+                record.detail = "\n".join(zygote.output.last_lines)
+            self._context.give_up(record, f"the application does not load: {text}")
+            return True
+        record.see(GenerationEvent.ZYGOTE_DIED)
+        if before is GenerationPhase.READY and not self._context.roster.stopping:
+            self._context.events.add(
+                "error", "zygote-died", f"{text}; workers serve on, a new generation is being loaded"
+            )
+            self._context.roster.count_zygote_failure(time.monotonic())
+            if self._context.roster.zygote_failures == 1:
+                self._context.roster.zygote_not_before = 0.0
+        self._workers.zygote_gone(number)
+        return True
+
+    def reopen(self, access_log_fd: int) -> None:
+        """Hand on the newly opened access log."""
+        for process in self.processes.values():
+            process.peer.send(m.Reopen(), [access_log_fd])
