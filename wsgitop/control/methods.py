@@ -37,7 +37,7 @@ METHODS: dict[str, Method] = {
                "Send snapshots and events from now on."),
         Method("unsubscribe", m.NoArguments, m.NoArguments, "viewer", "Send no more snapshots and events."),
         Method("reload", m.NoArguments, m.Outcome, "operator",
-               "Load the code again, replace the workers one by one (HUP); answers when the last old one is gone."),
+               "Load the code again, replace the workers one by one (HUP); answers when all are replaced."),
         Method("scale", m.ScaleArguments, m.Outcome, "operator",
                "Set the number of workers, or change it (TTIN, TTOU); answers when they serve or are gone."),
         Method("signal", m.SignalArguments, m.Outcome, "operator",
