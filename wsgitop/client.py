@@ -1,4 +1,6 @@
-"""A typed client of the control socket, for asyncio and for plain code. The command line and the interface use it.
+"""A typed client of the control socket, for asyncio and for plain code.
+
+The command line and the interface use it.
 
     async with AsyncClient("shop.wsgi") as client:
         async for news in client.subscribe(1.0): ...
@@ -6,8 +8,8 @@
     with Client("4242") as client:
         print(client.reload().text)
 
-One connection carries calls and a subscription at the same time. What the server sends is bounded and checked against the
-schema: a hostile one can end the connection, no more.
+One connection carries calls and a subscription at the same time. What the server sends is bounded and checked
+against the schema: a hostile one can end the connection, no more.
 """
 
 from __future__ import annotations
@@ -47,7 +49,7 @@ _EVENTS = msgspec.json.Decoder(Event)
 _MALFORMED = (msgspec.MsgspecError, UnicodeDecodeError, RecursionError)
 
 
-# -- targets ----------------------------------------------------------------------------------------------------------
+# -- targets -------------------------------------------------------------------------------------------------
 
 
 def find(text: str, environ: Mapping[str, str] | None = None) -> str:
@@ -92,11 +94,12 @@ def _listed(masters: list[Found]) -> str:
     return ", ".join(f"{master.pid} ({printable(master.name, 60)})" for master in masters)
 
 
-# -- the connection ---------------------------------------------------------------------------------------------------
+# -- the connection ------------------------------------------------------------------------------------------
 
 
 class _Feed:
-    """What a subscription has received and its reader has not taken yet: the newest snapshot, and events in order."""
+    """What a subscription has received and its reader has not taken yet: the newest snapshot, and events
+    in order."""
 
     def __init__(self) -> None:
         self.snapshot: Snapshot | None = None
@@ -212,10 +215,12 @@ def _again(fault: WsgitopError) -> WsgitopError:
 
 
 class AsyncClient:
-    """A connection to the server that ``target`` names: a path, ``unix:PATH``, a pid, or an application's name.
+    """A connection to the server that ``target`` names: a path, ``unix:PATH``, a pid, or an application's
+    name.
 
-    Every call raises CannotConnect when there is no link (any more), Refused when this user may not do that, ProtocolError when
-    the server sends what it should not, and actions raise ActionFailed, TargetGone and Busy.
+    Every call raises CannotConnect when there is no link (any more), Refused when this user may not do that,
+    ProtocolError when the server sends what it should not, and actions raise ActionFailed, TargetGone and
+    Busy.
     """
 
     def __init__(self, target: str) -> None:
@@ -247,7 +252,7 @@ class AsyncClient:
             hello = await self._ask("hello", m.NoArguments(), m.Hello, deadline_s=HELLO_DEADLINE_S)
             if hello.protocol > m.PROTOCOL:
                 raise ProtocolError(
-                    f"the master (wsgitop {printable(hello.version, 40)}) speaks a newer protocol than this command",
+                    f"the master (wsgitop {printable(hello.version, 40)}) speaks a newer protocol than we do",
                     "Update wsgitop here.",
                 )
         except BaseException:
@@ -267,7 +272,7 @@ class AsyncClient:
             async with asyncio.timeout(1.0):
                 await asyncio.shield(link.closed)
 
-    # -- questions ----------------------------------------------------------------------------------------------------
+    # -- questions -------------------------------------------------------------------------------------------
 
     async def status(self) -> Snapshot:
         """The whole picture at this moment."""
@@ -286,10 +291,11 @@ class AsyncClient:
         return (await self._ask("events", m.EventsArguments(after, limit), m.EventsResult)).events
 
     async def subscribe(self, interval_s: float) -> AsyncIterator[Snapshot | Event]:
-        """Snapshots every ``interval_s`` seconds (0.25 to 10), the first one at once, and events as they happen.
+        """Snapshots every ``interval_s`` seconds (0.25 to 10), the first one at once, and events as they
+        happen.
 
-        A reader that is slower than that gets the newest snapshot and all events. There is one subscription at a time: a
-        newer one ends this one. Raises CannotConnect when the link is lost.
+        A reader that is slower than that gets the newest snapshot and all events. There is one subscription
+        at a time: a newer one ends this one. Raises CannotConnect when the link is lost.
         """
         link = self._connected()
         if link.feed is not None:
@@ -318,7 +324,7 @@ class AsyncClient:
                     # Whether the server heard it does not matter: news without a feed are dropped.
                     link.call("unsubscribe", m.NoArguments()).add_done_callback(_forget)
 
-    # -- actions ------------------------------------------------------------------------------------------------------
+    # -- actions ---------------------------------------------------------------------------------------------
 
     async def reload(self) -> m.Outcome:
         """Load the code again and replace the workers; returns when the last old one is gone."""
@@ -331,7 +337,8 @@ class AsyncClient:
     async def signal(
         self, name: str, *, pid: int | None = None, started_at: float | None = None
     ) -> m.Outcome:
-        """Send a signal to the master or, with ``pid``, to a worker, which ``started_at`` proves to be the one meant.
+        """Send a signal to the master or, with ``pid``, to a worker, which ``started_at`` proves to be the
+        one meant.
 
         Without ``started_at`` the worker that has this pid now is meant.
         """
@@ -349,7 +356,7 @@ class AsyncClient:
         """Stop the server; ``quick``: without waiting for requests in flight."""
         return await self._ask("stop", m.StopArguments(quick=quick), m.Outcome)
 
-    # -- inside -------------------------------------------------------------------------------------------------------
+    # -- inside ----------------------------------------------------------------------------------------------
 
     def _connected(self) -> _Link:
         if self._link is None:

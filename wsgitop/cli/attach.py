@@ -18,8 +18,9 @@ Examples:
 def attach(context: click.Context) -> int:
     """Open the interface on a running server.
 
-    TARGET is the path of a control socket, a master's pid, or the name of an application. Without it, the servers of this
-    user are found: the only one is taken, of several you choose. Leaving the interface leaves the server as it is.
+    TARGET is the path of a control socket, a master's pid, or the name of an application. Without it, the
+    servers of this user are found: the only one is taken, of several you choose. Leaving the interface leaves
+    the server as it is.
     """
     from wsgitop.cli.interface import show
     from wsgitop.cli.targets import choose
@@ -29,7 +30,8 @@ def attach(context: click.Context) -> int:
     require_terminal()
     target = find(context.params["target"]) if context.params["target"] else choose()
     with Client(target):
-        # That it answers is found out here, where the reason can be told; the interface would wait for it to come back.
+        # That it answers is found out here, where the reason can be told; the interface would wait for it to
+        # come back.
         pass
     show(target, owns_server=False, mouse=not context.params["no_mouse"])
     return 0

@@ -1,4 +1,5 @@
-"""Running a module of ours in another process that loads the user's code, and reading the one JSON object it answers."""
+"""Running a module of ours in another process that loads the user's code, and reading the one JSON object
+it answers."""
 
 from __future__ import annotations
 
@@ -12,7 +13,8 @@ from typing import Any, NamedTuple
 
 
 class Answer(NamedTuple):
-    """``value`` is the object, None if none came; ``output`` is what else was printed; ``status`` the exit status."""
+    """``value`` is the object, None if none came; ``output`` is what else was printed; ``status`` the exit
+    status."""
 
     value: dict[str, Any] | None
     output: str

@@ -37,8 +37,8 @@ class ConfigFileError(ConfigError):
 class Configuration(NamedTuple):
     """All that ``serve`` hands to the master.
 
-    ``layers`` allow to resolve again with another file; ``directory`` is where the command was started, its links
-    unresolved; ``notes`` are lines for the log.
+    ``layers`` allow to resolve again with another file; ``directory`` is where the command was started, its
+    links unresolved; ``notes`` are lines for the log.
     """
 
     resolved: Resolved
@@ -80,7 +80,8 @@ def configure(
 
 
 def launch_directory(environ: Mapping[str, str]) -> Path:
-    """The working directory as the user wrote it: $PWD keeps the links that getcwd(3) resolves, if it is true."""
+    """The working directory as the user wrote it: $PWD keeps the links that getcwd(3) resolves, if it is
+    true."""
     written = environ.get("PWD", "")
     try:
         current = Path.cwd()

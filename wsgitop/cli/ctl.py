@@ -17,8 +17,9 @@ from wsgitop.snapshot import Snapshot, printable
 
 HELP = """Ask a running server or give it orders.
 
-Without --server the only running server of this user is taken. Orders are answered when they are done: a reload when the
-last old worker is gone. A reload that fails leaves the old code serving, says why, and ends with status 1.
+Without --server the only running server of this user is taken. Orders are answered when they are done: a
+reload when the last old worker is gone. A reload that fails leaves the old code serving, says why, and ends
+with status 1.
 """
 EPILOG = """
 Examples:

@@ -1,6 +1,7 @@
 """Commands that are imported only when they are called, and help that reads well.
 
-``wsgitop --help`` must be quick, so the root knows its commands by a table of names, modules and one-line helps.
+``wsgitop --help`` must be quick, so the root knows its commands by a table of names, modules and one-line
+helps.
 """
 
 from __future__ import annotations
@@ -63,7 +64,8 @@ class _PlainEpilog(click.Command):
     def format_options(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
         sections: dict[str, list[tuple[str, str]]] = {}
         for parameter in self.get_params(ctx):
-            # An argument is named in the usage line and explained in the text; newer click would list it here too.
+            # An argument is named in the usage line and explained in the text; newer click would list it here
+            # too.
             record = parameter.get_help_record(ctx) if isinstance(parameter, click.Option) else None
             if record is not None:
                 sections.setdefault(getattr(parameter, "section", "") or OTHER, []).append(record)
@@ -99,7 +101,10 @@ class Command(_PlainEpilog):
         )
 
     def invoke(self, ctx: click.Context) -> int:
-        """Run it. The context carries the parameters: an option for every setting would make a long signature."""
+        """Run it.
+
+        The context carries the parameters: an option for every setting would make a long signature.
+        """
         return self.run(ctx)
 
 

@@ -6,7 +6,10 @@ from wsgitop.client import AsyncClient
 
 
 def show(target: str, *, owns_server: bool, log_path: str = "", mouse: bool = True) -> str:
-    """Show the server at ``target`` until the user leaves: "stop", "leave" or "quit". Raises TerminalError."""
+    """Show the server at ``target`` until the user leaves: "stop", "leave" or "quit".
+
+    Raises TerminalError.
+    """
     from wsgitop.tui.app import run_interface
 
     result = run_interface(

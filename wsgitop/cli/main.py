@@ -1,4 +1,5 @@
-"""The command ``wsgitop``: finds the subcommand and turns every fault into one clear line and an exit status."""
+"""The command ``wsgitop``: finds the subcommand and turns every fault into one clear line and an exit
+status."""
 
 from __future__ import annotations
 
@@ -39,13 +40,14 @@ Examples:
   wsgitop attach                                           watch what is running
   wsgitop ctl reload                                       new code, no request lost
 
-Exit status: 0 done, 1 failed, 2 usage, 3 cannot connect (or no worker came up), 4 refused (or no such application).
+Exit status: 0 done, 1 failed, 2 usage, 3 cannot connect (or no worker came up), 4 refused (or no such
+application).
 """
 
 HELP = """A WSGI server you can see into and drive.
 
-A master and its workers serve a Django, Flask or other WSGI application, and show what every worker is doing while it
-does it. Flags and signals are gunicorn's.
+A master and its workers serve a Django, Flask or other WSGI application, and show what every worker is doing
+while it does it. Flags and signals are gunicorn's.
 """
 
 
@@ -87,7 +89,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except (KeyboardInterrupt, click.Abort):
         return INTERRUPTED
     except BrokenPipeError:
-        # Who was to read it has gone (`| head`). The interpreter must not stumble over it again while it exits.
+        # Who was to read it has gone (`| head`). The interpreter must not stumble over it again while it
+        # exits.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 1
     return outcome if isinstance(outcome, int) else 0

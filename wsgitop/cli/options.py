@@ -27,7 +27,10 @@ _TURNS_OFF = "false"
 
 
 class SettingOption(click.Option):
-    """An option that stands for a setting. ``section`` groups it in the help, ``setting`` is the setting's name."""
+    """An option that stands for a setting.
+
+    ``section`` groups it in the help, ``setting`` is the setting's name.
+    """
 
     def __init__(self, *args: Any, section: str = "", setting: str = "", **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)

@@ -28,8 +28,9 @@ _CAUSE = re.compile(r"^wsgitop: (?P<cause>.+)\n(?:  (?P<remedy>\S.*)\n)?", re.MU
 def run(context: click.Context) -> int:
     """Serve the WSGI application APP and open the interface.
 
-    The server runs in a session of its own and stops when the interface does, unless you choose to leave it running.
-    Options are those of `wsgitop serve`. What the server prints goes to a log file that is named at the end.
+    The server runs in a session of its own and stops when the interface does, unless you choose to leave it
+    running. Options are those of `wsgitop serve`. What the server prints goes to a log file that is named at
+    the end.
     """
     from wsgitop.cli.configure import configure
     from wsgitop.tui.terminal import require_terminal
@@ -62,7 +63,7 @@ def run(context: click.Context) -> int:
         if choice == "leave" and server.poll() is None:
             server.leave_running()
             click.echo(
-                f"The server runs on as pid {server.pid}: `wsgitop attach {server.pid}`. Its log is {log_path}"
+                f"The server runs on: `wsgitop attach {server.pid}` shows it again. Its log is {log_path}"
             )
             return 0
         ended_before = server.poll() is not None
@@ -81,7 +82,10 @@ def _only_linux() -> None:
 
 
 def new_log(name: str) -> Path:
-    """A new log file's path in this user's state directory (XDG Base Directory), which is made. Raises UsageError."""
+    """A new log file's path in this user's state directory (XDG Base Directory), which is made.
+
+    Raises UsageError.
+    """
     state = os.environ.get("XDG_STATE_HOME", "")
     base = Path(state) if state.startswith("/") else Path.home() / ".local" / "state"
     directory = base / "wsgitop"

@@ -22,8 +22,9 @@ Examples:
 def serve(context: click.Context) -> int:
     """Serve the WSGI application APP, given as MODULE:CALLABLE.
 
-    Settings come from the command line, from WSGITOP_CMD_ARGS and GUNICORN_CMD_ARGS, and from a config file; the flags
-    are gunicorn's. Signals: HUP loads the code again, TTIN and TTOU change the number of workers, TERM stops.
+    Settings come from the command line, from WSGITOP_CMD_ARGS and GUNICORN_CMD_ARGS, and from a config file;
+    the flags are gunicorn's. Signals: HUP loads the code again, TTIN and TTOU change the number of workers,
+    TERM stops.
     """
     values = given(context)
     if context.params["check_config"]:
@@ -54,7 +55,7 @@ def require_linux() -> None:
     if not sys.platform.startswith("linux"):
         raise UsageError(
             f"the server runs on Linux only, and this is {sys.platform}",
-            "`wsgitop attach` and `wsgitop ctl` work here; run the server on a Linux machine or in a container.",
+            "`wsgitop attach` and `wsgitop ctl` work here; run the server on Linux or in a container.",
         )
 
 

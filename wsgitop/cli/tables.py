@@ -8,15 +8,15 @@ from __future__ import annotations
 import time
 from collections.abc import Iterable, Sequence
 
-from wsgitop.snapshot import Event, GenerationSnapshot, InFlight, Snapshot, WorkerSnapshot, printable
+from wsgitop.snapshot import Event, GenerationSnapshot, InFlight, Snapshot, Totals, WorkerSnapshot, printable
 from wsgitop.tui import figures
 
 IN_FLIGHT_SHOWN = 3
 TEXT_LIMIT = 60
 
 _WORKER_HEADS = (
-    "SLOT", "PID", "GEN", "STATE", "AGE", "REQUESTS", "ERRORS", "RPS", "P50", "P95", "P99", "CPU%", "RSS", "BUSY",
-    "IN FLIGHT",
+    "SLOT", "PID", "GEN", "STATE", "AGE", "REQUESTS", "ERRORS", "RPS", "P50", "P95", "P99", "CPU%", "RSS",
+    "BUSY", "IN FLIGHT",
 )  # fmt: skip
 _LEFT = frozenset({"STATE", "IN FLIGHT"})
 
@@ -24,11 +24,12 @@ _LEFT = frozenset({"STATE", "IN FLIGHT"})
 def status_text(snapshot: Snapshot) -> str:
     """The whole picture."""
     master, totals = snapshot.master, snapshot.totals
+    uptime = figures.age(master.uptime_s)
     live = sum(1 for worker in snapshot.workers if worker.state != "booting")
     rows = [
         (
             "master",
-            f"{master.pid}, {master.state}, generation {master.generation}, up {figures.age(master.uptime_s)}",
+            f"{master.pid}, {master.state}, generation {master.generation}, up {uptime}",
         ),
         ("application", _text(master.app)),
         ("bind", ", ".join(_text(address) for address in master.bind)),
@@ -42,7 +43,7 @@ def status_text(snapshot: Snapshot) -> str:
         ("latency", _latency(totals.p50_ms, totals.p95_ms, totals.p99_ms)),
         (
             "load",
-            f"cpu {figures.percent(totals.cpu_percent)} %, memory {_memory(totals.rss_bytes, totals.pss_bytes)}",
+            f"cpu {figures.percent(totals.cpu_percent)} %, memory {_memory(totals)}",
         ),
     ]
     if master.state_reason:
@@ -76,10 +77,11 @@ def snapshot_line(snapshot: Snapshot) -> str:
     totals, master = snapshot.totals, snapshot.master
     queue = "–" if totals.queue is None else str(totals.queue)
     return (
-        f"{figures.clock(snapshot.at)}  {master.state:<9} gen {master.generation}  workers {len(snapshot.workers)}"
+        f"{figures.clock(snapshot.at)}  {master.state:<9} gen {master.generation}"
+        f"  workers {len(snapshot.workers)}"
         f"  {figures.rate(totals.rps):>6} req/s  {_latency(totals.p50_ms, totals.p95_ms, totals.p99_ms)}"
         f"  busy {totals.threads_busy}/{totals.threads}  queue {queue}  errors {totals.errors}"
-        f"  cpu {figures.percent(totals.cpu_percent)} %  memory {_memory(totals.rss_bytes, totals.pss_bytes)}"
+        f"  cpu {figures.percent(totals.cpu_percent)} %  memory {_memory(totals)}"
     )
 
 
@@ -139,9 +141,9 @@ def _latency(p50_ms: float | None, p95_ms: float | None, p99_ms: float | None) -
     return f"p50 {p50}  p95 {p95}  p99 {p99} ms"
 
 
-def _memory(rss_bytes: int | None, pss_bytes: int | None) -> str:
-    pss = f" (pss {figures.size(pss_bytes)})" if pss_bytes is not None else ""
-    return figures.size(rss_bytes) + pss
+def _memory(totals: Totals) -> str:
+    pss = f" (pss {figures.size(totals.pss_bytes)})" if totals.pss_bytes is not None else ""
+    return figures.size(totals.rss_bytes) + pss
 
 
 def _text(text: str, limit: int = TEXT_LIMIT) -> str:

@@ -13,7 +13,10 @@ from wsgitop.snapshot import printable
 
 
 def choose() -> str:
-    """The control socket of the only running server, or of the one that the user picks. Raises CannotConnect."""
+    """The control socket of the only running server, or of the one that the user picks.
+
+    Raises CannotConnect.
+    """
     masters = running()
     if not masters:
         raise CannotConnect(

@@ -1,8 +1,8 @@
 """A master's hold on its control socket: the directory made safe, the locks taken, the socket bound and 0600.
 
-A second master on the same path is refused and the first stays whole; a socket that a dead master left is replaced; at the end
-only what is still ours is removed.
-A socket path may be longer than the 108 bytes of sockaddr_un (unix(7)): it is bound through a descriptor of its directory.
+A second master on the same path is refused and the first stays whole; a socket that a dead master left is
+replaced; at the end only what is still ours is removed. A socket path may be longer than the 108 bytes of
+sockaddr_un (unix(7)): it is bound through a descriptor of its directory.
 """
 
 from __future__ import annotations
@@ -54,7 +54,10 @@ class Claim:
         self._stack = stack
 
     def announce(self, record: Found) -> None:
-        """Let this master be found. Without a usable runtime directory it is not, and only its path leads to it."""
+        """Let this master be found.
+
+        Without a usable runtime directory it is not, and only its path leads to it.
+        """
         if self._entry_fd is None:
             return
         new_name = RECORD_NAME + ".new"
@@ -71,10 +74,11 @@ class Claim:
 def claim(
     control_socket: str, *, name: str, environ: Mapping[str, str] | None = None, pid: int | None = None
 ) -> Claim:
-    """Open the control socket of this master, at ``control_socket`` or, if that is '', in the runtime directory.
+    """Open the control socket of this master, at ``control_socket`` or, if that is '', in the runtime
+    directory.
 
-    ``name`` is what the server is called. The socket is 0600 from its first moment. Raises ControlSocketError:
-    another master holds the path, something else is there, or a directory is not safe.
+    ``name`` is what the server is called. The socket is 0600 from its first moment. Raises
+    ControlSocketError: another master holds the path, something else is there, or a directory is not safe.
     """
     pid = os.getpid() if pid is None else pid
     with contextlib.ExitStack() as stack:
@@ -85,7 +89,8 @@ def claim(
         except ControlSocketError:
             if not control_socket:
                 raise
-            # A socket at a place of its owner's choosing does not need the runtime directory, only discovery does.
+            # A socket at a place of its owner's choosing does not need the runtime directory, only discovery
+            # does.
             entry_fd = None
         path = Path.cwd() / (Path(control_socket) if control_socket else entry / SOCKET_NAME)
         directory_fd = _open_parent(stack, path) if control_socket or entry_fd is None else entry_fd
@@ -181,7 +186,8 @@ def _lock_socket(stack: contextlib.ExitStack, directory_fd: int, path: Path, pid
 
 def _bind(stack: contextlib.ExitStack, sock: socket.socket, directory_fd: int, path: Path) -> None:
     _clear_stale(directory_fd, path)
-    # Linux gives the new name the mode of the unbound socket's inode: there is no moment in which it is open to others.
+    # Linux gives the new name the mode of the unbound socket's inode: there is no moment in which it is open
+    # to others.
     os.fchmod(sock.fileno(), 0o600)
     try:
         sock.bind(_address(directory_fd, path))
@@ -200,7 +206,8 @@ def _bind(stack: contextlib.ExitStack, sock: socket.socket, directory_fd: int, p
 
 
 def _address(directory_fd: int, path: Path) -> str:
-    """What bind(2) is given: the path itself, as ss(8) will show it, or a short way round if it is too long."""
+    """What bind(2) is given: the path itself, as ss(8) will show it, or a short way round if it is too
+    long."""
     whole = str(path)
     return (
         whole

@@ -1,7 +1,8 @@
 """Bytes to calls, and answers to bytes. No sockets and no clock: tested with plain data.
 
-A frame is one JSON object and a newline. JSON text never holds a raw newline, so that splitting needs no parser.
-Source: https://www.jsonrpc.org/specification, without its batches: a frame that holds a list is refused.
+A frame is one JSON object and a newline. JSON text never holds a raw newline, so that splitting needs no
+parser. Source: https://www.jsonrpc.org/specification, without its batches: a frame that holds a list is
+refused.
 """
 
 from __future__ import annotations
@@ -28,7 +29,10 @@ _DROPPED_NONE = b'"dropped":0}}'
 
 
 class FrameTooLong(Exception):
-    """A frame exceeds the limit. What follows cannot be told apart from it: the connection has to be closed."""
+    """A frame exceeds the limit.
+
+    What follows cannot be told apart from it: the connection has to be closed.
+    """
 
 
 class CallFault(Exception):
@@ -41,7 +45,10 @@ class CallFault(Exception):
 
 
 class Splitter:
-    """Collects bytes and hands out complete frames without their newline. Holds little more than one frame."""
+    """Collects bytes and hands out complete frames without their newline.
+
+    Holds little more than one frame.
+    """
 
     def __init__(self, limit_bytes: int) -> None:
         self._limit = limit_bytes
@@ -84,7 +91,8 @@ def decode_request(frame: bytes) -> Request:
     if request.jsonrpc != "2.0":
         raise CallFault(INVALID_REQUEST, 'not a call: "jsonrpc" is not "2.0"', request.id)
     if request.id is None:
-        # JSON-RPC lets a caller do without an answer. An order that nobody hears the outcome of is not wanted here.
+        # JSON-RPC lets a caller do without an answer. An order that nobody hears the outcome of is not wanted
+        # here.
         raise CallFault(INVALID_REQUEST, "a call needs an id")
     return request
 
@@ -113,7 +121,10 @@ def decode_arguments(request: Request, kind: type[Any]) -> Any:
 
 
 def decode_response(frame: bytes) -> Response:
-    """An answer or a notification, for clients. Raises msgspec.MsgspecError, UnicodeDecodeError, RecursionError."""
+    """An answer or a notification, for clients.
+
+    Raises msgspec.MsgspecError, UnicodeDecodeError, RecursionError.
+    """
     return _RESPONSES.decode(frame)
 
 
@@ -141,7 +152,8 @@ def encode_event(event: Event) -> bytes:
 
 
 class SnapshotFrame(NamedTuple):
-    """A snapshot for subscribers, encoded once for all of them; only the count of what each missed differs."""
+    """A snapshot for subscribers, encoded once for all of them; only the count of what each missed
+    differs."""
 
     body: bytes
 

@@ -1,8 +1,8 @@
 """One client of the control socket: frames in, frames out, and all limits that hold for one client.
 
-Runs in the master's event loop and never waits: what a client does, or fails to do, costs the master a bounded amount of
-memory and time. A client that does not read its answers is not read from; one that sends faster than its token bucket
-fills waits; one that begins a frame and does not end it is cut off.
+Runs in the master's event loop and never waits: what a client does, or fails to do, costs the master a
+bounded amount of memory and time. A client that does not read its answers is not read from; one that sends
+faster than its token bucket fills waits; one that begins a frame and does not end it is cut off.
 """
 
 from __future__ import annotations
@@ -39,7 +39,10 @@ class Limits:
 
 
 class Peer(NamedTuple):
-    """Who is at the other end, as the kernel says (unix(7), SO_PEERCRED). ``pid`` 0: in another pid namespace."""
+    """Who is at the other end, as the kernel says (unix(7), SO_PEERCRED).
+
+    ``pid`` 0: in another pid namespace.
+    """
 
     pid: int
     uid: int
@@ -54,7 +57,10 @@ def peer_of(sock: socket.socket) -> Peer:
 
 
 class Subscription:
-    """What a subscriber gets, and what it has missed. ``event_cursor``: sequence of the last event it was sent."""
+    """What a subscriber gets, and what it has missed.
+
+    ``event_cursor``: sequence of the last event it was sent.
+    """
 
     __slots__ = ("dropped", "due_at", "event_cursor", "interval_s")
 
@@ -65,7 +71,10 @@ class Subscription:
         self.dropped = 0
 
     def is_due(self, now: float) -> bool:
-        """Whether the next snapshot is for this one. The sampler's tick jitters, hence a tenth of tolerance."""
+        """Whether the next snapshot is for this one.
+
+        The sampler's tick jitters, hence a tenth of tolerance.
+        """
         return now >= self.due_at - self.interval_s / 10
 
     def sent(self, now: float) -> None:
@@ -125,8 +134,8 @@ class Connection(asyncio.Protocol):
         self.peer = peer_of(transport.get_extra_info("socket"))
         role = self._owner.admit(self)
         if role is None:
-            # Not closed at once: the client may be writing its first call, and the failure of that would hide the
-            # reason it is about to read.
+            # Not closed at once: the client may be writing its first call, and the failure of that would hide
+            # the reason it is about to read.
             self._turned_away = True
             self._frame_timer = self._loop.call_later(TURNED_AWAY_S, self.abort)
             return
@@ -231,7 +240,8 @@ class Connection(asyncio.Protocol):
         if transport is None or transport.is_closing():
             return
         if complete_frames:
-            # Frames may wait in the buffer: it must not grow meanwhile, and they are not late by the client's fault.
+            # Frames may wait in the buffer: it must not grow meanwhile, and they are not late by the client's
+            # fault.
             self._stop_frame_timer()
             transport.pause_reading()
             return

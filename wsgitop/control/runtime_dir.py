@@ -2,13 +2,14 @@
 
 Each master has a directory of its own below a private one of its user:
 
-    <base>/<name>-<pid>/lock           flock(2) held as long as the master lives: who gets it knows that the master is gone
-    <base>/<name>-<pid>/master.json    who it is and where its control socket is, which may be elsewhere
-    <base>/<name>-<pid>/control.sock   the socket, unless --control-socket names another place
-    <path of the socket>.lock          flock held while a master uses that socket
+    <base>/<name>-<pid>/lock           flock(2) held as long as the master lives: who gets it knows that the
+    master is gone <base>/<name>-<pid>/master.json    who it is and where its control socket is, which may be
+    elsewhere <base>/<name>-<pid>/control.sock   the socket, unless --control-socket names another place <path
+    of the socket>.lock          flock held while a master uses that socket
 
-``<base>`` is ``$XDG_RUNTIME_DIR/wsgitop``, without that ``/run/user/UID/wsgitop``, else ``<tmp>/wsgitop-UID``; 0700 and ours, or
-it is not used. The lock, not the pid, tells life from death: pids are given out again.
+``<base>`` is ``$XDG_RUNTIME_DIR/wsgitop``, without that ``/run/user/UID/wsgitop``, else
+``<tmp>/wsgitop-UID``; 0700 and ours, or it is not used. The lock, not the pid, tells life from death: pids
+are given out again.
 """
 
 from __future__ import annotations
@@ -51,7 +52,7 @@ class Found(msgspec.Struct, frozen=True):
     control: str
 
 
-# -- the base directory -----------------------------------------------------------------------------------------------
+# -- the base directory --------------------------------------------------------------------------------------
 
 
 def base_directory(environ: Mapping[str, str] | None = None) -> Path:
@@ -74,7 +75,10 @@ def _is_own_directory(path: Path) -> bool:
 
 
 def open_private(path: Path) -> int:
-    """A descriptor of the directory ``path``, which is ours, 0700 and no link. Raises ControlSocketError, FileNotFoundError."""
+    """A descriptor of the directory ``path``, which is ours, 0700 and no link.
+
+    Raises ControlSocketError, FileNotFoundError.
+    """
     try:
         fd = os.open(path, _DIRECTORY)
     except FileNotFoundError:
@@ -117,14 +121,14 @@ def make_private(path: Path) -> int:
     return open_private(path)
 
 
-# -- locks ------------------------------------------------------------------------------------------------------------
+# -- locks ---------------------------------------------------------------------------------------------------
 
 
 def take_lock(directory_fd: int, name: str, *, patience_s: float = 0.2) -> int | None:
     """Create and lock the file ``name``; its descriptor, or None if somebody holds it.
 
-    Patience, because who looks for dead masters holds a lock for a moment. Who unlinks a lock file holds its lock;
-    therefore a lock counts only if the name still leads to the file that was locked.
+    Patience, because who looks for dead masters holds a lock for a moment. Who unlinks a lock file holds its
+    lock; therefore a lock counts only if the name still leads to the file that was locked.
     """
     deadline = time.monotonic() + patience_s
     while True:
@@ -173,7 +177,7 @@ def remove_directory(base_fd: int, name: str) -> None:
         os.rmdir(name, dir_fd=base_fd)
 
 
-# -- discovery --------------------------------------------------------------------------------------------------------
+# -- discovery -----------------------------------------------------------------------------------------------
 
 
 def discover(environ: Mapping[str, str] | None = None) -> list[Found]:
@@ -214,7 +218,8 @@ def _living(base_fd: int) -> Iterator[Found]:
 
 
 def _look_at(entry_fd: int) -> Found | str | None:
-    """The master of an entry; None if it was dead and its files are removed; a word if there is nothing to tell."""
+    """The master of an entry; None if it was dead and its files are removed; a word if there is nothing to
+    tell."""
     try:
         record = read_small(entry_fd, RECORD_NAME)
     except FileNotFoundError:

@@ -1,8 +1,8 @@
 """The control server: clients, their calls and their subscriptions. Runs in the master's event loop.
 
-It owns the connections and nothing of the server behind them, which it knows as a :class:`Backend`. Methods are reached
-through the table in control.methods and by nothing else. Actions that take time run as tasks of the server, not of the
-connection: an order that was given is carried out though its giver may be gone.
+It owns the connections and nothing of the server behind them, which it knows as a :class:`Backend`. Methods
+are reached through the table in control.methods and by nothing else. Actions that take time run as tasks of
+the server, not of the connection: an order that was given is carried out though its giver may be gone.
 """
 
 from __future__ import annotations
@@ -51,8 +51,8 @@ _SIGNAL_NAME = re.compile(r"[A-Z][A-Z0-9]{1,11}")
 class Backend(Protocol):
     """What the control server needs from the master.
 
-    The actions return when they are done. They raise ActionFailed, Refused, or TargetGone and Busy of control.faults.
-    ``actor`` is who gave the order, as events name it: "alice (pid 4242)".
+    The actions return when they are done. They raise ActionFailed, Refused, or TargetGone and Busy of
+    control.faults. ``actor`` is who gave the order, as events name it: "alice (pid 4242)".
     """
 
     def snapshot(self) -> Snapshot:
@@ -71,7 +71,10 @@ class Backend(Protocol):
         """Change the number of workers. Exactly one of the two fields is set."""
 
     async def signal(self, arguments: m.SignalArguments, actor: str) -> m.Outcome:
-        """Send a signal. With ``pid``, ``started_at`` is set; which names are meant is the backend's business."""
+        """Send a signal.
+
+        With ``pid``, ``started_at`` is set; which names are meant is the backend's business.
+        """
 
     async def stop(self, arguments: m.StopArguments, actor: str) -> m.Outcome:
         """Stop the server. The answer goes out before :meth:`ControlServer.close` has ended."""
@@ -85,8 +88,8 @@ def role_of_uid(uid: int) -> m.Role | None:
 class ControlServer:
     """The control socket of a master: :meth:`open` makes it, :meth:`start` serves a backend on it.
 
-    ``app`` and ``name`` are what the server serves and what it is called; ``path`` is where the socket is to be, '' for
-    the runtime directory; ``role_of`` tells what a user id may do.
+    ``app`` and ``name`` are what the server serves and what it is called; ``path`` is where the socket is to
+    be, '' for the runtime directory; ``role_of`` tells what a user id may do.
     """
 
     def __init__(
@@ -113,13 +116,19 @@ class ControlServer:
         self._all_lost = asyncio.Event()
 
     def open(self) -> str:
-        """Make the socket safely; its path. Clients that connect wait for :meth:`start`. Raises ControlSocketError."""
+        """Make the socket safely; its path.
+
+        Clients that connect wait for :meth:`start`. Raises ControlSocketError.
+        """
         self._claim = claim(self.path, name=self._name)
         self.path = self._claim.path
         return self.path
 
     async def start(self, backend: Backend, *, bind: Sequence[str] = ()) -> None:
-        """Serve ``backend`` from now on, and let this master be found. ``bind`` is where it listens, for people."""
+        """Serve ``backend`` from now on, and let this master be found.
+
+        ``bind`` is where it listens, for people.
+        """
         if self._claim is None:
             self.open()
         assert self._claim is not None
@@ -153,7 +162,8 @@ class ControlServer:
         self._claim.announce(Found(os.getpid(), time.time(), self._app, self._name, tuple(bind), self.path))
 
     async def close(self, drain_s: float = 1.0) -> None:
-        """Accept nobody any more, let answers under way reach their clients within ``drain_s`` seconds, and close."""
+        """Accept nobody any more, let answers under way reach their clients within ``drain_s`` seconds,
+        and close."""
         self._closing = True
         if self._server is not None:
             self._server.close()
@@ -185,7 +195,8 @@ class ControlServer:
     def publish_snapshot(self, snapshot: Snapshot) -> None:
         """Send ``snapshot`` to the subscribers whose time it is. Encoded once, whatever their number.
 
-        A subscriber that has not read the previous one is passed over, so that it gets the newest when it reads again.
+        A subscriber that has not read the previous one is passed over, so that it gets the newest when it
+        reads again.
         """
         now = asyncio.get_running_loop().time()
         frame = None
@@ -374,7 +385,7 @@ def _user_name(uid: int) -> str:
         return ""
 
 
-# -- what the types of the arguments cannot say -----------------------------------------------------------------------
+# -- what the types of the arguments cannot say --------------------------------------------------------------
 
 
 def _check_scale(arguments: m.ScaleArguments) -> str:

@@ -1,9 +1,9 @@
 """gunicorn's settings that are not settings here: what each one does when somebody brings it along.
 
-Every name that gunicorn 27 knows is either in settings.table.TABLE with the same meaning, or a row of :data:`FOREIGN`:
-ignored with a note, where nothing is lost but the effect; or refused with the reason, where going on would leave the site
-open, broken or somewhere else than its owner believes. A value that asks for nothing (gunicorn's default) is passed over
-in silence. Hooks are accepted and not run by this version.
+Every name that gunicorn 27 knows is either in settings.table.TABLE with the same meaning, or a row of
+:data:`FOREIGN`: ignored with a note, where nothing is lost but the effect; or refused with the reason, where
+going on would leave the site open, broken or somewhere else than its owner believes. A value that asks for
+nothing (gunicorn's default) is passed over in silence. Hooks are accepted and not run by this version.
 """
 
 from __future__ import annotations
@@ -15,7 +15,8 @@ from typing import Any, Literal, NamedTuple
 from wsgitop.errors import ConfigError
 
 Takes = Literal["value", "list", "switch", "off", "optional", "hook"]
-"""What the flag takes: a value, a value and repeatable, nothing, nothing and it turns off, an optional value, no flag."""
+"""What the flag takes: a value, a value and repeatable, nothing, nothing and it turns off, an optional
+value, no flag."""
 
 
 class Foreign(NamedTuple):
@@ -34,9 +35,10 @@ ALIASES = {"control_socket_disable": "no_control_socket"}
 """Settings that exist here under another name."""
 
 HOOKS = (
-    "on_starting", "on_reload", "when_ready", "pre_fork", "post_fork", "post_worker_init", "worker_int", "worker_abort",
-    "pre_exec", "pre_request", "post_request", "child_exit", "worker_exit", "nworkers_changed", "on_exit", "ssl_context",
-    "on_dirty_starting", "dirty_post_fork", "dirty_worker_init", "dirty_worker_exit",
+    "on_starting", "on_reload", "when_ready", "pre_fork", "post_fork", "post_worker_init", "worker_int",
+    "worker_abort", "pre_exec", "pre_request", "post_request", "child_exit", "worker_exit",
+    "nworkers_changed", "on_exit", "ssl_context", "on_dirty_starting", "dirty_post_fork",
+    "dirty_worker_init", "dirty_worker_exit",
 )  # fmt: skip
 
 _TLS = "TLS is not served by this version"
@@ -61,7 +63,8 @@ def _refused(name: str, flags: str, takes: Takes, reason: str, remedy: str, *har
 
 _ROWS = (
     # What would leave the server somewhere else, open, or answering wrongly if it were passed over.
-    _refused("daemon", "-D --daemon", "switch", "wsgitop does not put itself into the background in this version",
+    _refused("daemon", "-D --daemon", "switch",
+             "wsgitop does not put itself into the background in this version",
              "Use a systemd unit or a container, or `wsgitop run` and leave the server running."),
     _refused("user", "-u --user", "value", "this version does not change its user", _USER_REMEDY),
     _refused("group", "-g --group", "value", "this version does not change its group", _USER_REMEDY),
@@ -70,32 +73,40 @@ _ROWS = (
     _refused("certfile", "--certfile", "value", _TLS, _TLS_REMEDY),
     _refused("ca_certs", "--ca-certs", "value", _TLS, _TLS_REMEDY),
     _refused("cert_reqs", "--cert-reqs", "value", _TLS, _TLS_REMEDY, 0, "0"),
-    _refused("proxy_protocol", "--proxy-protocol", "optional", "the PROXY protocol is not read by this version",
+    _refused("proxy_protocol", "--proxy-protocol", "optional",
+             "the PROXY protocol is not read by this version",
              "Let the proxy speak plain HTTP with X-Forwarded-For.", False, "off", "false"),
-    _refused("protocol", "--protocol", "value", "only HTTP is served", "Let the proxy speak HTTP (proxy_pass in nginx).", "http"),
+    _refused("protocol", "--protocol", "value", "only HTTP is served",
+             "Let the proxy speak HTTP (proxy_pass in nginx).", "http"),
     _refused("root_path", "--root-path", "value", "a root path is not set by this version",
              "Let the application be told another way, as by FORCE_SCRIPT_NAME in Django."),
-    _refused("paste", "--paste --paster", "value", "Paste Deploy files are not read", "Name the application as MODULE:CALLABLE."),
+    _refused("paste", "--paste --paster", "value", "Paste Deploy files are not read",
+             "Name the application as MODULE:CALLABLE."),
     _refused("raw_paste_global_conf", "--paste-global", "list", "Paste Deploy files are not read",
              "Name the application as MODULE:CALLABLE."),
-    _refused("dirty_apps", "--dirty-app", "list", "there are no dirty workers here", "Run that code in a task queue."),
+    _refused("dirty_apps", "--dirty-app", "list", "there are no dirty workers here",
+             "Run that code in a task queue."),
 
     # What can be done without.
-    _ignored("reload", "--reload", "switch", "has no effect: code is loaded again by HUP or `wsgitop ctl reload` only"),
+    _ignored("reload", "--reload", "switch",
+             "has no effect: code is loaded again by HUP or `wsgitop ctl reload` only"),
     _ignored("reload_engine", "--reload-engine", "value", "has no effect: files are not watched", "auto"),
     _ignored("reload_extra_files", "--reload-extra-file", "list", "has no effect: files are not watched"),
     _ignored("spew", "--spew", "switch", "has no effect: there is no line tracing"),
     _ignored("check_config", "", "switch", "has no effect in a file; use `wsgitop check APP`"),
     _ignored("print_config", "", "switch", "has no effect in a file; use `wsgitop serve --print-config APP`"),
-    _ignored("control_socket_mode", "--control-socket-mode", "value", "has no effect: the control socket is for its owner only (0600)",
-             0o600, "0o600", "0600", "600", "384"),
-    _ignored("max_requests", "--max-requests", "value", "has no effect: workers are not recycled by this version", 0, "0"),
-    _ignored("max_requests_jitter", "--max-requests-jitter", "value", "has no effect: workers are not recycled by this version",
-             0, "0"),
+    _ignored("control_socket_mode", "--control-socket-mode", "value",
+             "has no effect: the control socket is for its owner only (0600)", 0o600, "0o600", "0600", "600",
+             "384"),
+    _ignored("max_requests", "--max-requests", "value",
+             "has no effect: workers are not recycled by this version", 0, "0"),
+    _ignored("max_requests_jitter", "--max-requests-jitter", "value",
+             "has no effect: workers are not recycled by this version", 0, "0"),
     _ignored("sendfile", "--no-sendfile", "off", "has no effect", True),
     _ignored("tmp_upload_dir", "", "value", "has no effect; worker_tmp_dir says where large bodies wait"),
     _ignored("default_proc_name", "", "value", "has no effect; use proc_name", "gunicorn"),
-    _ignored("capture_output", "--capture-output", "switch", "has no effect: what workers print goes to the error log anyway"),
+    _ignored("capture_output", "--capture-output", "switch",
+             "has no effect: what workers print goes to the error log anyway"),
     _ignored("disable_redirect_access_to_syslog", "--disable-redirect-access-to-syslog", "switch", _SYSLOG),
     _ignored("logger_class", "--logger-class", "value", _LOGGING, "gunicorn.glogging.Logger"),
     _ignored("logconfig", "--log-config", "value", _LOGGING),
@@ -111,18 +122,22 @@ _ROWS = (
     _ignored("statsd_prefix", "--statsd-prefix", "value", _STATSD),
     _ignored("dogstatsd_tags", "--dogstatsd-tags", "value", _STATSD),
     _ignored("enable_backlog_metric", "--enable-backlog-metric", "switch", _STATSD),
-    _ignored("forwarder_headers", "--forwarder-headers", "value", "has no effect: SCRIPT_NAME and PATH_INFO are not taken from headers",
-             "SCRIPT_NAME,PATH_INFO", ["SCRIPT_NAME", "PATH_INFO"]),
-    _ignored("header_map", "--header-map", "value", "has no effect: header fields with an underscore are always dropped", "drop"),
-    _ignored("proxy_allow_ips", "--proxy-allow-from", "value", "has no effect: the PROXY protocol is not read by this version",
-             "127.0.0.1,::1", ["127.0.0.1", "::1"]),
+    _ignored("forwarder_headers", "--forwarder-headers", "value",
+             "has no effect: SCRIPT_NAME and PATH_INFO are not taken from headers", "SCRIPT_NAME,PATH_INFO",
+             ["SCRIPT_NAME", "PATH_INFO"]),
+    _ignored("header_map", "--header-map", "value",
+             "has no effect: header fields with an underscore are always dropped", "drop"),
+    _ignored("proxy_allow_ips", "--proxy-allow-from", "value",
+             "has no effect: the PROXY protocol is not read by this version", "127.0.0.1,::1",
+             ["127.0.0.1", "::1"]),
     _ignored("uwsgi_allow_ips", "--uwsgi-allow-from", "value", "has no effect: only HTTP is served",
              "127.0.0.1,::1", ["127.0.0.1", "::1"]),
     _ignored("permit_obsolete_folding", "--permit-obsolete-folding", "switch", _STRICT),
     _ignored("strip_header_spaces", "--strip-header-spaces", "switch", _STRICT),
     _ignored("permit_unconventional_http_method", "--permit-unconventional-http-method", "switch", _STRICT),
     _ignored("permit_unconventional_http_version", "--permit-unconventional-http-version", "switch", _STRICT),
-    _ignored("casefold_http_method", "--casefold-http-method", "switch", "has no effect: methods are taken as they are sent"),
+    _ignored("casefold_http_method", "--casefold-http-method", "switch",
+             "has no effect: methods are taken as they are sent"),
     _ignored("http_parser", "--http-parser", "value", "has no effect: there is one parser", "auto"),
     _ignored("http_protocols", "--http-protocols", "value", _HTTP2, "h1"),
     _ignored("http2_cleartext", "--http2-cleartext", "value", _HTTP2, "off"),
@@ -137,7 +152,8 @@ _ROWS = (
     _ignored("asgi_loop", "--asgi-loop", "value", _ASGI, "auto"),
     _ignored("asgi_lifespan", "--asgi-lifespan", "value", _ASGI, "auto"),
     _ignored("asgi_disconnect_grace_period", "--asgi-disconnect-grace-period", "value", _ASGI, 3, "3"),
-    _ignored("websocket_max_message_size", "--websocket-max-message-size", "value", _ASGI, 16777216, "16777216"),
+    _ignored("websocket_max_message_size", "--websocket-max-message-size", "value", _ASGI, 16777216,
+             "16777216"),
     _ignored("dirty_workers", "--dirty-workers", "value", _DIRTY, 0, "0"),
     _ignored("dirty_timeout", "--dirty-timeout", "value", _DIRTY, 300, "300"),
     _ignored("dirty_threads", "--dirty-threads", "value", _DIRTY, 1, "1"),
@@ -160,7 +176,8 @@ def judge(row: Foreign, value: object, origin: str) -> str:
 
 def _asks_for_nothing(row: Foreign, value: object) -> bool:
     if value is None or value is False or value in ("", [], {}) or value in row.harmless:
-        # `0 == False`, so a sendfile=False lands here: the setting turns off what is not there to be turned off.
+        # `0 == False`, so a sendfile=False lands here: the setting turns off what is not there to be turned
+        # off.
         return True
     if row.name == "user":
         return _is_user(value)
@@ -209,6 +226,6 @@ def check_worker_class(name: str, origin: str) -> str:
     if any(word in kind for word in _ASYNC_WORDS):
         raise ConfigError(
             f"{cause}there is one engine, and it uses threads (from {origin})",
-            "Use --threads N for requests at the same time; an application patched by gevent or eventlet needs gunicorn.",
+            "Use --threads N for requests at the same time; an application patched by gevent needs gunicorn.",
         )
     raise ConfigError(f"{cause}there is one engine (from {origin})", "Leave it out, or give sync or gthread.")

@@ -1,7 +1,8 @@
-"""One value for one setting: from what a layer holds (text, or plain data of a file) to the type the setting has.
+"""One value for one setting: from what a layer holds (text, or plain data of a file) to the type the
+setting has.
 
-Pure: no files, no environment. Every refusal is a ConfigError that names the setting, the value, where it came from and
-what is allowed.
+Pure: no files, no environment. Every refusal is a ConfigError that names the setting, the value, where it
+came from and what is allowed.
 """
 
 from __future__ import annotations
@@ -36,24 +37,22 @@ BOUNDS = _bounds()
 
 def allowed(setting: Setting) -> str:
     """What the setting takes, in words that fit behind "is not"."""
-    low, high = BOUNDS[setting.name]
-    match setting.kind:
-        case "workers":
-            return 'a whole number of at least 1 or "auto"'
-        case "integer":
-            return "a whole number" + _range(low, high)
-        case "number":
-            return "a number" + _range(low, high)
-        case "mode":
-            return "a file mode such as 0o022"
-        case "switch":
-            return "true or false"
-        case "list":
-            return "a text or a list of texts"
-        case "map":
-            return "a table of names and texts"
-        case "text":
-            return f"one of {', '.join(setting.choices)}" if setting.choices else "a text"
+    if setting.choices:
+        return f"one of {', '.join(setting.choices)}"
+    words = _ALLOWED[setting.kind]
+    return words + _range(*BOUNDS[setting.name]) if setting.kind in ("integer", "number") else words
+
+
+_ALLOWED = {
+    "workers": 'a whole number of at least 1 or "auto"',
+    "integer": "a whole number",
+    "number": "a number",
+    "mode": "a file mode such as 0o022",
+    "switch": "true or false",
+    "list": "a text or a list of texts",
+    "map": "a table of names and texts",
+    "text": "a text",
+}
 
 
 def _range(low: float | None, high: float | None) -> str:
@@ -69,7 +68,10 @@ class _Unfit(Exception):
 
 
 def convert(setting: Setting, raw: object, origin: str) -> Any:
-    """The value of ``setting`` that ``raw`` means. ``origin`` is what an error says it came from. Raises ConfigError."""
+    """The value of ``setting`` that ``raw`` means.
+
+    ``origin`` is what an error says it came from. Raises ConfigError.
+    """
     try:
         value = _READERS[setting.kind](raw)
         low, high = BOUNDS[setting.name]
@@ -106,7 +108,8 @@ def _read_text(raw: object) -> str:
 
 
 def _read_list(raw: object) -> tuple[str, ...]:
-    # A single text is split at commas, as gunicorn does; the command line hands over lists, whose texts stay whole.
+    # A single text is split at commas, as gunicorn does; the command line hands over lists, whose texts stay
+    # whole.
     if isinstance(raw, str):
         raw = [part.strip() for part in raw.split(",") if part.strip()]
     if not isinstance(raw, list | tuple):

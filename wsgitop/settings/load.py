@@ -1,8 +1,9 @@
-"""Settings in layers: defaults, variables of the platform, config file, environment, command line; the later one wins.
+"""Settings in layers: defaults, variables of the platform, config file, environment, command line; the
+later one wins.
 
-Pure but for :func:`read_toml` and :func:`find_config`. A Python config file is never loaded here, because its code is the
-user's: another process runs it and hands over plain data. Layers are plain data too, so that the master can keep them and
-resolve again with the file as it reads after a reload.
+Pure but for :func:`read_toml` and :func:`find_config`. A Python config file is never loaded here, because its
+code is the user's: another process runs it and hands over plain data. Layers are plain data too, so that the
+master can keep them and resolve again with the file as it reads after a reload.
 """
 
 from __future__ import annotations
@@ -42,7 +43,8 @@ class Layer(msgspec.Struct, frozen=True):
 class Resolved(NamedTuple):
     """The outcome. ``sources`` tells for each setting that is not at its default which layer it came from.
 
-    ``notes`` are lines for the log: names that are not known, and gunicorn's settings that have no effect here.
+    ``notes`` are lines for the log: names that are not known, and gunicorn's settings that have no effect
+    here.
     """
 
     settings: Settings
@@ -100,13 +102,15 @@ def _unknown(name: str, layer: Layer) -> list[str]:
     if near:
         return [f"{name}: no such setting; did you mean {near[0]}? (from {layer.source})"]
     if layer.source.endswith(".py"):
-        # A Python file has variables of its own beside the settings; to name each of them would bury the one that matters.
+        # A Python file has variables of its own beside the settings; to name each of them would bury the one
+        # that matters.
         return []
     return [f"{name}: no such setting (from {layer.source})"]
 
 
 def platform_layers(environ: Mapping[str, str]) -> list[Layer]:
-    """What a platform says by WEB_CONCURRENCY, PORT and FORWARDED_ALLOW_IPS: defaults, weaker than the config file."""
+    """What a platform says by WEB_CONCURRENCY, PORT and FORWARDED_ALLOW_IPS: defaults, weaker than the
+    config file."""
     layers = []
     if workers := environ.get("WEB_CONCURRENCY", "").strip():
         layers.append(Layer("WEB_CONCURRENCY", {"workers": workers}, "variable"))
@@ -118,7 +122,10 @@ def platform_layers(environ: Mapping[str, str]) -> list[Layer]:
 
 
 def find_config(directory: Path) -> str:
-    """The config file that ``directory`` holds, or ''. Raises ConfigError if pyproject.toml cannot be read."""
+    """The config file that ``directory`` holds, or ''.
+
+    Raises ConfigError if pyproject.toml cannot be read.
+    """
     for name in CONFIG_NAMES:
         if (directory / name).is_file():
             return str(directory / name)
@@ -129,7 +136,8 @@ def find_config(directory: Path) -> str:
 
 
 def read_toml(path: Path) -> dict[str, Any]:
-    """Settings of a TOML file: the table ``tool.wsgitop``; in a file that is not a pyproject.toml, else its top level.
+    """Settings of a TOML file: the table ``tool.wsgitop``; in a file that is not a pyproject.toml, else
+    its top level.
 
     Raises ConfigError.
     """

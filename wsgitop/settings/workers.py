@@ -1,8 +1,8 @@
 """How many workers ``auto`` means: one for each core that this process may really use.
 
-Three things limit that: the cores of the machine, the scheduler affinity (sched_getaffinity(2), taskset, cpusets) and the
-CPU quota of the control groups the process is in (Documentation/admin-guide/cgroup-v2.rst, ``cpu.max``;
-cgroup-v1/cpu ``cpu.cfs_quota_us``), where the tightest ancestor counts.
+Three things limit that: the cores of the machine, the scheduler affinity (sched_getaffinity(2), taskset,
+cpusets) and the CPU quota of the control groups the process is in (Documentation/admin-guide/cgroup-v2.rst,
+``cpu.max``; cgroup-v1/cpu ``cpu.cfs_quota_us``), where the tightest ancestor counts.
 """
 
 from __future__ import annotations
@@ -24,11 +24,11 @@ def count_workers(wanted: int | Literal["auto"]) -> int:
 
 
 def usable_cores(root: Path = CGROUP_ROOT, membership: Path = CGROUP_OF_SELF) -> int:
-    """Cores of this process, at least 1. A quota of a core and a half counts as two: the second worker has use for it."""
-    if hasattr(os, "sched_getaffinity"):
-        cores = len(os.sched_getaffinity(0))
-    else:
-        cores = os.cpu_count() or 1
+    """Cores of this process, at least 1.
+
+    A quota of a core and a half counts as two: the second worker has use for it.
+    """
+    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
     quota = cpu_quota(root, membership)
     return cores if quota is None else max(1, min(cores, math.ceil(quota)))
 
@@ -54,7 +54,10 @@ def cpu_quota(root: Path = CGROUP_ROOT, membership: Path = CGROUP_OF_SELF) -> fl
 
 
 def _ancestors(root: Path, group: str) -> Iterator[Path]:
-    """The group's directory and those above it. Inside a container the path may not exist; then the root speaks for it."""
+    """The group's directory and those above it.
+
+    Inside a container the path may not exist; then the root speaks for it.
+    """
     parts = [part for part in group.split("/") if part not in ("", "..")]
     for length in range(len(parts), -1, -1):
         yield root.joinpath(*parts[:length])

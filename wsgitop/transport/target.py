@@ -1,4 +1,7 @@
-"""What a user writes to name a server: a socket's path, a pid, or a name. Pure text; finding is the client's business."""
+"""What a user writes to name a server: a socket's path, a pid, or a name.
+
+Pure text; finding is the client's business.
+"""
 
 from __future__ import annotations
 
@@ -38,7 +41,7 @@ def parse_target(text: str) -> Target:
         return Target("path", path)
     if _TCP.fullmatch(value):
         raise UsageError(
-            f"{value} is a network address: the control socket is never reached over plain TCP, which knows no user",
+            f"{value} is a network address: there is no control over plain TCP, which knows no user",
             FORMS,
         )
     if value.isascii() and value.isdecimal():

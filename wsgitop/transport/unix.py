@@ -1,7 +1,7 @@
 """Connecting to a unix socket, whatever the length of its path.
 
-sockaddr_un has room for 108 bytes (unix(7)). A longer path is reached through a descriptor of its directory on Linux;
-elsewhere it cannot be.
+sockaddr_un has room for 108 bytes (unix(7)). A longer path is reached through a descriptor of its directory
+on Linux; elsewhere it cannot be.
 """
 
 from __future__ import annotations
