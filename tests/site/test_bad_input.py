@@ -94,7 +94,7 @@ SERVE = {
     "app exits at import": Row(4, r"SystemExit|exit", "", ("exits:application",)),
     "app exits, preloaded": Row(4, r"SystemExit|exit", "", ("--preload", "exits:application")),
     "port in use": Row(1, r"127\.0\.0\.1:\d+.*in use", rf"{os.getpid()}", prepare=_port_in_use),
-    "unix socket in use": Row(1, r"web\.sock.*in use", prepare=_unix_socket_in_use),
+    "unix socket in use": Row(1, r"web\.sock.*(in use|another process)", prepare=_unix_socket_in_use),
     "privileged address": Row(
         1, r"192\.0\.2\.1:\d+", words=("--bind", "192.0.2.1:8000", "hello:application")
     ),

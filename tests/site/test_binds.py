@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
-import os
 import socket
 import stat
+import subprocess
 from pathlib import Path
 
 import pytest
 
 from tests.conftest import StartServer
-from tests.support.server import UnixConnection, free_port
+from tests.support.processes import end_session
+from tests.support.server import APPS, PROGRAM, UnixConnection, environment, free_port
+from tests.support.waiting import eventually
 
 pytestmark = pytest.mark.process
 
@@ -68,8 +70,6 @@ def test_unix_socket_is_removed_at_the_end_and_taken_over_when_stale(
 
 def test_port_0_is_told(start_server: StartServer) -> None:
     server = start_server("lab:application", bind=["127.0.0.1:0"], wait=False)
-    from tests.support.waiting import eventually
-
     (address,) = eventually(
         lambda: server.ctl("status").returncode == 0 and server.status()["master"]["bind"]
     )
@@ -80,12 +80,6 @@ def test_port_0_is_told(start_server: StartServer) -> None:
 
 def test_inherited_descriptor(start_server: StartServer, tmp_path: Path) -> None:
     """``fd://N``, as a supervisor passes it."""
-    import subprocess
-
-    from tests.support.processes import end_session
-    from tests.support.server import APPS, PROGRAM, environment
-    from tests.support.waiting import eventually
-
     with socket.create_server(("127.0.0.1", 0)) as listener:
         port = listener.getsockname()[1]
         process = subprocess.Popen(
@@ -106,8 +100,7 @@ def test_inherited_descriptor(start_server: StartServer, tmp_path: Path) -> None
         process.terminate()
         assert process.wait(10) == 0
     finally:
-        process.poll() is None and os.kill(process.pid, 9)
-        process.wait()
         end_session(process.pid)
+        process.wait()
     with pytest.raises(ConnectionRefusedError):
-        eventually(lambda: socket.create_connection(("127.0.0.1", port), 1).close() or True, 0)
+        socket.create_connection(("127.0.0.1", port), 1)

@@ -11,6 +11,7 @@ from http.cookies import SimpleCookie
 from pathlib import Path
 from urllib.parse import urlencode
 
+from tests.support.load import closed_by_server
 from tests.support.server import APPS, Server
 
 PROJECT = APPS / "rmadmin"
@@ -76,6 +77,8 @@ class Browser:
             headers = {"Cookie": "; ".join(f"{c.key}={c.value}" for c in self.cookies.values())}
             if body is not None:
                 headers["Content-Type"] = "application/x-www-form-urlencoded"
+            if closed_by_server(self._connection):
+                self._connection.close()  # http.client opens a new one
             self._connection.request(method, path, body, headers)
             response = self._connection.getresponse()
             text = response.read().decode("utf-8", "replace")

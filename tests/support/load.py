@@ -106,7 +106,7 @@ class Load:
         for number in itertools.count():
             if self._stop.is_set():
                 break
-            if connection is not None and (kind == "new connection" or _closed_by_server(connection)):
+            if connection is not None and (kind == "new connection" or closed_by_server(connection)):
                 if kind != "new connection":
                     with self._lock:
                         self.tally.reconnects += 1
@@ -152,8 +152,8 @@ class Load:
         return ""
 
 
-def _closed_by_server(connection: http.client.HTTPConnection) -> bool:
-    """Whether an idle connection has something to read, which can only be its end."""
+def closed_by_server(connection: http.client.HTTPConnection) -> bool:
+    """Whether an idle connection has something to read, which is its end. http.client does not look."""
     if connection.sock is None:  # http.client closed it, after an answer with Connection: close
         return False
     return bool(select.select([connection.sock], [], [], 0)[0])

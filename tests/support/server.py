@@ -181,9 +181,8 @@ class Server:
         if address.startswith("unix:"):
             return UnixConnection(address.removeprefix("unix:"), timeout_s)
         host, _, port = address.rpartition(":")
-        return http.client.HTTPConnection(
-            host.strip("[]").replace("0.0.0.0", "127.0.0.1"), int(port), timeout=timeout_s
-        )
+        host = "127.0.0.1" if host in ("0", "0.0.0.0") else host.strip("[]")
+        return http.client.HTTPConnection(host, int(port), timeout=timeout_s)
 
     def get(self, path: str = "/", **headers: str) -> tuple[int, bytes]:
         """One GET over a connection of its own: status and body."""
