@@ -18,8 +18,24 @@ import msgspec
 from wsgitop.errors import ConfigError
 
 HOOKS = frozenset(
-    "on_starting on_reload when_ready pre_fork post_fork post_worker_init worker_int worker_abort pre_exec "
-    "pre_request post_request child_exit worker_exit nworkers_changed on_exit ssl_context".split()
+    {
+        "on_starting",
+        "on_reload",
+        "when_ready",
+        "pre_fork",
+        "post_fork",
+        "post_worker_init",
+        "worker_int",
+        "worker_abort",
+        "pre_exec",
+        "pre_request",
+        "post_request",
+        "child_exit",
+        "worker_exit",
+        "nworkers_changed",
+        "on_exit",
+        "ssl_context",
+    }
 )
 """gunicorn's server hooks."""
 
