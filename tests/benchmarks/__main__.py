@@ -1,7 +1,7 @@
 """``python -m tests.benchmarks [--seconds N] [--rounds N]``: wsgitop beside gunicorn, as Markdown and JSON.
 
-Servers take turns within each round, so that what else the machine does hits all of them; medians of the rounds
-are compared. On a shared machine read the ratios and the CPU per request, not the requests per second.
+Servers take turns within each round, so that what else the machine does hits all of them; medians of the
+rounds are compared. On a shared machine read the ratios and the CPU per request, not the requests per second.
 """
 
 from __future__ import annotations
