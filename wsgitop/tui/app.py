@@ -59,7 +59,8 @@ class WsgitopApp(App[InterfaceResult]):
 
     ``owns_server``: the server was started by this command, so quitting has to say what becomes of it.
     ``log_path`` is where the server's output goes, named in that question. ``clock`` (monotonic) and ``wall``
-    (since the epoch) are for tests.
+    (since the epoch) are for tests. ``guards_terminal`` takes over SIGTERM, SIGINT and SIGHUP, as
+    :func:`run_interface` does; without it the application can run headless anywhere.
     """
 
     TITLE = "wsgitop"
@@ -99,6 +100,7 @@ class WsgitopApp(App[InterfaceResult]):
         interval_s: float = 1.0,
         clock: Callable[[], float] = time.monotonic,
         wall: Callable[[], float] = time.time,
+        guards_terminal: bool = False,
     ) -> None:
         self.look = look if look is not None else terminal.look_for()
         # Without ansi_color the colours of a monochrome screen would still go out, as shades of grey.
@@ -106,6 +108,7 @@ class WsgitopApp(App[InterfaceResult]):
         self.target_label = target_label
         self.owns_server = owns_server
         self.log_path = log_path
+        self._guards_terminal = guards_terminal
         self.wall = wall
         self.model = Model(clock=clock, wall=wall)
         self.model.interval_s = interval_s
@@ -121,11 +124,13 @@ class WsgitopApp(App[InterfaceResult]):
 
     def on_load(self) -> None:
         # Before the screen is taken over: from here on a signal must give the terminal back.
-        if self._driver is not None and not self.is_headless:
+        if self._guards_terminal:
             loop = asyncio.get_running_loop()
             for number in (signal.SIGTERM, signal.SIGINT):
                 loop.add_signal_handler(number, self._end_by_signal, number)
             terminal.end_with_terminal(sys.__stdin__.fileno() if sys.__stdin__ is not None else 0)
+        # Connecting goes on while the screen is being set up, so that its first frame has figures.
+        self._run_feed()
 
     def _end_by_signal(self, number: int) -> None:
         self.exit(InterfaceResult("stop" if self.owns_server else "quit", by_signal=number))
@@ -134,7 +139,6 @@ class WsgitopApp(App[InterfaceResult]):
         return Overview(self.target_label)
 
     def on_mount(self) -> None:
-        self._run_feed()
         # Ages of what the interface itself says (stale, paused, under way) go on while no picture comes.
         self.set_interval(1.0, self._tick)
 
@@ -145,7 +149,7 @@ class WsgitopApp(App[InterfaceResult]):
     def _tick(self) -> None:
         view = self.overview.view
         if view.stale_s is not None or view.paused_s is not None or view.sayings or view.snapshot is None:
-            self.show()
+            self.overview.refresh_ages()
 
     @property
     def overview(self) -> Overview:
@@ -206,7 +210,7 @@ class WsgitopApp(App[InterfaceResult]):
         if self.model.role == "viewer" and key in OPERATOR_KEYS:
             self.say(
                 "warning",
-                f"{OPERATOR_KEYS[key]} is for operators; you are a viewer here (connect as the server's user)",
+                f"{OPERATOR_KEYS[key]} is for operators; you are a viewer here (connect as its user)",
             )
 
     def action_pause(self) -> None:
@@ -398,6 +402,7 @@ def run_interface(
         owns_server=owns_server,
         log_path=log_path,
         interval_s=interval_s,
+        guards_terminal=True,
     )
     result = app.run(mouse=mouse)
     # Textual ends without a value when it failed; then it has printed why, and an owner's server must not be

@@ -106,6 +106,8 @@ class Model:
         self._snapshot: Snapshot | None = None
         self._seconds: dict[int, Second] = {}
         self._events: deque[Event] = deque(maxlen=EVENTS_KEPT)
+        self._newest_first: tuple[Event, ...] | None = ()
+        self._window: tuple[Second, ...] | None = None
         self._last_sequence = 0
         self._trails: dict[Identity, deque[Trail]] = {}
         self._master_pid: int | None = None
@@ -157,6 +159,7 @@ class Model:
         if last is not None and last.master.pid == snapshot.master.pid and snapshot.sequence < last.sequence:
             return
         self._snapshot = snapshot
+        self._window = None
         totals = snapshot.totals
         if totals.rps is not None:
             # One sample a second, whatever the refresh rate: the last one wins.
@@ -203,7 +206,7 @@ class Model:
         for event in sorted(events, key=lambda event: event.sequence):
             if event.sequence > self._last_sequence:
                 self._last_sequence = event.sequence
-                self._events.append(event)
+                self._add_event(event)
 
     @property
     def last_sequence(self) -> int:
@@ -212,17 +215,20 @@ class Model:
 
     def _keep_second(self, second: Second) -> None:
         self._seconds[int(second.at)] = second
+        self._window = None
         if len(self._seconds) > 4 * WINDOW_S:
             newest = max(self._seconds)
             self._seconds = {at: kept for at, kept in self._seconds.items() if at > newest - 2 * WINDOW_S}
+
+    def _add_event(self, event: Event) -> None:
+        self._events.append(event)
+        self._newest_first = None
 
     # -- what the interface says -----------------------------------------------------------------------------
 
     def happened(self, severity: Severity, text: str) -> None:
         """Add to the events something that only this side knows. Such events have no number."""
-        self._events.append(
-            Event(sequence=0, at=self._wall(), severity=severity, kind="interface", text=text)
-        )
+        self._add_event(Event(sequence=0, at=self._wall(), severity=severity, kind="interface", text=text))
 
     def say(self, severity: Severity, text: str) -> None:
         """Answer the user. The newest answer is shown, for a while."""
@@ -257,8 +263,8 @@ class Model:
         self._frozen = _Frozen(
             since=self._clock(),
             snapshot=self._snapshot,
-            seconds=self._last_seconds(self._snapshot),
-            events=tuple(reversed(self._events)),
+            seconds=self._last_seconds(),
+            events=self._events_newest_first(),
             trails={key: tuple(trail) for key, trail in self._trails.items()},
         )
         return True
@@ -342,9 +348,9 @@ class Model:
             stale_reason=self._lost_reason,
             role=self.role,
             interval_s=self.interval_s,
-            seconds=frozen.seconds if frozen else self._last_seconds(snapshot),
+            seconds=frozen.seconds if frozen else self._last_seconds(),
             trail=trail,
-            events=frozen.events if frozen else tuple(reversed(self._events)),
+            events=frozen.events if frozen else self._events_newest_first(),
             sayings=self._sayings(now),
             alarms=alarms(snapshot),
         )
@@ -357,11 +363,19 @@ class Model:
             sayings.append(Saying("info", f"{text}… {now - since:.0f} s", running=True))
         return tuple(sayings)
 
-    def _last_seconds(self, snapshot: Snapshot | None) -> tuple[Second, ...]:
-        newest = max(self._seconds, default=0) if snapshot is None else int(snapshot.at)
-        return tuple(
-            self._seconds[at] for at in range(newest - WINDOW_S - 1, newest + 1) if at in self._seconds
-        )
+    # The two below keep their tuple until something is added: widgets compare by identity what they draw.
+
+    def _events_newest_first(self) -> tuple[Event, ...]:
+        if self._newest_first is None:
+            self._newest_first = tuple(reversed(self._events))
+        return self._newest_first
+
+    def _last_seconds(self) -> tuple[Second, ...]:
+        if self._window is None:
+            newest = max(self._seconds, default=0) if self._snapshot is None else int(self._snapshot.at)
+            window = range(newest - WINDOW_S - 1, newest + 1)
+            self._window = tuple(self._seconds[at] for at in window if at in self._seconds)
+        return self._window
 
     def _rows(self) -> tuple[WorkerSnapshot, ...]:
         snapshot = self._frozen.snapshot if self._frozen else self._snapshot

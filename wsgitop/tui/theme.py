@@ -125,8 +125,8 @@ LIGHT = Palette(
     faint="#98a2b0",
     rule="#cdd4dd",
     accent="#0a6ebd",
-    good="#1a7f4b",
-    warning="#9a6200",
+    good="#17703f",
+    warning="#8a5600",
     error="#c62f3b",
     info="#2468b5",
     cursor="#d9e8f8",
@@ -137,7 +137,7 @@ LIGHT = Palette(
     p99="#d98a8f",
     busy="#6f5be0",
     queue="#d8404b",
-    cpu="#2f9e44",
+    cpu="#2b8a3e",
     memory="#a04fc4",
 )
 
@@ -318,6 +318,8 @@ def textual_theme(palette: Palette) -> Theme:
         variables={
             "rule": palette.rule,
             "raised": palette.raised,
+            "button-focus-text-style": "bold",
+            "button-color-foreground": palette.text,
             "scrollbar": palette.rule,
             "scrollbar-hover": palette.faint,
             "scrollbar-active": palette.accent,

@@ -39,7 +39,9 @@ Dialog Button:focus {
 }
 Dialog Button:focus:nocolor { text-style: bold reverse; }
 Dialog Button:ansi:focus { text-style: bold reverse; }
-Dialog OptionList { height: auto; border: none; padding: 0; background: $background; }
+Dialog OptionList, Dialog OptionList:focus {
+    height: auto; border: none !important; padding: 0; background: $background;
+}
 Dialog.-text > .box { width: 110; height: auto; }
 Dialog.-text VerticalScroll { height: auto; max-height: 100%; scrollbar-size-vertical: 1; }
 """
@@ -158,7 +160,7 @@ class SignalRow(NamedTuple):
 SIGNALS = (
     SignalRow("TERM", "t", "Finish the requests in flight, then exit", False),
     SignalRow("QUIT", "q", "Exit at once, breaking off requests in flight", True),
-    SignalRow("ABRT", "a", "Write every thread's traceback to the log and die", True),
+    SignalRow("ABRT", "a", "Log the traceback of every thread, then die", True),
     SignalRow("KILL", "k", "Die on the spot, cleaning up nothing", True),
 )
 

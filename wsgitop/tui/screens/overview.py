@@ -144,6 +144,13 @@ class Overview(Screen[None]):
         """Take a new view of the model and show it."""
         self.view = self.main.model.view()
 
+    def refresh_ages(self) -> None:
+        """No news, but time has passed: only what shows it is drawn again."""
+        view = self.main.model.view()
+        for drawn in self.query(Drawn):
+            if isinstance(drawn, (Header, Banner, EventStrip)):
+                drawn.view = view
+
     def watch_view(self, view: View) -> None:
         self.set_class(view.stale_s is not None, "-stale")
 

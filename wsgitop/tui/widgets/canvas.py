@@ -130,9 +130,15 @@ class Drawn(Widget):
     def __init__(self) -> None:
         super().__init__(markup=False)
         self._lines: list[Strip] = []
+        self._inputs: tuple[object, ...] = ()
 
     def draw(self, view: View, look: Look, width: int, height: int) -> list[Strip]:
         raise NotImplementedError
+
+    def inputs(self, view: View) -> tuple[object, ...]:
+        """What the drawing depends on. While these are the same objects, it is not done again: a key that
+        moves the cursor does not cost four graphs."""
+        return (view,)
 
     def watch_view(self, _: View | None) -> None:
         self.redraw()
@@ -145,6 +151,13 @@ class Drawn(Widget):
         width, height = self.size
         if self.view is None or not width or not height:
             return
+        inputs = self.inputs(self.view)
+        same = len(self._inputs) == len(inputs) and all(
+            old is new for old, new in zip(self._inputs, inputs, strict=True)
+        )
+        if same and not everything:
+            return
+        self._inputs = inputs
         lines = self.draw(self.view, look_of(self), width, height)[:height]
         before, self._lines = self._lines, lines
         if everything or len(before) != len(lines):

@@ -14,6 +14,9 @@ from wsgitop.tui.widgets.canvas import Drawn, Line, frame_bottom, frame_top, fra
 class EventStrip(Drawn):
     """One line where there is little room, a framed list where there is more."""
 
+    def inputs(self, view: View) -> tuple[object, ...]:
+        return (view,) if view.sayings else (view.events, None)
+
     def draw(self, view: View, look: Look, width: int, height: int) -> list[Strip]:
         if height < 3:
             return self._lines_of(view, look, width, height)

@@ -47,6 +47,9 @@ class KeyHints(Drawn):
 
     _places: tuple[tuple[int, int, str], ...] = ()
 
+    def inputs(self, view: View) -> tuple[object, ...]:
+        return (view.role, view.paused_s is None)
+
     def draw(self, view: View, look: Look, width: int, height: int) -> list[Strip]:
         palette = look.palette
         ground = palette.style("text", on="raised")

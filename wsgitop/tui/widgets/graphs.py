@@ -181,6 +181,9 @@ def panel_lines(panel: Panel, view: View, look: Look, width: int, height: int) -
 class Graphs(Drawn):
     """Four panels side by side over the whole width."""
 
+    def inputs(self, view: View) -> tuple[object, ...]:
+        return (view.snapshot, view.seconds, view.interval_s)
+
     def draw(self, view: View, look: Look, width: int, height: int) -> list[Strip]:
         edges = [round(width * index / len(PANELS)) for index in range(len(PANELS) + 1)]
         drawn = [
@@ -192,6 +195,9 @@ class Graphs(Drawn):
 
 class Figures(Drawn):
     """The same in two lines: name, figures and a small graph, two to a line."""
+
+    def inputs(self, view: View) -> tuple[object, ...]:
+        return (view.snapshot, view.seconds, view.interval_s)
 
     def draw(self, view: View, look: Look, width: int, height: int) -> list[Strip]:
         middle = (width + 1) // 2

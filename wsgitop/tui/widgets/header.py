@@ -105,8 +105,6 @@ class Banner(Drawn):
         style = look.palette.chip("error")
         line = Line(look, width)
         line.add(f" stale {figures.age(view.stale_s)} ", style)
-        line.add(
-            f" {look.signs.dot} {self.target_label}: {view.stale_reason} {look.signs.dot} trying again ",
-            style,
-        )
+        dot = look.signs.dot
+        line.add(f"{dot} {view.stale_reason} {dot} trying again {dot} {self.target_label}", style)
         return [line.strip(style)]

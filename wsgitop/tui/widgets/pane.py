@@ -20,6 +20,9 @@ LABEL_CELLS = 13
 class WorkerPane(Drawn):
     """Figures, four small graphs of the last minute, and the requests in flight, the oldest first."""
 
+    def inputs(self, view: View) -> tuple[object, ...]:
+        return (view.snapshot, view.selected)
+
     def draw(self, view: View, look: Look, width: int, height: int) -> list[Strip]:
         worker = view.selected
         inner = width - 2

@@ -101,21 +101,25 @@ def plot(look: Look, series: Sequence[Series], rows: int, top: float) -> list[li
 def _cell(look: Look, series: Sequence[Series], levels: list[int], row: int, rows: int) -> tuple[str, Style]:
     palette, signs = look.palette, look.signs
     fade = 0.55 + 0.45 * (row + 1) / rows
+    blends = look.color and not look.is_ascii
     for index, level in enumerate(levels):
         if level <= 0:
             continue
         share = fade if len(series) == 1 else DEPTH[min(index, len(DEPTH) - 1)]
         style = palette.shade(series[index].color, share)
-        if not look.color and index:
-            # Without colours a series behind another is told by its shade, which only whole cells have.
-            return (signs.shades[index] if level >= EIGHTHS // 2 else " "), style
+        if index and not blends:
+            # A series behind another is told by its shade, which only whole cells have.
+            if level < EIGHTHS // 2:
+                continue
+            return signs.shades[index], style
         if level >= EIGHTHS:
             return signs.levels[-1], style
-        for behind in range(index + 1, len(levels)):
-            if levels[behind] >= EIGHTHS:
-                ground = palette.shade(series[behind].color, DEPTH[min(behind, len(DEPTH) - 1)])
-                style += Style(bgcolor=ground.color)
-                break
+        if blends:
+            for behind in range(index + 1, len(levels)):
+                if levels[behind] >= EIGHTHS:
+                    ground = palette.shade(series[behind].color, DEPTH[min(behind, len(DEPTH) - 1)])
+                    style += Style(bgcolor=ground.color)
+                    break
         return signs.levels[level], style
     return " ", palette.style("text")
 

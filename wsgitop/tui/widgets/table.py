@@ -200,6 +200,8 @@ class WorkerTable(ScrollView, can_focus=True):
         """Forget what was drawn and draw all of it again."""
         self._strips.clear()
         self._seen = []
+        if self.view is not None:
+            self._set_title(self.view)
         self.refresh()
 
     def _repaint(self) -> None:
