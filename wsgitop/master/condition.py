@@ -13,7 +13,8 @@ def condition(roster: Roster, now: float) -> tuple[MasterState, str]:
     if roster.boot_failures:
         wait_s = max(0.0, roster.fork_not_before - now)
         return "degraded", f"{roster.boot_failures} failed boots in a row, next try in {wait_s:.0f} s"
-    if roster.zygote_failures:
+    target = roster.target_generation()
+    if roster.zygote_failures and not (target is not None and target.forks):
         return "degraded", "no new workers can be started: the application does not load"
     if reloading_to(roster) is not None:
         return "reloading", ""

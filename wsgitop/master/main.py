@@ -15,6 +15,7 @@ import signal
 import sys
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 from wsgitop import __version__
 from wsgitop.control.server import ControlServer
@@ -89,6 +90,7 @@ class Master:
         """The life of the server."""
         settings = self._configuration.settings
         loop = asyncio.get_running_loop()
+        loop.set_exception_handler(_log_internal_error)
         roster = Roster(self._configuration.workers)
         app = settings.wsgi_app
         name = settings.proc_name or app.partition(":")[0]
@@ -229,6 +231,11 @@ class Master:
         os.dup2(access_log_fd, self._access_log_fd, inheritable=False)
         os.close(access_log_fd)
         self._supervisor.reopen_logs(actor, self._access_log_fd)
+
+
+def _log_internal_error(_loop: asyncio.AbstractEventLoop, context: dict[str, Any]) -> None:
+    """An exception in a callback is a fault of ours; the server goes on, and the log has the traceback."""
+    LOGGER.error("internal error: %s", context.get("message", ""), exc_info=context.get("exception"))
 
 
 def _log_to(sink: Sink, level: str) -> None:

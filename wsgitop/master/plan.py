@@ -226,7 +226,8 @@ def _stop(roster: Roster, limits: Limits, now: float) -> list[Action]:
     live = list(roster.live())
     for worker in live:
         if worker.phase is not WorkerPhase.RETIRING or (roster.quick and worker.graceful_s > 0):
-            actions.append(Retire(worker.worker, "the server stops", quick=roster.quick))
+            # Who has not finished booting serves nobody, and may not hear anything before it has.
+            actions.append(Retire(worker.worker, "the server stops", quick=roster.quick or worker.coming))
         elif (
             worker.kill_at is None
             and worker.retire_at is not None

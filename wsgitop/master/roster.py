@@ -70,6 +70,7 @@ class GenerationRecord:
     started_at: float
     roll: bool
     commanded: bool = False
+    ready_at: float | None = None
     phase: GenerationPhase = GenerationPhase.LOADING
     zygote_pid: int | None = None
     error: str = ""
@@ -169,10 +170,17 @@ class Roster:
         self.zygote_not_before = now + delay
 
     def forgive(self, now: float) -> None:
-        """Forget failures once a worker of the target generation has been ready for STABLE_S."""
-        if (self.boot_failures or self.zygote_failures) and any(
-            w.generation == self.target and w.ready_at is not None and now - w.ready_at >= STABLE_S
-            for w in self.ready()
+        """Forget failures once what failed, a worker of the target or its zygote, is ready for STABLE_S."""
+        target = self.target_generation()
+        if self.zygote_failures and target is not None and target.forks and _stable(target.ready_at, now):
+            self.zygote_failures = 0
+            self.zygote_not_before = 0.0
+        if self.boot_failures and any(
+            w.generation == self.target and _stable(w.ready_at, now) for w in self.ready()
         ):
-            self.boot_failures = self.zygote_failures = 0
-            self.fork_not_before = self.zygote_not_before = 0.0
+            self.boot_failures = 0
+            self.fork_not_before = 0.0
+
+
+def _stable(ready_at: float | None, now: float) -> bool:
+    return ready_at is not None and now - ready_at >= STABLE_S

@@ -26,6 +26,8 @@ from wsgitop.master.processes import (
 from wsgitop.master.roster import STABLE_S, WorkerRecord
 from wsgitop.master.states import WorkerEvent, WorkerPhase
 
+ZYGOTE_NEWS_S = 0.1
+"""Between the end of a zygote's channel and the news of its death."""
 UNCLAIMED_LIMIT = 64
 """Ends of children that nobody has told the master about yet; more than a few are orphans of the application.
 """
@@ -84,7 +86,9 @@ class Workers:
         theirs.close()
         os.close(errors)
         if not sent:
-            self.fork_failed(worker, "the zygote does not answer")
+            # The zygote is gone and its death is about to be told; it is no fault of the application's.
+            self._context.roster.fork_not_before = time.monotonic() + ZYGOTE_NEWS_S
+            self._gone(record)
 
     def fork_failed(self, worker: int, error: str) -> None:
         """A worker that was asked for does not exist."""
@@ -304,6 +308,8 @@ class Workers:
             self._by_pid.pop(record.pid, None)
         del self._context.roster.workers[record.worker]
         generation = self._context.generations[record.generation]
+        # Siblings look at each other's rows: a dead worker must not look idle.
+        generation.board.clear(record.row)
         generation.free_rows.append(record.row)
 
     def reopen(self, access_log_fd: int) -> None:

@@ -126,7 +126,7 @@ class Zygotes:
         if record.phase is not GenerationPhase.LOADING:
             return
         record.see(GenerationEvent.LOADED)
-        self._context.roster.zygote_failures = 0
+        record.ready_at = time.monotonic()
         self._context.settings = self._context.generations[record.number].settings
         first = self._context.roster.target == 0
         self._context.roster.target = record.number
