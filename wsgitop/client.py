@@ -305,16 +305,18 @@ class AsyncClient:
             first = await self._ask("subscribe", m.SubscribeArguments(interval_s), m.Subscribed)
             if feed.snapshot is None:
                 feed.snapshot = first.snapshot
-            feed.news.set()
-            while not feed.ended:
-                await feed.news.wait()
+            while True:
                 feed.news.clear()
-                # The snapshot first: events tell what changed since, or what the next one will show.
-                snapshot, feed.snapshot = feed.snapshot, None
-                if snapshot is not None:
+                # The snapshot first: events tell what has changed since, or what the next one will show.
+                if feed.snapshot is not None:
+                    snapshot, feed.snapshot = feed.snapshot, None
                     yield snapshot
-                while feed.events:
+                elif feed.events:
                     yield feed.events.popleft()
+                elif feed.ended:
+                    break
+                else:
+                    await feed.news.wait()
             if link.fault is not None:
                 raise _again(link.fault)
         finally:
@@ -402,7 +404,11 @@ class Client:
         self._runner = asyncio.Runner()
 
     def __enter__(self) -> Self:
-        self.connect()
+        try:
+            self.connect()
+        except BaseException:
+            self.close()
+            raise
         return self
 
     def __exit__(

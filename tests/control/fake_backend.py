@@ -26,8 +26,8 @@ from wsgitop.snapshot import (
     WorkerSnapshot,
 )
 
-PATIENT = Limits(calls_per_s=1e6, calls_burst=1e6)
-"""Limits for tests that have something else in mind than the token bucket."""
+PATIENT = Limits(calls_per_s=1e6, calls_burst=1e6, rest_s=0.0)
+"""Limits for tests that have something else in mind than throttling."""
 
 
 class FakeBackend:

@@ -10,7 +10,7 @@ from __future__ import annotations
 import asyncio
 import socket
 import struct
-from collections.abc import Callable
+from collections import deque
 from dataclasses import dataclass
 from typing import NamedTuple, Protocol
 
@@ -21,21 +21,25 @@ WRITE_HIGH_BYTES = 256 * 1024
 """With more than this unread, no further call of the client is looked at."""
 TURNED_AWAY_S = 1.0
 """How long a client that is refused may take to read why."""
-FRAMES_PER_TURN = 32
-"""Calls of one client that are handled before the loop gets a turn."""
 _CREDENTIALS = struct.Struct("3i")
 
 
 @dataclass(frozen=True, slots=True)
 class Limits:
-    """What one client may do. Times in seconds; calls refill at ``calls_per_s`` up to ``calls_burst``."""
+    """What one client may do, and all of them together. Times in seconds.
+
+    A client's calls refill at ``calls_per_s`` up to ``calls_burst``. All calls together get ``turn_s`` of the
+    loop's time, then they rest for ``rest_s``: a crowd of them slows itself down, not the master.
+    """
 
     frame_bytes: int = FRAME_LIMIT_BYTES
     frame_s: float = 5.0
     clients: int = 256
     calls_in_flight: int = 16
-    calls_per_s: float = 100.0
-    calls_burst: float = 200.0
+    calls_per_s: float = 20.0
+    calls_burst: float = 60.0
+    turn_s: float = 0.002
+    rest_s: float = 0.02
 
 
 class Peer(NamedTuple):
@@ -84,10 +88,48 @@ class Subscription:
             self.due_at = now + self.interval_s
 
 
+class Turns:
+    """Whose frames are handled next: clients in rotation, one frame each, a bounded time in a row."""
+
+    def __init__(self, limits: Limits) -> None:
+        self._limits = limits
+        self._loop = asyncio.get_running_loop()
+        self._queue: deque[Connection] = deque()
+        self._queued: set[Connection] = set()
+        self._next: asyncio.Handle | None = None
+
+    def ask(self, connection: Connection) -> None:
+        """Let ``connection`` have a turn."""
+        if connection not in self._queued:
+            self._queued.add(connection)
+            self._queue.append(connection)
+        if self._next is None:
+            self._next = self._loop.call_soon(self._run)
+
+    def stop(self) -> None:
+        """No more turns."""
+        if self._next is not None:
+            self._next.cancel()
+
+    def _run(self) -> None:
+        self._next = None
+        end = self._loop.time() + self._limits.turn_s
+        while self._queue:
+            connection = self._queue.popleft()
+            self._queued.discard(connection)
+            if connection.take_turn():
+                self._queued.add(connection)
+                self._queue.append(connection)
+            if self._queue and self._loop.time() > end:
+                self._next = self._loop.call_later(self._limits.rest_s, self._run)
+                return
+
+
 class Owner(Protocol):
     """What a connection needs from the server."""
 
     limits: Limits
+    turns: Turns
 
     def admit(self, connection: Connection) -> Role | None:
         """The role of a new client, None if it was turned away."""
@@ -119,7 +161,7 @@ class Connection(asyncio.Protocol):
         self._unread = False
         self._at_end = False
         self._turned_away = False
-        self._later: asyncio.Handle | None = None
+        self._throttle: asyncio.TimerHandle | None = None
         self._frame_timer: asyncio.TimerHandle | None = None
         self._transport: asyncio.Transport | None = None
 
@@ -142,12 +184,12 @@ class Connection(asyncio.Protocol):
         self.role = role
 
     def data_received(self, data: bytes) -> None:
-        """Bytes have arrived."""
-        if self._turned_away:
+        """Bytes have arrived. No more are read until the frames in them have been handled."""
+        if self._turned_away or self._transport is None:
             return
         self._splitter.feed(data)
-        if self._later is None:
-            self._pump()
+        self._transport.pause_reading()
+        self._owner.turns.ask(self)
 
     def eof_received(self) -> bool:
         """The client will send nothing more. It still gets the answers it waits for."""
@@ -162,12 +204,12 @@ class Connection(asyncio.Protocol):
         """The client has read everything."""
         self._unread = False
         self._owner.drained(self)
-        self._pump()
+        self._owner.turns.ask(self)
 
     def connection_lost(self, _error: Exception | None) -> None:
         """The client is gone."""
         self._transport = None
-        for handle in (self._later, self._frame_timer):
+        for handle in (self._throttle, self._frame_timer):
             if handle is not None:
                 handle.cancel()
         self._owner.lost(self)
@@ -207,43 +249,30 @@ class Connection(asyncio.Protocol):
 
     # -- frames
 
-    def _pump(self) -> None:
-        """Handle complete frames as far as the limits allow, then decide what to wait for."""
-        self._later = None
-        complete = False
-        for turn in range(FRAMES_PER_TURN + 1):
-            if self._unread or not self.is_open:
-                complete = True
-                break
-            if turn == FRAMES_PER_TURN:
-                complete = self._pump_later(0.0)
-                break
-            wait_s = self._token_wait_s()
-            if wait_s > 0:
-                complete = self._pump_later(wait_s)
-                break
-            try:
-                frame = self._splitter.next_frame()
-            except FrameTooLong:
-                self._cut_off(f"a frame has at most {self._limits.frame_bytes} bytes")
-                return
-            if frame is None:
-                break
-            self._stop_frame_timer()
-            if frame.strip():
-                self._tokens -= 1
-                self._owner.handle(self, frame)
-        self._wait_for_more(complete_frames=complete)
+    def take_turn(self) -> bool:
+        """Handle the next frame, if the limits allow. Whether another one may be handled right away."""
+        if self._unread or not self.is_open:
+            return False  # resume_writing asks for the next turn
+        wait_s = self._token_wait_s()
+        if wait_s > 0:
+            self._throttle = self._loop.call_later(wait_s, self._owner.turns.ask, self)
+            return False
+        try:
+            frame = self._splitter.next_frame()
+        except FrameTooLong:
+            self._cut_off(f"a frame has at most {self._limits.frame_bytes} bytes")
+            return False
+        if frame is None:
+            self._wait_for_more()
+            return False
+        self._stop_frame_timer()
+        if frame.strip():
+            self._tokens -= 1
+            self._owner.handle(self, frame)
+        return True
 
-    def _wait_for_more(self, *, complete_frames: bool) -> None:
-        transport = self._transport
-        if transport is None or transport.is_closing():
-            return
-        if complete_frames:
-            # Frames may wait in the buffer: it must not grow meanwhile, and they are not late by the client's
-            # fault.
-            self._stop_frame_timer()
-            transport.pause_reading()
+    def _wait_for_more(self) -> None:
+        if self._transport is None or self._transport.is_closing():
             return
         if self._splitter.has_bytes and self._frame_timer is None:
             self._frame_timer = self._loop.call_later(
@@ -251,15 +280,7 @@ class Connection(asyncio.Protocol):
                 self._cut_off,
                 f"the frame was not complete within {self._limits.frame_s:g} s",
             )
-        if self._at_end:
-            self._close_if_finished()
-        else:
-            transport.resume_reading()
-
-    def _pump_later(self, wait_s: float) -> bool:
-        pump: Callable[[], None] = self._pump
-        self._later = self._loop.call_later(wait_s, pump) if wait_s else self._loop.call_soon(pump)
-        return True
+        self._transport.resume_reading()
 
     def _token_wait_s(self) -> float:
         """How long to wait for the next call, 0 if it may be handled now. A token bucket."""
@@ -284,7 +305,7 @@ class Connection(asyncio.Protocol):
             self.abort()
 
     def _close_if_finished(self) -> bool:
-        if self.calls_in_flight or self._later is not None or self._unread:
+        if self.calls_in_flight:
             return False
         self.close()
         return True

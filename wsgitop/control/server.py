@@ -29,7 +29,7 @@ from wsgitop.control.codec import (
     encode_snapshot,
     size,
 )
-from wsgitop.control.connection import Connection, Limits, Subscription
+from wsgitop.control.connection import Connection, Limits, Subscription, Turns
 from wsgitop.control.faults import Busy, TargetGone, as_error
 from wsgitop.control.methods import METHODS, Method
 from wsgitop.control.runtime_dir import Found
@@ -132,6 +132,7 @@ class ControlServer:
         if self._claim is None:
             self.open()
         assert self._claim is not None
+        self.turns = Turns(self.limits)
         self._backend = backend
         self._answers: dict[str, Callable[[Connection, Any], object]] = {
             "hello": self._hello,
@@ -183,6 +184,8 @@ class ControlServer:
                     connection.abort()
                 # Aborted connections tell that they are lost in the next turn of the loop.
                 await self._all_lost.wait()
+        if self._server is not None:
+            self.turns.stop()
         if self._claim is not None:
             self._claim.close()
 
