@@ -38,6 +38,11 @@ def rate(value: float | None) -> str:
     return _three_digits(min(value / 1e6, 999)) + "M"
 
 
+def scale(top: float) -> str:
+    """The top of a scale of rates, which is round: ``600``, ``12.0k``."""
+    return f"{top:g}" if top < 10_000 else rate(top)
+
+
 def milliseconds(value: float | None) -> str:
     """A latency in milliseconds in at most 5 cells: ``0.4``, ``39``, ``2100``, ``12.4s`` once it passes
     ten seconds."""

@@ -78,17 +78,13 @@ def _machine_figures(line: Line, view: View, totals: Totals) -> None:
         line.put("  pss ", "faint").put(figures.size(totals.pss_bytes), "muted")
 
 
-def _whole(top: float) -> str:
-    return f"{top:g}" if top < 10_000 else figures.rate(top)
-
-
 def _demand(second: Second) -> float | None:
     """Connections that wait stand upon those that are served: above the capacity, somebody waits."""
     return second.threads_busy + second.queue if second.queue else None
 
 
 PANELS = (
-    Panel("req/s", _requests_figures, (Band(((lambda second: second.rps, "rps"),), _whole, 10),)),
+    Panel("req/s", _requests_figures, (Band(((lambda second: second.rps, "rps"),), figures.scale, 10),)),
     Panel(
         "latency ms",
         _latency_figures,

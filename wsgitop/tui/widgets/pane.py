@@ -78,7 +78,7 @@ class WorkerPane(Drawn):
         graphs: tuple[
             tuple[str, str, Callable[[Trail], float | None], Callable[[float], str], float], ...
         ] = (
-            ("req/s", "rps", lambda trail: trail.rps, figures.rate, 5),
+            ("req/s", "rps", lambda trail: trail.rps, figures.scale, 5),
             ("p95 ms", "p95", lambda trail: trail.p95_ms, figures.milliseconds, 10),
             ("cpu %", "cpu", lambda trail: trail.cpu_percent, lambda top: f"{top:.0f}%", 100),
             ("memory", "memory", lambda trail: trail.rss_bytes, lambda top: figures.size(int(top)), 1 << 20),
