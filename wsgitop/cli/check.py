@@ -47,11 +47,14 @@ def check_application(values: Mapping[str, Any]) -> int:
         raise AppImportError(
             f"{app} was not loaded within {settings.boot_timeout:g} s", "--boot-timeout allows for more."
         ) from None
-    sys.stderr.write(answer.output)
     value = answer.value
     if value is None:
         how = f"signal {-answer.status}" if answer.status < 0 else f"status {answer.status}"
-        raise AppImportError(f"{app} ended the process that loaded it, with {how}")
+        words = "".join(f": {line}" for line in answer.output.strip().splitlines()[-1:])
+        raise AppImportError(
+            f"{app} ended the process that loaded it, with {how}{words}", traceback=answer.output
+        )
+    sys.stderr.write(answer.output)
     if not value.get("ok"):
         cause, remedy = str(value.get("error", "")), str(value.get("remedy", ""))
         if value.get("exit_status") == CANNOT_IMPORT:

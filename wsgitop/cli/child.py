@@ -9,7 +9,10 @@ import os
 import signal
 import subprocess
 import sys
+from pathlib import Path
 from typing import Any, NamedTuple
+
+import wsgitop
 
 
 class Answer(NamedTuple):
@@ -25,12 +28,19 @@ class TookTooLong(Exception):
     """The process did not end in time. It and what it started have been killed."""
 
 
-def python_module(name: str) -> list[str]:
-    """The command that runs a module of this package.
+_BOOTSTRAP = (
+    "import sys; sys.path.insert(0, sys.argv.pop(1)); import wsgitop; del sys.path[0]; "
+    "import runpy; runpy.run_module(sys.argv.pop(1), run_name='__main__', alter_sys=True)"
+)
 
-    -P: a file in the working directory, such as a site's own types.py, must not shadow the standard library.
+
+def python_module(name: str) -> list[str]:
+    """The command that runs a module of this package, the one that runs here, wherever it is.
+
+    Not ``-m``: it would put the working directory first in sys.path, where a site's own ``types.py`` would
+    shadow the standard library.
     """
-    return [sys.executable, "-P", "-m", name]
+    return [sys.executable, "-P", "-c", _BOOTSTRAP, str(Path(wsgitop.__file__).parents[1]), name]
 
 
 def ask(module: str, arguments: list[str], *, deadline_s: float) -> Answer:

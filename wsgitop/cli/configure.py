@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import sys
 from collections.abc import Mapping
@@ -82,15 +83,16 @@ def configure(
 def launch_directory(environ: Mapping[str, str]) -> Path:
     """The working directory as the user wrote it: $PWD keeps the links that getcwd(3) resolves, if it is
     true."""
-    written = environ.get("PWD", "")
     try:
         current = Path.cwd()
-        if written.startswith("/") and Path(written).samefile(current):
-            return Path(written)
-    except OSError as error:
-        if not isinstance(error, FileNotFoundError) or not written:
-            raise ConfigError(f"the working directory cannot be used: {error.strerror}") from None
+    except FileNotFoundError:
         raise ConfigError("the working directory does not exist any more", "Change to another one.") from None
+    except OSError as error:
+        raise ConfigError(f"the working directory cannot be used: {error.strerror}") from None
+    written = Path(environ.get("PWD", ""))
+    with contextlib.suppress(OSError):
+        if written.is_absolute() and written.samefile(current):
+            return written
     return current
 
 

@@ -96,11 +96,10 @@ def given(context: click.Context) -> dict[str, Any]:
         name = parameter.name or ""
         if context.get_parameter_source(name) is not ParameterSource.COMMANDLINE:
             continue
-        value = context.params[name]
         if isinstance(parameter, SettingOption):
-            values[parameter.setting] = _plain(parameter, value)
-        elif isinstance(parameter, click.Argument) and name == "wsgi_app" and value:
-            values["wsgi_app"] = value
+            values[parameter.setting] = _plain(parameter, context.params[name])
+        elif name == "wsgi_app" and context.params[name]:
+            values[name] = context.params[name]
     return values
 
 

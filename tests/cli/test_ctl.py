@@ -1,0 +1,200 @@
+"""``wsgitop ctl`` against a control server: output, exit status, and which server is taken."""
+
+from __future__ import annotations
+
+import json
+import os
+from pathlib import Path
+
+import pytest
+
+from tests.control.fake_backend import FakeBackend, ServerThread, failed_reload
+from wsgitop.cli.main import main
+from wsgitop.control.messages import ScaleArguments, SignalArguments, StopArguments
+from wsgitop.errors import Refused
+
+Captured = pytest.CaptureFixture[str]
+
+
+@pytest.fixture(autouse=True)
+def own_runtime_dir(runtime_dir: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("XDG_RUNTIME_DIR", str(runtime_dir))
+    monkeypatch.setenv("TZ", "UTC")
+
+
+def test_status_as_text(capsys: Captured) -> None:
+    with ServerThread():
+        assert main(["ctl", "status"]) == 0
+    out = capsys.readouterr().out.splitlines()
+    assert out[0] == "master      4000, serving, generation 7, up 91s"
+    heads, first, second = out[-3:]
+    assert heads.split() == [
+        "SLOT", "PID", "GEN", "STATE", "AGE", "REQUESTS", "ERRORS", "RPS", "P50", "P95", "P99", "CPU%", "RSS",
+        "BUSY", "IN", "FLIGHT",
+    ]  # fmt: skip
+    assert first.split()[:6] == ["1", "4001", "7", "busy", "90s", "10"]
+    assert second.endswith("GET /cart 0.25s")
+    # Columns are aligned: every figure ends where its head ends.
+    for head, cell in (("PID", "4001"), ("REQUESTS", "10"), ("RSS", "50M")):
+        assert first[: heads.index(head) + len(head)].endswith(cell)
+
+
+def test_status_as_json_has_what_scripts_rely_on(capsys: Captured) -> None:
+    with ServerThread():
+        assert main(["ctl", "status", "--json"]) == 0
+    status = json.loads(capsys.readouterr().out)
+    assert {"pid", "generation", "state", "uptime_s", "bind", "control"} <= set(status["master"])
+    assert {
+        "slot", "pid", "generation", "state", "started_at", "requests", "errors", "rps", "p50_ms", "p95_ms",
+        "p99_ms", "cpu_percent", "rss_bytes", "in_flight",
+    } <= set(status["workers"][0])  # fmt: skip
+    assert {"method", "path", "elapsed_s"} <= set(status["workers"][0]["in_flight"][0])
+
+
+def test_json_may_stand_before_the_subcommand(capsys: Captured) -> None:
+    with ServerThread() as server:
+        assert main(["ctl", "--json", "-s", server.path, "workers"]) == 0
+    assert [worker["pid"] for worker in json.loads(capsys.readouterr().out)] == [4001, 4002]
+
+
+@pytest.mark.parametrize(
+    ("arguments", "told"),
+    [
+        (["reload"], ("reload", None)),
+        (["scale", "4"], ("scale", ScaleArguments(workers=4))),
+        (["scale", "+2"], ("scale", ScaleArguments(change=2))),
+        (["scale", "-1"], ("scale", ScaleArguments(change=-1))),
+        (["scale", "-1", "--json"], ("scale", ScaleArguments(change=-1))),
+        (["--json", "scale", "-1"], ("scale", ScaleArguments(change=-1))),
+        (["signal", "HUP"], ("signal", SignalArguments("HUP"))),
+        (["signal", "sighup"], ("signal", SignalArguments("HUP"))),
+        (["signal", "TERM", "--worker", "4002"], ("signal", SignalArguments("TERM", 4002, 1_700_000_000.25))),
+        (["stop"], ("stop", StopArguments())),
+        (["stop", "--quick"], ("stop", StopArguments(quick=True))),
+    ],
+)
+def test_orders(arguments: list[str], told: tuple[str, object], capsys: Captured) -> None:
+    backend = FakeBackend()
+    with ServerThread(backend=backend):
+        assert main(["ctl", *arguments]) == 0
+    assert [(name, given) for name, given, _ in backend.told] == [told]
+    out = capsys.readouterr().out
+    if "--json" in arguments:
+        assert json.loads(out)["text"] == f"{told[0]} is done"
+    else:
+        assert out == f"{told[0]} is done (0.5 s)\n"
+
+
+def test_a_failed_reload_says_why_with_the_traceback(capsys: Captured) -> None:
+    backend = FakeBackend()
+    backend.fault = failed_reload()
+    with ServerThread(backend=backend):
+        assert main(["ctl", "reload"]) == 1
+    captured = capsys.readouterr()
+    assert captured.out == ""
+    assert captured.err.splitlines() == [
+        "wsgitop: reload to generation 8 failed: NameError: name 'x' is not defined",
+        "  Generation 7 serves on; mend the code and reload again.",
+        "Traceback (most recent call last):",
+        '  File "shop.py", line 1',
+        "NameError: x\\x1b[2J",
+    ]
+
+
+def test_a_refusal_has_a_status_of_its_own(capsys: Captured) -> None:
+    backend = FakeBackend()
+    backend.fault = Refused("USR2 is not a signal that the master acts on")
+    with ServerThread(backend=backend):
+        assert main(["ctl", "signal", "USR2"]) == 4
+    assert capsys.readouterr().err == "wsgitop: USR2 is not a signal that the master acts on\n"
+
+
+@pytest.mark.parametrize(
+    ("arguments", "words"),
+    [
+        (["scale", "many"], "'many' is not a number of workers"),
+        (["scale", "1.5"], "'1.5' is not a number of workers"),
+        (["scale", "--workers=3"], "is not a number of workers"),
+        (["scale"], "Missing argument"),
+        (["signal", "HUP; rm"], "signal is a name"),
+        (["signal", "TERM", "--worker", "1"], "no worker has pid 1"),
+        (["watch", "--interval", "0"], "0.25"),
+        (["reboot"], "No such command 'reboot'"),
+        (["status", "--jsn"], "no such option: --jsn (did you mean --json?)"),
+    ],
+)
+def test_usage(arguments: list[str], words: str, capsys: Captured) -> None:
+    with ServerThread():
+        assert main(["ctl", *arguments]) == 2
+    error = capsys.readouterr().err
+    assert error.startswith("wsgitop: ")
+    assert words in error
+    assert "Traceback" not in error
+
+
+def test_events(capsys: Captured) -> None:
+    backend = FakeBackend()
+    for text in ("one", "two\x1b[2J"):
+        backend.event(text)
+    with ServerThread(backend=backend):
+        assert main(["ctl", "events"]) == 0
+        lines = capsys.readouterr().out.splitlines()
+        assert len(lines) == 2
+        assert lines[1].endswith("two\\x1b[2J")
+        assert main(["ctl", "events", "--after", "1", "--json"]) == 0
+        assert [event["text"] for event in json.loads(capsys.readouterr().out)] == ["two\x1b[2J"]
+
+
+def test_watch(capsys: Captured) -> None:
+    with ServerThread():
+        assert main(["ctl", "watch", "--count", "2", "--interval", "0.25"]) == 0
+        lines = capsys.readouterr().out.splitlines()
+        assert len(lines) == 2
+        assert "req/s" in lines[0]
+        assert main(["ctl", "watch", "--count", "1", "--json"]) == 0
+        assert json.loads(capsys.readouterr().out)["snapshot"]["master"]["pid"] == 4000
+
+
+def test_hostile_text_does_not_reach_the_terminal(capsys: Captured) -> None:
+    with ServerThread(backend=FakeBackend(path="/\x1b]0;x\x07\u202e\n[red]")):
+        assert main(["ctl", "status"]) == 0
+    out = capsys.readouterr().out
+    assert "\x1b" not in out
+    assert "\u202e" not in out
+    assert "/\\x1b]0;x\\x07\\u202e\\x0a[red]" in out
+
+
+# -- which server --------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("target", ["shop", "shop.wsgi", "shop.wsgi:application", str(os.getpid())])
+def test_targets(target: str, capsys: Captured) -> None:
+    with ServerThread():
+        assert main(["ctl", "-s", target, "status"]) == 0
+        assert main(["ctl", "status", "-s", target]) == 0
+
+
+@pytest.mark.parametrize(
+    ("arguments", "status", "words"),
+    [
+        (["ctl", "status"], 3, "no server of yours is running"),
+        (["ctl", "-s", "shop", "status"], 3, "no running server is called 'shop'"),
+        (["ctl", "-s", "/nowhere/c.sock", "status"], 3, "there is no control socket /nowhere/c.sock"),
+        (["ctl", "-s", "localhost:9000", "status"], 2, "plain TCP"),
+        (["ctl", "-s", "ssh://host", "status"], 2, "not in this version"),
+    ],
+)
+def test_no_server(arguments: list[str], status: int, words: str, capsys: Captured) -> None:
+    assert main(arguments) == status
+    error = capsys.readouterr().err
+    assert words in error
+    assert len(error.splitlines()) == 2
+
+
+def test_several_servers_are_listed(capsys: Captured) -> None:
+    with ServerThread(name="one"), ServerThread(name="two"):
+        assert main(["ctl", "status"]) == 3
+        error = capsys.readouterr().err
+        assert "2 servers are running" in error
+        assert "one at 127.0.0.1:8000" in error
+        assert main(["ctl", "-s", "one", "status"]) == 0
