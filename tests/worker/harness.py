@@ -14,7 +14,7 @@ import tempfile
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import Any
+from typing import Any, Self
 
 from wsgitop.channel import messages as m
 from wsgitop.channel.channel import Channel, ChannelClosed, pair
@@ -61,8 +61,8 @@ class WorkerHarness:
             bound = Address("tcp", host="127.0.0.1", port=self.address[1])
         listener.listen(256)
         self.listener = listener
-        self.log_file = tempfile.TemporaryFile(prefix="wsgitop-log-", buffering=0)
-        self.access_file = tempfile.NamedTemporaryFile(prefix="wsgitop-access-", buffering=0)
+        self.log_file = tempfile.TemporaryFile(prefix="wsgitop-log-", buffering=0)  # noqa: SIM115 - closed by end()
+        self.access_file = tempfile.NamedTemporaryFile(prefix="wsgitop-access-", buffering=0)  # noqa: SIM115 - the same
         access_fd = os.open(self.access_file.name, os.O_WRONLY | os.O_APPEND) if access_log else -1
         self.status: int | None = None
         boot = WorkerBoot(
@@ -97,7 +97,7 @@ class WorkerHarness:
 
     # -- life ------------------------------------------------------------------------------------------
 
-    def __enter__(self) -> WorkerHarness:
+    def __enter__(self) -> Self:
         return self
 
     def __exit__(self, *exc: object) -> None:
@@ -218,7 +218,7 @@ class Client:
         self.sock = sock
         self.data = b""
 
-    def __enter__(self) -> Client:
+    def __enter__(self) -> Self:
         return self
 
     def __exit__(self, *exc: object) -> None:

@@ -18,14 +18,12 @@ import httptools
 
 from wsgitop.http.faults import RequestFault
 
-METHODS: Final = {
-    name.encode(): name
-    for name in (
-        "DELETE GET HEAD POST PUT OPTIONS TRACE COPY LOCK MKCOL MOVE PROPFIND PROPPATCH SEARCH UNLOCK BIND REBIND "
-        "UNBIND ACL REPORT MKACTIVITY CHECKOUT MERGE M-SEARCH NOTIFY SUBSCRIBE UNSUBSCRIBE PATCH PURGE MKCALENDAR "
-        "LINK UNLINK QUERY"
-    ).split()
-}
+_METHOD_NAMES: Final = """
+    DELETE GET HEAD POST PUT OPTIONS TRACE COPY LOCK MKCOL MOVE PROPFIND PROPPATCH SEARCH UNLOCK BIND REBIND
+    UNBIND ACL REPORT MKACTIVITY CHECKOUT MERGE M-SEARCH NOTIFY SUBSCRIBE UNSUBSCRIBE PATCH PURGE MKCALENDAR
+    LINK UNLINK QUERY
+"""
+METHODS: Final = {name.encode(): name for name in _METHOD_NAMES.split()}
 """Methods that applications get (RFC 9110 section 9 and the IANA registry, as far as llhttp knows them). What
 is no token at all is 400; another token is 501, and so is CONNECT.
 """

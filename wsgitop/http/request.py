@@ -35,13 +35,13 @@ class RequestParser:
         "_decoder",
         "_empty_lines",
         "_fields",
-        "_request",
         "_heads",
         "_last",
         "_left",
         "_line_checked",
         "_line_start",
         "_open_body",
+        "_request",
         "faulted",
     )
 

@@ -147,7 +147,10 @@ def compile_format(text: str) -> tuple[str, tuple[Atom, ...]]:
 
 
 class AccessLog:
-    """Writes lines to a descriptor, which :meth:`reopen` replaces under running threads. Raises ConfigError."""
+    """Writes lines to a descriptor, which :meth:`reopen` replaces under running threads.
+
+    Raises ConfigError.
+    """
 
     def __init__(self, fd: int, text: str) -> None:
         self._fd = fd

@@ -25,7 +25,7 @@ RELIEF_AFTER_S = 0.001
 
 
 class Crew:
-    """The seats of a worker. ``park`` takes a connection out of the poller; it is called with the lock held."""
+    """The seats of a worker. ``park`` takes a connection out of the poller, with the lock held."""
 
     def __init__(self, seats: Sequence[Seat], park: Callable[[Connection], None]) -> None:
         self.seats = tuple(seats)
@@ -36,7 +36,7 @@ class Crew:
         self._park = park
 
     def take_or_wait(self, seat: Seat, before_waiting: Callable[[], None]) -> bool:
-        """Called by a thread that has nothing to do: returns when it leads. False: the worker has finished."""
+        """Called by a thread that has nothing to do: returns when it leads. False: the worker is done."""
         with self.lock:
             if self.finished:
                 return False

@@ -42,6 +42,7 @@ ACCEPT_BATCH: Final = 64
 RECEIVE_BYTES: Final = 32 * 1024
 RECEIVE_BODY_BYTES: Final = 256 * 1024
 ACCEPT_PAUSE_S: Final = 0.25
+INTERNAL_ERROR_STATUS: Final = os.EX_SOFTWARE
 LINGER_S: Final = 2.0
 LINGER_LIMIT_BYTES: Final = 1024 * 1024
 SEND_PROGRESS_S: Final = 60.0
@@ -65,6 +66,7 @@ class Engine:
 
     def __init__(
         self,
+        *,
         app: WSGIApplication,
         settings: Settings,
         listeners: tuple[tuple[Address, socket.socket], ...],
@@ -133,12 +135,18 @@ class Engine:
 
     def work(self, seat: Seat) -> None:
         """The life of a thread of the worker; returns when the worker has finished."""
-        seat.sit_down()
         crew = self.crew
-        while crew.take_or_wait(seat, self._before_waiting):
-            if self._lead(seat):
-                crew.finish()
-                return
+        try:
+            seat.sit_down()
+            while crew.take_or_wait(seat, self._before_waiting):
+                if self._lead(seat):
+                    crew.finish()
+                    return
+        except BaseException:  # noqa: BLE001 - logged, and the process ends
+            # Not the application's fault but ours, and nobody knows what state the loop is in: a fresh
+            # process does.
+            LOGGER.critical("Internal error in %s; it ends", self.name, exc_info=True)
+            os._exit(INTERNAL_ERROR_STATUS)
 
     def _before_waiting(self) -> None:
         leader = self.crew.leader
@@ -157,45 +165,45 @@ class Engine:
         while True:
             if len(connections) != shown:
                 shown = row[at.CONNECTIONS] = len(connections)
-            if self.retiring:
-                if not self._draining:
-                    self._drain()
-                if not connections:
-                    return True
+            if self.retiring and self._drained():
+                return True
+            timeout_s = -1.0
+            if self._next_deadline_s != NEVER:
+                timeout_s = self._next_deadline_s - _monotonic()
+                if timeout_s <= 0:
+                    # Here, not behind an empty poll: under load the poll is never empty, and a deadline that
+                    # passed meanwhile would make it return at once for ever.
+                    self._sweep()
+                    continue
             if ready:
                 connection = ready.popleft()
                 if connection.state is State.READING and not self._advance(seat, connection):
                     return False
-                timeout_s = 0.0
-            else:
-                deadline_s = self._next_deadline_s
-                timeout_s = -1 if deadline_s == NEVER else max(0.0, deadline_s - _monotonic())
+                timeout_s = 0.0  # in turns with the poller, so that pipelining does not get ahead of others
             events = poll(timeout_s, 1)
             if not events:
-                if timeout_s:
-                    self._sweep()
                 continue
-            fd, mask = events[0]
-            found = connections.get(fd)
-            if found is None:
-                self._other_event(fd)
-            elif found.state is State.READING:
+            found = connections.get(events[0][0])
+            if found is not None and found.state is State.READING:
                 if not self._receive(seat, found):
                     return False
-            elif found.state is State.FLUSHING:
-                self._flush(found)
-            elif found.state is State.LINGERING:
-                self._linger(found)
-            elif mask & ~_IN:
-                # Its request is in hand: only a leader that serves it inline leaves it in the poller, and
-                # that is not polling.
-                self._watch(found, 0)
+            else:
+                self._other_event(*events[0], found)
 
-    def _other_event(self, fd: int) -> None:
-        if fd == self._wake_fd:
-            os.eventfd_read(fd)
-        elif fd in self._listeners:
-            self._accept(*self._listeners[fd])
+    def _other_event(self, fd: int, mask: int, connection: Connection | None) -> None:
+        if connection is None:
+            if fd == self._wake_fd:
+                os.eventfd_read(fd)
+            elif fd in self._listeners:
+                self._accept(*self._listeners[fd])
+        elif connection.state is State.FLUSHING:
+            self._flush(connection)
+        elif connection.state is State.LINGERING:
+            self._linger(connection)
+        elif mask & ~_IN:
+            # Its request is in hand: only a leader that serves it inline leaves it in the poller, and that
+            # does not poll.
+            self._watch(connection, 0)
 
     # -- accepting -------------------------------------------------------------------------------------
 
@@ -377,8 +385,9 @@ class Engine:
                 self.access_log.write(
                     Entry(request, response, environ, connection.client.decode(), now_ns - started_ns)
                 )
-        if request.body is not None:
-            environ["wsgi.input"].close()
+        body = request.body
+        if isinstance(body, RequestBody):
+            body.close()
         if response.cut or broken:
             self._close(connection)
         else:
@@ -527,6 +536,12 @@ class Engine:
             self._close(connection)
 
     # -- retiring --------------------------------------------------------------------------------------
+
+    def _drained(self) -> bool:
+        """The last connection has gone."""
+        if not self._draining:
+            self._drain()
+        return not self.connections
 
     def _drain(self) -> None:
         """Close listeners, and the connections on which nothing is under way.

@@ -65,7 +65,7 @@ class _Worker:
         with contextlib.suppress(
             ValueError, OSError, AttributeError
         ):  # standard error may be no real file in a harness
-            faulthandler.enable(all_threads=True)
+            faulthandler.enable(all_threads=True)  # SIGABRT, too: the stacks of all threads, then death
             faulthandler.register(signal.SIGRTMIN + 1, all_threads=True)
         LOGGER.info("Booting worker with pid: %d", os.getpid())
         try:
@@ -90,15 +90,23 @@ class _Worker:
             listener.setblocking(False)
         seats = tuple(Seat(index, boot.board.thread(boot.row, index)) for index in range(settings.threads))
         name = f"{self._name} (pid {os.getpid()})"
-        engine = Engine(app, settings, boot.listeners, seats, self._row, access_log, name)
+        engine = Engine(
+            app=app,
+            settings=settings,
+            listeners=boot.listeners,
+            seats=seats,
+            row=self._row,
+            access_log=access_log,
+            name=name,
+        )
         watchdog = Watchdog(
-            engine,
-            self._channel,
-            self._row,
-            self._signals_in.fileno(),
-            self._read_signals,
-            self._on_retire,
-            self._exit_now,
+            engine=engine,
+            channel=self._channel,
+            row=self._row,
+            signals_fd=self._signals_in.fileno(),
+            on_signals=self._read_signals,
+            on_retire=self._on_retire,
+            exit_now=self._exit_now,
         )
         return engine, watchdog
 
@@ -164,7 +172,6 @@ class _Worker:
         for number in HANDLED:
             signal.signal(number, self._on_signal)
             signal.siginterrupt(number, False)
-        signal.signal(signal.SIGABRT, signal.SIG_DFL)
         signal.set_wakeup_fd(self._signals_out.fileno(), warn_on_full_buffer=False)
         signal.pthread_sigmask(signal.SIG_UNBLOCK, HANDLED | {signal.SIGABRT})
 

@@ -66,7 +66,7 @@ class Seat:
         self._block[at.THREAD_STATE] = at.THREAD_IDLE
 
     def begin(self, connection: Connection, request: Request, response: Response, started_ns: int) -> None:
-        """A request goes to the application now. Its path is shown without the query, which may hold secrets."""
+        """A request goes to the application now. Its path is shown without the query, for secrets' sake."""
         block = self._block
         target = request.target
         client = connection.client
@@ -82,7 +82,7 @@ class Seat:
         self.serial += 1
 
     def end(self, status: int, failed: bool, received_bytes: int, sent_bytes: int, elapsed_ns: int) -> None:
-        """The request is over: ``failed`` if it was answered 5xx or cut. ``status`` 0: nothing was answered."""
+        """The request is over: ``failed`` if answered 5xx or cut. ``status`` 0: nothing was answered."""
         block = self._block
         block[at.REQUESTS] += 1
         if failed:
@@ -103,7 +103,7 @@ class Seat:
         self.response = self.request = self.connection = None
 
     def write_off(self, status: int) -> None:
-        """Watchdog: count the request that was cut. State and start stay, for the thread is still in there."""
+        """Watchdog: count a request that was cut. State and start stay: the thread is still in there."""
         block = self._block
         block[at.REQUESTS] += 1
         block[at.ERRORS] += 1

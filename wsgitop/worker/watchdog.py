@@ -49,6 +49,7 @@ class Watchdog(threading.Thread):
 
     def __init__(
         self,
+        *,
         engine: Engine,
         channel: Channel[m.ToWorker],
         row: memoryview,

@@ -28,7 +28,9 @@ class RequestBody:
         file = self._file
         self.size_bytes += len(data)
         if self.size_bytes > self._memory_bytes and isinstance(file, io.BytesIO):
-            spooled = tempfile.TemporaryFile(prefix="wsgitop-body-", dir=self._directory or None)
+            spooled = tempfile.TemporaryFile(  # noqa: SIM115 - it lives as long as the request
+                prefix="wsgitop-body-", dir=self._directory or None
+            )
             spooled.write(file.getbuffer())
             self._file = file = spooled
         return file.write(data)

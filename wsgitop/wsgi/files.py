@@ -47,7 +47,7 @@ class FileWrapper:
             fd = self.filelike.fileno()
             status = os.fstat(fd)
             offset = self.filelike.tell()
-            self.filelike.flush()  # of a file that was written before: what is in its buffer is not in the file yet
+            self.filelike.flush()  # what was written to it before may be in its buffer still
         except (AttributeError, OSError, ValueError):
             return None
         # A text file has positions of another kind, and wrappers such as GzipFile give the descriptor of what

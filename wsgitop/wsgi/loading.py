@@ -60,7 +60,7 @@ def _import(spec: str, module_name: str) -> Any:
         if error.name and (module_name == error.name or module_name.startswith(error.name + ".")):
             raise AppImportError(
                 f"No module named {error.name!r}, which the application {spec!r} needs",
-                f"Looked in {_search_path()}. Start in the project's directory, or use --chdir or --pythonpath.",
+                f"Looked in {_search_path()}. Start in the project's directory, or use --chdir.",
             ) from None
         raise _failed(
             f"The module {module_name!r} imports {error.name!r}, which is not installed",

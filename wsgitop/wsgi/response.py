@@ -22,6 +22,7 @@ from wsgitop.wsgi.types import WSGIApplication, WSGIEnvironment
 ExcInfo = tuple[type[BaseException], BaseException, TracebackType] | tuple[None, None, None]
 
 _monotonic: Final = time.monotonic
+_SERVER_LINE: Final = f"Server: {http.SERVER}\r\n"
 _CHUNK_END: Final = b"0\r\n\r\n"
 
 
@@ -214,7 +215,7 @@ class Response:
             self._send(head + data)
 
     def _send_range(self, part: FileRange) -> None:
-        head = self._head(part.size)
+        head = self._head(part.size, of_file=True)
         self._send(head)
         if self._headless:
             return
@@ -240,7 +241,7 @@ class Response:
 
     # -- framing ---------------------------------------------------------------------------------------
 
-    def _head(self, known_length: int | None) -> bytes:
+    def _head(self, known_length: int | None, *, of_file: bool = False) -> bytes:
         """Render the head and decide on the framing (RFC 9112 section 6). ``known_length`` is the body's, if
         it is known.
 
@@ -248,8 +249,6 @@ class Response:
         """
         if not self._status_line:
             raise AssertionError("The application did not call start_response")
-        status = self.status
-        headless_status = status < 200 or status in (204, 304)
         lines: list[str] = []
         special: list[tuple[int, str, str]] = []
         kinds = http.known_names
@@ -263,11 +262,45 @@ class Response:
                 special.append((kind, name, value))
             else:
                 lines.append(f"{name}: {value}\r\n")
-        date, server = self._date.text, "Server: wsgitop\r\n"
+        date, server, length = (
+            self._take_special(special) if special else (self._date.text, _SERVER_LINE, None)
+        )
+        framing = self._choose_framing(length, known_length, of_file)
+        return f"{self._status_line}{server}{date}{''.join(lines)}{framing}\r\n".encode("latin-1")
+
+    def _choose_framing(self, length: int | None, known_length: int | None, of_file: bool) -> str:
+        """How the client is told where the body ends; the lines that say so."""
+        framing = ""
+        if self.status < 200 or self.status in (204, 304):
+            self._headless = True
+            self.keep_alive = self.keep_alive and self.status >= 200
+        elif length is None and (not self._headless or of_file):
+            # To a HEAD most applications give an empty body, which says nothing about the body that GET has.
+            if known_length is not None:
+                length = known_length
+            elif self._minor == 1:
+                self._chunked = True
+                framing = "Transfer-Encoding: chunked\r\n"
+            else:
+                self.keep_alive = False
+        self._length = length
+        if length is not None:
+            framing = f"Content-Length: {length}\r\n"
+        if not self.keep_alive:
+            return framing + "Connection: close\r\n"
+        return framing + "Connection: keep-alive\r\n" if self._minor == 0 else framing
+
+    def _take_special(self, headers: Sequence[tuple[int, str, str]]) -> tuple[str, str, int | None]:
+        """The lines of Date and Server, and Content-Length. Raises ValueError.
+
+        The other hop-by-hop headers are the server's business (PEP 3333); the one wish that makes sense is to
+        close.
+        """
+        date, server = self._date.text, _SERVER_LINE
         length: int | None = None
-        for kind, name, value in special:
+        for kind, name, value in headers:
             if kind == http.LENGTH:
-                if status == 204 or status < 200:
+                if self.status == 204 or self.status < 200:
                     continue
                 if not value.isdigit() or (length is not None and length != int(value)):
                     raise ValueError(f"Content-Length is {value!r}")
@@ -277,27 +310,8 @@ class Response:
             elif kind == http.SERVER_NAME:
                 server = f"{name}: {value}\r\n"
             elif kind == http.CONNECTION and "close" in value.lower():
-                # Hop-by-hop is the server's business (PEP 3333); the one wish that makes sense is to close.
                 self.keep_alive = False
-        if headless_status:
-            self._headless = True
-            self.keep_alive = self.keep_alive and status >= 200
-        elif length is None and not self._headless:
-            if known_length is not None:
-                length = known_length
-            elif self._minor == 1:
-                self._chunked = True
-                lines.append("Transfer-Encoding: chunked\r\n")
-            else:
-                self.keep_alive = False
-        self._length = length
-        if length is not None:
-            lines.append(f"Content-Length: {length}\r\n")
-        if not self.keep_alive:
-            lines.append("Connection: close\r\n")
-        elif self._minor == 0:
-            lines.append("Connection: keep-alive\r\n")
-        return f"{self._status_line}{server}{date}{''.join(lines)}\r\n".encode("latin-1")
+        return date, server, length
 
     def _honest(self, data: bytes) -> bytes:
         """What of ``data`` Content-Length leaves room for; the rest would be read as the next response."""
