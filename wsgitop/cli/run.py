@@ -11,7 +11,8 @@ import click
 
 from wsgitop.cli.group import Command, debug_wanted
 from wsgitop.cli.options import as_arguments, given, server_options
-from wsgitop.errors import TerminalError, UsageError, WsgitopError
+from wsgitop.cli.serve import require_linux
+from wsgitop.errors import UsageError, WsgitopError
 
 EPILOG = """
 Examples:
@@ -35,7 +36,7 @@ def run(context: click.Context) -> int:
     from wsgitop.cli.configure import configure
     from wsgitop.tui.terminal import require_terminal
 
-    _only_linux()
+    require_linux()
     require_terminal()
     values = given(context)
     settings = configure(values, os.environ).resolved.settings
@@ -53,13 +54,7 @@ def run(context: click.Context) -> int:
             target = server.wait_until_serving(settings.boot_timeout + BOOT_GRACE_S)
         except WsgitopError as error:
             raise _clearer(error, log_path) from None
-        try:
-            choice = show(
-                target, owns_server=True, log_path=str(log_path), mouse=not context.params["no_mouse"]
-            )
-        except TerminalError:
-            server.stop()
-            raise
+        choice = show(target, owns_server=True, log_path=str(log_path), mouse=not context.params["no_mouse"])
         if choice == "leave" and server.poll() is None:
             server.leave_running()
             click.echo(
@@ -73,12 +68,6 @@ def run(context: click.Context) -> int:
         how = f"ended with status {status}" if ended_before or status else "has stopped"
         click.echo(f"The server {how}. Its log is {log_path}")
         return status if status >= 0 else 128 - status
-
-
-def _only_linux() -> None:
-    from wsgitop.cli.serve import require_linux
-
-    require_linux()
 
 
 def new_log(name: str) -> Path:
