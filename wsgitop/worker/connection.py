@@ -36,7 +36,7 @@ class Connection:
     """``deadline_s`` (monotonic) is when the loop must act if nothing happens; ``mask`` what the poller
     watches for.
 
-    ``closing``: it ends behind what is being sent. ``client`` is the peer as text for scoreboard and log.
+    ``closing``: it ends behind what is being sent. ``partial``: a request has begun and is not complete. ``client`` is the peer as text for scoreboard and log.
     """
 
     __slots__ = (
@@ -51,6 +51,7 @@ class Connection:
         "fd",
         "mask",
         "parser",
+        "partial",
         "requests",
         "sock",
         "state",
@@ -77,6 +78,7 @@ class Connection:
         self.mask = 0
         self.deadline_s = NEVER
         self.closing = False
+        self.partial = False
         self.requests = 0
         self._backlog: deque[memoryview | FileRange] = deque()
         self.backlog_bytes = 0

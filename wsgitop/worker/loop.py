@@ -33,6 +33,7 @@ from wsgitop.worker.access_log import AccessLog, Entry
 from wsgitop.worker.connection import NEVER, Connection, State
 from wsgitop.worker.handover import Crew
 from wsgitop.worker.seat import Seat
+from wsgitop.worker.siblings import Siblings
 from wsgitop.wsgi.body import RequestBody
 from wsgitop.wsgi.environ import EnvironTemplate, TrustedProxies
 from wsgitop.wsgi.response import ClientGone, RequestCut, Response
@@ -52,6 +53,8 @@ _IN: Final = select.EPOLLIN
 _OUT: Final = select.EPOLLOUT
 _NO_DESCRIPTORS: Final = frozenset((errno.EMFILE, errno.ENFILE, errno.ENOBUFS, errno.ENOMEM))
 
+_READING: Final = State.READING
+_HANDLING: Final = State.HANDLING
 _monotonic: Final = time.monotonic
 _monotonic_ns: Final = time.monotonic_ns
 
@@ -74,6 +77,7 @@ class Engine:
         row: memoryview,
         access_log: AccessLog | None,
         name: str,
+        siblings: Siblings,
     ) -> None:
         self.app = app
         self.settings = settings
@@ -85,6 +89,7 @@ class Engine:
         self.wake_wanted = False
         self.wake_watchdog: Callable[[], None] = lambda: None
         self._row = row
+        self._siblings = siblings
         self._rejected = 0
         self._accepted = 0
         self._listeners = {sock.fileno(): (address, sock) for address, sock in listeners}
@@ -95,6 +100,7 @@ class Engine:
         self._next_deadline_s = NEVER
         self._date = DateLine()
         self._multithread = len(seats) > 1
+        self._keepalive_s = settings.keepalive
         self._limits = Limits(
             settings.limit_request_line or 8190,
             settings.limit_request_fields,
@@ -177,14 +183,14 @@ class Engine:
                     continue
             if ready:
                 connection = ready.popleft()
-                if connection.state is State.READING and not self._advance(seat, connection):
+                if connection.state is _READING and not self._advance(seat, connection):
                     return False
                 timeout_s = 0.0  # in turns with the poller, so that pipelining does not get ahead of others
             events = poll(timeout_s, 1)
             if not events:
                 continue
             found = connections.get(events[0][0])
-            if found is not None and found.state is State.READING:
+            if found is not None and found.state is _READING:
                 if not self._receive(seat, found):
                     return False
             else:
@@ -219,11 +225,12 @@ class Engine:
                 self._poller.unregister(fd)
 
     def _accept(self, address: Address, listener: socket.socket) -> None:
-        """Accept what is there, up to a batch: with one at a time, late connections would wait behind slow
-        requests.
+        """Accept one connection while another worker is idle, which the next has woken; else a batch.
+
+        With one at a time always, late connections would wait behind slow requests.
         """
         room = self.settings.worker_connections - len(self.connections)
-        for _ in range(min(ACCEPT_BATCH, room)):
+        for _ in range(min(1 if self._siblings.idle() else ACCEPT_BATCH, room)):
             try:
                 sock, peer = listener.accept()
             except (BlockingIOError, ConnectionAbortedError):
@@ -281,9 +288,8 @@ class Engine:
     def _receive(self, seat: Seat, connection: Connection) -> bool:
         """Read what is there and serve the request that it completes. False: the lead was lost."""
         parser = connection.parser
-        in_body = parser.in_body
         try:
-            data = connection.sock.recv(RECEIVE_BODY_BYTES if in_body else RECEIVE_BYTES)
+            data = connection.sock.recv(RECEIVE_BODY_BYTES if connection.partial else RECEIVE_BYTES)
         except BlockingIOError:
             return True
         except OSError:
@@ -294,9 +300,6 @@ class Engine:
                 LOGGER.debug("%s left within a request", connection.client.decode() or "A client")
             self._close(connection)
             return True
-        if in_body or not parser.in_message:
-            # A head has one deadline, from its first byte; a body has to make progress.
-            self._set_deadline(connection, _monotonic() + self.settings.header_timeout)
         parser.feed(data)
         return self._advance(seat, connection)
 
@@ -310,16 +313,24 @@ class Engine:
             self._refuse(connection, Fault(500, "The server cannot keep the body"))
             return True
         if request is None:
-            if parser.wants_continue:
-                try:
-                    connection.send(CONTINUE)
-                except ClientGone:
-                    self._close(connection)
+            self._await_more(connection)
             return True
         if isinstance(request, Fault):
             self._refuse(connection, request)
             return True
         return self._serve(seat, connection, request)
+
+    def _await_more(self, connection: Connection) -> None:
+        """A request is not complete. Its head has one deadline, from its first byte; its body must make progress."""
+        parser = connection.parser
+        if parser.in_body or not connection.partial:
+            self._set_deadline(connection, _monotonic() + self.settings.header_timeout)
+        connection.partial = True
+        if parser.wants_continue:
+            try:
+                connection.send(CONTINUE)
+            except ClientGone:
+                self._close(connection)
 
     def _refuse(self, connection: Connection, fault: Fault) -> None:
         """Answer a request that does not get to the application; the connection ends with it."""
@@ -349,8 +360,9 @@ class Engine:
             keep_alive=request.keep_alive and not self.retiring,
             date=self._date,
         )
-        connection.state = State.HANDLING
+        connection.state = _HANDLING
         connection.deadline_s = NEVER
+        connection.partial = False
         connection.requests += 1
         started_ns = _monotonic_ns()
         seat.begin(connection, request, response, started_ns)
@@ -436,14 +448,11 @@ class Engine:
         ):
             self._part(connection, now_s)
         else:
-            connection.state = State.READING
-            buffered = connection.parser.buffered
-            settings = self.settings
-            self._set_deadline(
-                connection, now_s + (settings.header_timeout if buffered else settings.keepalive)
-            )
-            self._watch(connection, _IN)
-            if buffered:
+            connection.state = _READING
+            self._set_deadline(connection, now_s + self._keepalive_s)
+            if connection.mask != _IN:
+                self._watch(connection, _IN)
+            if connection.parser.buffered:
                 self._ready.append(connection)
 
     def _flush(self, connection: Connection) -> None:
@@ -527,12 +536,12 @@ class Engine:
 
     def _expire(self, connection: Connection) -> None:
         if (
-            connection.state is State.READING
+            connection.state is _READING
             and connection.parser.in_message
             and not connection.parser.finished
         ):
             self._refuse(connection, Fault(408, "The request did not arrive in time"))
-        elif connection.state is not State.HANDLING:
+        elif connection.state is not _HANDLING:
             self._close(connection)
 
     # -- retiring --------------------------------------------------------------------------------------
@@ -551,6 +560,7 @@ class Engine:
         kept.
         """
         self._draining = True
+        self._row[at.READY_NS] = 0
         self._accept_off()
         for _, sock in self._listeners.values():
             sock.close()
@@ -558,7 +568,7 @@ class Engine:
         now_s = _monotonic()
         for connection in list(self.connections.values()):
             if (
-                connection.state is not State.READING
+                connection.state is not _READING
                 or connection.parser.in_message
                 or self._readable(connection)
             ):

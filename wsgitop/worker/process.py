@@ -24,6 +24,7 @@ from wsgitop.worker.access_log import AccessLog
 from wsgitop.worker.boot import WorkerBoot
 from wsgitop.worker.loop import Engine
 from wsgitop.worker.seat import Seat
+from wsgitop.worker.siblings import Siblings
 from wsgitop.worker.watchdog import Watchdog
 from wsgitop.wsgi.loading import describe, load_app, trimmed_traceback
 from wsgitop.wsgi.types import WSGIApplication
@@ -98,6 +99,7 @@ class _Worker:
             row=self._row,
             access_log=access_log,
             name=name,
+            siblings=Siblings(boot.board, boot.row),
         )
         watchdog = Watchdog(
             engine=engine,
@@ -137,12 +139,12 @@ class _Worker:
 
     def _fail(self, error: WsgitopError, import_error: bool, trace: str = "") -> int:
         trace = trace or getattr(error, "traceback", "")
-        LOGGER.error("Worker failed to boot: %s", error)
-        if trace:
-            LOGGER.error("%s", trace.rstrip())
-        with contextlib.suppress(ChannelClosed):
+        try:
             self._channel.socket.setblocking(True)
             self._channel.send(m.BootFailed(m.clip(str(error)), m.clip(trace), import_error))
+        except ChannelClosed:
+            # The master, which says it where it belongs, is gone.
+            LOGGER.error("Worker failed to boot: %s\n%s", error, trace.rstrip())
         return 4 if import_error else 3
 
     def _set_title(self, state: str) -> None:

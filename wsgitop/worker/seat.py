@@ -71,7 +71,7 @@ class Seat:
         target = request.target
         client = connection.client
         shown = self._shown
-        if shown is None or shown[1] != target or shown[0] != request.method or shown[2] is not client:
+        if shown is None or shown[1] != target or shown[0] != request.method or shown[2] != client:
             self._shown = request.method, target, client
             write_text(block, self._text, request.method.encode(), target.partition("?")[0].encode(), client)
         block[at.STARTED_NS] = started_ns

@@ -29,6 +29,7 @@ class TrustedProxies:
         self._headers = tuple(
             ("HTTP_" + name.upper().replace("-", "_"), value) for name, value in secure_headers.items()
         )
+        self._keys = frozenset(key for key, _ in self._headers)
 
     def trusts(self, host: str) -> bool:
         """``host`` is a peer's address, '' for a unix socket, which only this machine can reach."""
@@ -42,6 +43,8 @@ class TrustedProxies:
 
     def says_https(self, fields: Mapping[str, str]) -> bool:
         """The headers of a trusted peer say https. If they contradict each other, the safe answer is no."""
+        if self._keys.isdisjoint(fields):
+            return False
         said = [fields[key].lower() == value.lower() for key, value in self._headers if key in fields]
         return bool(said) and all(said)
 

@@ -73,7 +73,7 @@ def _import(spec: str, module_name: str) -> Any:
         raise _failed(
             f"The module {module_name!r} cannot be imported: {describe(error)}",
             error,
-            "Mend the module; its traceback follows.",
+            "Mend the module; --debug shows where it fails.",
         ) from error
 
 
@@ -148,7 +148,7 @@ def _call_factory(name: str, factory: Any, call: ast.Call) -> Any:
         raise _failed(
             f"The factory {name!r} failed: {describe(error)}",
             error,
-            "Mend the factory; its traceback follows.",
+            "Mend the factory; --debug shows where it fails.",
         ) from error
 
 
