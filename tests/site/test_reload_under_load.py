@@ -6,6 +6,7 @@ import json
 import signal
 import sqlite3
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
@@ -140,9 +141,7 @@ def test_a_second_hup_supersedes_the_first(start_server: StartServer, tmp_path: 
 
 
 def test_requests_in_flight_are_finished(start_server: StartServer) -> None:
-    from concurrent.futures import ThreadPoolExecutor
-
-    server = start_server("lab:application", "--workers", "2")
+    server = start_server("lab:application", "--workers", "2", "--threads", "2")
     with ThreadPoolExecutor(2) as pool:
         slow = [pool.submit(server.get, "/slow?s=2") for _ in range(2)]
         eventually(

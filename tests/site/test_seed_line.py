@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import re
 from collections.abc import Callable
 
@@ -17,7 +18,9 @@ def test_the_seed_line(start_django: Callable[..., Server]) -> None:
     server = start_django(bind=[f"0:{port}"])
     assert server.get("/admin/login/")[0] == 200
 
-    status = server.status()
+    result = server.ctl("status", "--json")
+    assert result.returncode == 0, result.stderr
+    status = json.loads(result.stdout)
     assert status["master"]["bind"] == [f"0.0.0.0:{port}"]
     assert status["master"]["app"] == "rmadmin.wsgi:application"
     assert status["master"]["pid"] == server.pid

@@ -6,6 +6,8 @@ import time
 from collections.abc import Callable
 from typing import TypeVar
 
+from wsgitop.errors import WsgitopError
+
 T = TypeVar("T")
 
 
@@ -23,7 +25,7 @@ def eventually(predicate: Callable[[], T], deadline_s: float = 10.0, *, what: st
             if value:
                 return value
             last = value
-        except (AssertionError, OSError, LookupError) as error:
+        except (AssertionError, OSError, LookupError, WsgitopError) as error:
             last = error
         if time.monotonic() > end:
             name = what or getattr(predicate, "__name__", "the condition")

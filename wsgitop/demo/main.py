@@ -22,7 +22,7 @@ SITE = "wsgitop.demo.site:application"
 HOST = "127.0.0.1"
 THREADS = 2
 BOOT_DEADLINE_S = 30.0
-LIFE_BEFORE_SNAPSHOT_S = 4.0
+LIFE_BEFORE_SNAPSHOT_S = 2.5
 """Rates and percentiles want a few seconds of requests."""
 
 Interface = Callable[..., str]
