@@ -38,14 +38,14 @@ _TRANSFER_CODINGS: Final = frozenset(("gzip", "x-gzip", "deflate", "compress", "
 
 MAX_CONTENT_LENGTH: Final = (1 << 63) - 1
 
-_PLAIN, _HOST, _LENGTH, _ENCODING, _CONNECTION, _EXPECT, _SINGLETON, _COOKIE, _DROPPED = range(9)
+_PLAIN, _ONCE, _LENGTH, _ENCODING, _CONNECTION, _EXPECT, _COOKIE, _DROPPED = range(8)
 _KINDS: Final = {
-    b"host": _HOST,
+    b"host": _ONCE,
     b"content-length": _LENGTH,
     b"transfer-encoding": _ENCODING,
     b"connection": _CONNECTION,
     b"expect": _EXPECT,
-    b"content-type": _SINGLETON,
+    b"content-type": _ONCE,
     b"cookie": _COOKIE,
 }
 _NAMES_KEPT: Final = 2048
@@ -83,36 +83,23 @@ class Request:
     size of head and body.
     """
 
-    __slots__ = (
-        "authority",
-        "body",
-        "chunked",
-        "expects_continue",
-        "fields",
-        "keep_alive",
-        "length",
-        "method",
-        "minor",
-        "path",
-        "query",
-        "received_bytes",
-        "target",
-    )
+    # What most requests never change is a default of the class: an object with many slots costs a
+    # microsecond.
+    query = ""
+    authority = ""
+    chunked = False
+    expects_continue = False
+    length: int | None = None
+    body: BodySink | None = None
+    received_bytes = 0
 
     def __init__(self, method: str, target: str, minor: int) -> None:
         self.method = method
         self.target = target
         self.minor = minor
         self.path = target
-        self.query = ""
-        self.authority = ""
         self.keep_alive = minor == 1
-        self.length: int | None = None
-        self.chunked = False
-        self.expects_continue = False
         self.fields: dict[str, str] = {}
-        self.body: BodySink | None = None
-        self.received_bytes = 0
 
 
 def parse_request_line(line: bytes) -> Request:
@@ -221,12 +208,12 @@ class HeadParser:
         for name, raw in self._headers:
             key, kind = names.get(name) or self._learn(name)
             value = raw.decode("latin-1").strip(" \t")
-            if kind != _PLAIN:
-                self._take_special(request, key, kind, value)
-            elif key in fields:
+            if kind <= _ONCE and key not in fields:
+                fields[key] = value
+            elif kind == _PLAIN:
                 fields[key] = f"{fields[key]},{value}"
             else:
-                fields[key] = value
+                self._take_special(request, key, kind, value)
         if request.chunked:
             if request.length is not None:
                 raise RequestFault(400, "Both Content-Length and Transfer-Encoding")
@@ -242,16 +229,15 @@ class HeadParser:
     def _take_special(self, request: Request, key: str, kind: int, value: str) -> None:
         """Fields that mean something to the server, and those that may come once only."""
         fields = request.fields
-        match kind:
-            case k if k == _DROPPED or (k == _EXPECT and request.minor == 0):
-                return
-            case k if k == _COOKIE and key in fields:
-                fields[key] = f"{fields[key]}; {value}"
-                return
-            case k if k == _CONNECTION:
-                self._take_connection(request, value)
-                fields[key] = f"{fields[key]},{value}" if key in fields else value
-                return
+        if kind == _DROPPED or (kind == _EXPECT and request.minor == 0):
+            return
+        if kind == _COOKIE:
+            fields[key] = f"{fields[key]}; {value}" if key in fields else value
+            return
+        if kind == _CONNECTION:
+            self._take_connection(request, value)
+            fields[key] = f"{fields[key]},{value}" if key in fields else value
+            return
         if key in fields:
             raise RequestFault(400, f"Repeated {key.removeprefix('HTTP_').replace('_', '-').title()}")
         fields[key] = value
@@ -301,6 +287,8 @@ class HeadParser:
     @staticmethod
     def _take_connection(request: Request, value: str) -> None:
         """RFC 9112 section 9.3: close wins; in HTTP/1.0 the connection is kept only when asked for."""
+        if request.minor == 1 and value in ("keep-alive", "Keep-Alive"):
+            return  # what most clients say, and no news
         options = {option.strip(" \t") for option in value.lower().split(",")}
         if "close" in options:
             request.keep_alive = False

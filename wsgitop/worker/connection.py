@@ -36,7 +36,8 @@ class Connection:
     """``deadline_s`` (monotonic) is when the loop must act if nothing happens; ``mask`` what the poller
     watches for.
 
-    ``closing``: it ends behind what is being sent. ``partial``: a request has begun and is not complete. ``client`` is the peer as text for scoreboard and log.
+    ``closing``: it ends behind what is being sent. ``partial``: a request has begun and is not complete.
+    ``client`` is the peer as text for scoreboard and log.
     """
 
     __slots__ = (

@@ -25,7 +25,9 @@ RELIEF_AFTER_S = 0.001
 
 
 class Crew:
-    """The seats of a worker. ``park`` takes a connection out of the poller, with the lock held."""
+    """The seats of a worker. ``handovers`` counts leads that changed hands within a request. ``park`` takes a
+    connection out of the poller, with the lock held.
+    """
 
     def __init__(self, seats: Sequence[Seat], park: Callable[[Connection], None]) -> None:
         self.seats = tuple(seats)
@@ -33,6 +35,7 @@ class Crew:
         self.leader: Seat | None = None
         self.idle: list[Seat] = []
         self.finished = False
+        self.handovers = 0
         self._park = park
 
     def take_or_wait(self, seat: Seat, before_waiting: Callable[[], None]) -> bool:
@@ -64,14 +67,12 @@ class Crew:
                 return False
         return True
 
-    def hand_over(self) -> bool:
+    def hand_over(self) -> None:
         """Watchdog: let an idle thread lead, if there is one and the leader is inside the application."""
         with self.lock:
             leader = self.leader
-            if leader is None or not self.idle or not self._relieve(leader, self.idle[-1]):
-                return False
-            self.idle.pop().baton.release()
-            return True
+            if leader is not None and self.idle and self._relieve(leader, self.idle[-1]):
+                self.idle.pop().baton.release()
 
     def step_aside(self, seat: Seat) -> None:
         """Called by a thread that is about to wait within a request: if it leads, let an idle thread lead, or
@@ -111,4 +112,5 @@ class Crew:
         if leader.connection is not None:
             self._park(leader.connection)
         self.leader = heir
+        self.handovers += 1
         return True

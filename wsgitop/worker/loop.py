@@ -321,7 +321,9 @@ class Engine:
         return self._serve(seat, connection, request)
 
     def _await_more(self, connection: Connection) -> None:
-        """A request is not complete. Its head has one deadline, from its first byte; its body must make progress."""
+        """A request is not complete. Its head has one deadline, from its first byte; its body must make
+        progress.
+        """
         parser = connection.parser
         if parser.in_body or not connection.partial:
             self._set_deadline(connection, _monotonic() + self.settings.header_timeout)
@@ -535,11 +537,7 @@ class Engine:
         self._next_deadline_s = max(min(nearest_s, self._resume_at_s), now_s + 0.05)
 
     def _expire(self, connection: Connection) -> None:
-        if (
-            connection.state is _READING
-            and connection.parser.in_message
-            and not connection.parser.finished
-        ):
+        if connection.state is _READING and connection.parser.in_message and not connection.parser.finished:
             self._refuse(connection, Fault(408, "The request did not arrive in time"))
         elif connection.state is not _HANDLING:
             self._close(connection)
@@ -567,11 +565,7 @@ class Engine:
         self._listeners.clear()
         now_s = _monotonic()
         for connection in list(self.connections.values()):
-            if (
-                connection.state is not _READING
-                or connection.parser.in_message
-                or self._readable(connection)
-            ):
+            if connection.state is not _READING or connection.parser.in_message or self._readable(connection):
                 continue
             if connection.requests:
                 self._close(connection)

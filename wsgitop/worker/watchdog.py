@@ -72,7 +72,6 @@ class Watchdog(threading.Thread):
         self._stuck_limit_s = float("inf")
         self._outbox: list[m.Message] = []
         self._master_gone = False
-        self._handovers = 0
         self._seen: tuple[Seat | None, int] = (None, -1)
         self._quiet = 0
         self._date = DateLine()
@@ -152,15 +151,9 @@ class Watchdog(threading.Thread):
         crew = self._crew
         now_s = time.monotonic()
         leader = crew.leader
-        if (
-            leader is not None
-            and leader.token
-            and crew.idle
-            and (leader, leader.serial) == self._seen
-            and crew.hand_over()
-        ):
-            self._handovers += 1
-            self._row[at.HANDOVERS] = self._handovers
+        if leader is not None and leader.token and crew.idle and (leader, leader.serial) == self._seen:
+            crew.hand_over()
+        self._row[at.HANDOVERS] = crew.handovers
         busy = False
         for seat in crew.seats:
             response = seat.response
