@@ -87,7 +87,6 @@ class WorkerGauge:
         self.rps: float | None = None
         self.cpu_percent: float | None = None
         self.rss_bytes: int | None = None
-        self.pss_bytes: int | None = None
         self.percentiles: tuple[float | None, float | None, float | None] = (None, None, None)
         self._oldest_started_ns = 0
 

@@ -24,6 +24,7 @@ from wsgitop.master.condition import condition, reloading_to
 from wsgitop.master.gauge import Percentiles, Rate, WorkerGauge
 from wsgitop.master.listeners import Listener
 from wsgitop.master.processes import WorkerProcess, ZygoteProcess
+from wsgitop.master.pss import ProportionalMemory
 from wsgitop.master.queue_depth import queue_depth
 from wsgitop.master.roster import Roster, WorkerRecord
 from wsgitop.master.states import GenerationPhase, WorkerPhase
@@ -88,7 +89,7 @@ class Sampler:
         self._percentiles = Percentiles()
         self._zygote_rss: dict[int, int] = {}
         self._turn = 0
-        self._pss_turn = 0
+        self._pss = ProportionalMemory()
         self._last_second = 0.0
         self._last_sample = 0.0
         self._heartbeat_floor_ns = 0
@@ -163,7 +164,7 @@ class Sampler:
         if new_second:
             self._last_second = now
             if watched:
-                self._ask_pss()
+                self._pss.ask(self._all_processes())
             recent = [gauge.second() for gauge in self._gauges.values()]
             self._merge(recent)
         snapshot = self._snapshot(now)
@@ -200,16 +201,10 @@ class Sampler:
         with contextlib.suppress(psutil.Error):
             self._master_rss = self._own.memory_info().rss
 
-    def _ask_pss(self) -> None:
-        workers = list(self._gauges)
-        if not workers:
-            return
-        worker = workers[self._pss_turn % len(workers)]
-        self._pss_turn += 1
-        process = self._processes[worker].process
-        if process is not None:
-            with contextlib.suppress(psutil.Error):
-                self._gauges[worker].pss_bytes = process.memory_full_info().pss
+    def _all_processes(self) -> list[psutil.Process]:
+        """Master, zygotes and workers."""
+        workers = [worker.process for worker in self._processes.values() if worker.process is not None]
+        return [self._own, *(zygote.process for zygote in self._zygotes.values()), *workers]
 
     def _snapshot(self, now: float) -> Snapshot:
         self._sequence += 1
@@ -256,7 +251,7 @@ class Sampler:
             p99_ms=_rounded(p99, 2),
             cpu_percent=_rounded(gauge.cpu_percent, 1),
             rss_bytes=gauge.rss_bytes,
-            pss_bytes=gauge.pss_bytes,
+            pss_bytes=self._pss.of(record.pid),
             threads=gauge.threads,
             threads_busy=gauge.busy,
             connections=gauge.connections,
@@ -337,7 +332,6 @@ class Sampler:
         rss = (
             sum(w.rss_bytes or 0 for w in workers) + sum(self._zygote_rss.values()) + (self._master_rss or 0)
         )
-        pss = [w.pss_bytes for w in workers]
         return Totals(
             requests=requests,
             errors=errors,
@@ -352,7 +346,7 @@ class Sampler:
             backlog=sum(listener.backlog for listener in listeners),
             cpu_percent=None if cpu is None else round(cpu * 100, 1),
             rss_bytes=rss,
-            pss_bytes=sum(p for p in pss if p is not None) if workers and None not in pss else None,
+            pss_bytes=self._pss.total(process.pid for process in self._all_processes()),
         )
 
     def _remember(self, snapshot: Snapshot) -> None:
