@@ -58,6 +58,11 @@ def _or_dash(text: str | None) -> str:
     return quoted(text) if text else "-"
 
 
+def _plain(value: object) -> str:
+    """An application may put anything into environ; what is neither text nor a number is not called upon."""
+    return _or_dash(str(value)) if isinstance(value, (str, int, float)) else "-"
+
+
 def _user(entry: Entry) -> str:
     """The user name of Basic authentication (RFC 7617)."""
     scheme, _, credentials = entry.request.fields.get("HTTP_AUTHORIZATION", "").partition(" ")
@@ -114,7 +119,7 @@ def _named(kind: str, name: str) -> Atom:
         return lambda e: _or_dash(header_of(e.request.fields, name))
     if kind == "o":
         return lambda e: _or_dash(header_among(e.response.headers, name))
-    return lambda e: _or_dash(str(e.environ.get(name, "")))
+    return lambda e: _plain(e.environ.get(name))
 
 
 def compile_format(text: str) -> tuple[str, tuple[Atom, ...]]:

@@ -12,7 +12,6 @@ in the order in which they became readable, whoever leads.
 
 from __future__ import annotations
 
-import errno
 import os
 import select
 import socket
@@ -29,6 +28,7 @@ from wsgitop.logs.error_log import LOGGER
 from wsgitop.scoreboard import layout as at
 from wsgitop.settings.addresses import Address
 from wsgitop.settings.table import Settings
+from wsgitop.worker.acceptor import Acceptor
 from wsgitop.worker.access_log import AccessLog, Entry
 from wsgitop.worker.connection import NEVER, Connection, State
 from wsgitop.worker.handover import Crew
@@ -39,10 +39,8 @@ from wsgitop.wsgi.environ import EnvironTemplate, TrustedProxies
 from wsgitop.wsgi.response import ClientGone, RequestCut, Response
 from wsgitop.wsgi.types import WSGIApplication
 
-ACCEPT_BATCH: Final = 64
 RECEIVE_BYTES: Final = 32 * 1024
 RECEIVE_BODY_BYTES: Final = 256 * 1024
-ACCEPT_PAUSE_S: Final = 0.25
 INTERNAL_ERROR_STATUS: Final = os.EX_SOFTWARE
 LINGER_S: Final = 2.0
 LINGER_LIMIT_BYTES: Final = 1024 * 1024
@@ -51,7 +49,6 @@ SEND_PROGRESS_S: Final = 60.0
 
 _IN: Final = select.EPOLLIN
 _OUT: Final = select.EPOLLOUT
-_NO_DESCRIPTORS: Final = frozenset((errno.EMFILE, errno.ENFILE, errno.ENOBUFS, errno.ENOMEM))
 
 _READING: Final = State.READING
 _HANDLING: Final = State.HANDLING
@@ -63,8 +60,8 @@ class Engine:
     """Serves connections of ``listeners`` with ``app`` until it has retired.
 
     ``row`` are the process words of the worker's scoreboard row; ``name`` says in the log which worker this
-    is. ``on_request`` is called when a request goes to the application and ``wake_wanted`` of the watchdog is
-    set.
+    is. ``wake_watchdog`` is called when a request goes to the application and the watchdog has set
+    ``wake_wanted``.
     """
 
     def __init__(
@@ -89,12 +86,7 @@ class Engine:
         self.wake_wanted = False
         self.wake_watchdog: Callable[[], None] = lambda: None
         self._row = row
-        self._siblings = siblings
         self._rejected = 0
-        self._accepted = 0
-        self._listeners = {sock.fileno(): (address, sock) for address, sock in listeners}
-        self._accepting = False
-        self._resume_at_s = NEVER
         self._draining = False
         self._ready: deque[Connection] = deque()
         self._next_deadline_s = NEVER
@@ -112,6 +104,7 @@ class Engine:
         self._poller = select.epoll()
         self._wake_fd = os.eventfd(0, os.EFD_CLOEXEC | os.EFD_NONBLOCK)
         self._poller.register(self._wake_fd, _IN)
+        self._acceptor = Acceptor(listeners, self._poller, siblings, room=self._room, welcome=self._welcome)
 
     # -- for other threads -----------------------------------------------------------------------------
 
@@ -132,8 +125,7 @@ class Engine:
         """In a process that the application forked: close its copies of what is the worker's."""
         for connection in self.connections.values():
             connection.close()
-        for _, sock in self._listeners.values():
-            sock.close()
+        self._acceptor.forget()
         self._poller.close()
         os.close(self._wake_fd)
 
@@ -166,8 +158,8 @@ class Engine:
         ready = self._ready
         row = self._row
         shown = -1
-        if not self._accepting and not self.retiring:
-            self._accept_on()
+        if self._acceptor.resume_at_s == NEVER and not self.retiring:
+            self._acceptor.resume()
         while True:
             if len(connections) != shown:
                 shown = row[at.CONNECTIONS] = len(connections)
@@ -200,8 +192,10 @@ class Engine:
         if connection is None:
             if fd == self._wake_fd:
                 os.eventfd_read(fd)
-            elif fd in self._listeners:
-                self._accept(*self._listeners[fd])
+            elif fd in self._acceptor:
+                self._acceptor.accept(fd)
+                self._row[at.ACCEPTED] = self._acceptor.accepted
+                self._next_deadline_s = min(self._next_deadline_s, self._acceptor.resume_at_s)
         elif connection.state is State.FLUSHING:
             self._flush(connection)
         elif connection.state is State.LINGERING:
@@ -213,51 +207,12 @@ class Engine:
 
     # -- accepting -------------------------------------------------------------------------------------
 
-    def _accept_on(self) -> None:
-        self._accepting = True
-        for fd in self._listeners:
-            self._poller.register(fd, _IN | select.EPOLLEXCLUSIVE)
-
-    def _accept_off(self) -> None:
-        if self._accepting:
-            self._accepting = False
-            for fd in self._listeners:
-                self._poller.unregister(fd)
-
-    def _accept(self, address: Address, listener: socket.socket) -> None:
-        """Accept one connection while another worker is idle, which the next has woken; else a batch.
-
-        With one at a time always, late connections would wait behind slow requests.
-        """
-        room = self.settings.worker_connections - len(self.connections)
-        for _ in range(min(1 if self._siblings.idle() else ACCEPT_BATCH, room)):
-            try:
-                sock, peer = listener.accept()
-            except (BlockingIOError, ConnectionAbortedError):
-                break
-            except OSError as error:
-                if error.errno not in _NO_DESCRIPTORS:
-                    LOGGER.warning("Cannot accept on %s: %s", address, error)
-                    break
-                LOGGER.error(
-                    "Cannot accept on %s: %s; trying again in %g s", address, error.strerror, ACCEPT_PAUSE_S
-                )
-                self._pause_accepting()
-                break
-            self._welcome(address, sock, peer)
-        if len(self.connections) >= self.settings.worker_connections:
-            self._pause_accepting()
-        self._row[at.ACCEPTED] = self._accepted
-
-    def _pause_accepting(self) -> None:
-        """Not polling is what keeps a listener that cannot be accepted from from spinning."""
-        self._accept_off()
-        self._resume_at_s = _monotonic() + ACCEPT_PAUSE_S
-        self._next_deadline_s = min(self._next_deadline_s, self._resume_at_s)
+    def _room(self) -> int:
+        return self.settings.worker_connections - len(self.connections)
 
     def _welcome(self, address: Address, sock: socket.socket, peer: object) -> None:
         sock.setblocking(False)
-        host, port, server = "", "", ("", "")
+        host, port = "", ""
         if isinstance(peer, tuple):
             sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
             host, port = str(peer[0]), str(peer[1])
@@ -275,7 +230,6 @@ class Engine:
             progress_s=SEND_PROGRESS_S,
             wait=self._wait_for_reader,
         )
-        self._accepted += 1
         self.connections[connection.fd] = connection
         self._set_deadline(connection, _monotonic() + settings.header_timeout)
         self._watch(connection, _IN)
@@ -309,9 +263,7 @@ class Engine:
         try:
             request = parser.next()
         except OSError as error:
-            LOGGER.error("Cannot keep the body of a request: %s", error)
-            self._refuse(connection, Fault(500, "The server cannot keep the body"))
-            return True
+            return self._refuse_body(connection, error)
         if request is None:
             self._await_more(connection)
             return True
@@ -334,6 +286,12 @@ class Engine:
             except ClientGone:
                 self._close(connection)
 
+    def _refuse_body(self, connection: Connection, error: OSError) -> bool:
+        """The temporary file of a body failed, for example because the disk is full."""
+        LOGGER.error("Cannot keep the body of a request: %s", error)
+        self._refuse(connection, Fault(500, "The server cannot keep the body"))
+        return True
+
     def _refuse(self, connection: Connection, fault: Fault) -> None:
         """Answer a request that does not get to the application; the connection ends with it."""
         self._rejected += 1
@@ -354,7 +312,10 @@ class Engine:
     def _serve(self, seat: Seat, connection: Connection, request: Request) -> bool:
         """Run the application for one request. False: the lead was lost meanwhile."""
         self._date.at(time.time())
-        environ = connection.template.make(request)
+        try:
+            environ = connection.template.make(request)
+        except OSError as error:
+            return self._refuse_body(connection, error)
         response = Response(
             connection,
             head_only=request.method == "HEAD",
@@ -525,16 +486,14 @@ class Engine:
         """
         now_s = _monotonic()
         nearest_s = NEVER
-        if self._resume_at_s <= now_s:
-            self._resume_at_s = NEVER
-            if not self.retiring and not self._accepting:
-                self._accept_on()
+        if self._acceptor.resume_at_s <= now_s and not self.retiring:
+            self._acceptor.resume()
         for connection in list(self.connections.values()):
             if connection.deadline_s <= now_s:
                 self._expire(connection)
             elif connection.deadline_s < nearest_s:
                 nearest_s = connection.deadline_s
-        self._next_deadline_s = max(min(nearest_s, self._resume_at_s), now_s + 0.05)
+        self._next_deadline_s = max(min(nearest_s, self._acceptor.resume_at_s), now_s + 0.05)
 
     def _expire(self, connection: Connection) -> None:
         if connection.state is _READING and connection.parser.in_message and not connection.parser.finished:
@@ -559,10 +518,7 @@ class Engine:
         """
         self._draining = True
         self._row[at.READY_NS] = 0
-        self._accept_off()
-        for _, sock in self._listeners.values():
-            sock.close()
-        self._listeners.clear()
+        self._acceptor.close()
         now_s = _monotonic()
         for connection in list(self.connections.values()):
             if connection.state is not _READING or connection.parser.in_message or self._readable(connection):
