@@ -21,6 +21,7 @@ numbers = st.none() | st.floats(min_value=0, max_value=1e12) | st.sampled_from([
         (figures.rate, 12_400, "12.4k"),
         (figures.count, 182_201, "182201"),
         (figures.count, 1_234_567, "1.23M"),
+        (figures.milliseconds, 0.031, "0.03"),
         (figures.milliseconds, 0.42, "0.4"),
         (figures.milliseconds, 39.4, "39"),
         (figures.milliseconds, 2100, "2100"),

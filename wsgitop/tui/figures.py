@@ -44,10 +44,12 @@ def scale(top: float) -> str:
 
 
 def milliseconds(value: float | None) -> str:
-    """A latency in milliseconds in at most 5 cells: ``0.4``, ``39``, ``2100``, ``12.4s`` once it passes
-    ten seconds."""
+    """A latency in milliseconds in at most 5 cells: ``0.03``, ``0.4``, ``39``, ``2100``, ``12.4s`` once it
+    passes ten seconds."""
     if value is None or not math.isfinite(value):
         return UNKNOWN
+    if 0 < value < 0.095:
+        return f"{value:.2f}"
     if value < 9.95:
         return f"{value:.1f}"
     if value < 9999.5:
