@@ -23,17 +23,23 @@ def attach(context: click.Context) -> int:
     the server as it is.
     """
     from wsgitop.cli.interface import show
-    from wsgitop.cli.targets import choose
+    from wsgitop.cli.targets import choose, found_at, whereabouts
     from wsgitop.client import Client, find
     from wsgitop.tui.terminal import require_terminal
 
     require_terminal()
-    target = find(context.params["target"]) if context.params["target"] else choose()
+    target = choose() if context.params["target"] is None else find(context.params["target"])
+    known = found_at(target)
     with Client(target):
         # That it answers is found out here, where the reason can be told; the interface would wait for it to
         # come back.
         pass
-    show(target, owns_server=False, mouse=not context.params["no_mouse"])
+    show(
+        target,
+        owns_server=False,
+        mouse=not context.params["no_mouse"],
+        whereabouts=lambda: whereabouts(target, known),
+    )
     return 0
 
 

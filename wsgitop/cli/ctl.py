@@ -49,8 +49,11 @@ def _common() -> list[click.Parameter]:
 
 def _connect(context: click.Context) -> Client:
     parent = context.parent.params if context.parent is not None else {}
-    target = context.params["server"] or parent.get("server")
-    if target:
+    target = context.params["server"]
+    if target is None:
+        target = parent.get("server")
+    # An empty one is a fault, not the only server: a script's variable may be unset.
+    if target is not None:
         return Client(find(target))
     from wsgitop.cli.targets import choose
 

@@ -2,18 +2,27 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 from wsgitop.client import AsyncClient
 
 
-def show(target: str, *, owns_server: bool, log_path: str = "", mouse: bool = True) -> str:
+def show(
+    target: str,
+    *,
+    owns_server: bool,
+    log_path: str = "",
+    mouse: bool = True,
+    whereabouts: Callable[[], str] | None = None,
+) -> str:
     """Show the server at ``target`` until the user leaves: "stop", "leave" or "quit".
 
-    Raises TerminalError.
+    ``whereabouts`` is asked before each connection for the target as it is by then. Raises TerminalError.
     """
     from wsgitop.tui.app import run_interface
 
     result = run_interface(
-        lambda: AsyncClient(target),
+        lambda: AsyncClient(whereabouts() if whereabouts is not None else target),
         target_label=target,
         owns_server=owns_server,
         log_path=log_path,

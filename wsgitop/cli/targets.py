@@ -1,7 +1,8 @@
-"""Which server is meant when none is named: the only one, or the one that is chosen."""
+"""Which server is meant when none is named: the only one, or the one that is chosen. Where it is by now."""
 
 from __future__ import annotations
 
+import contextlib
 import sys
 
 import click
@@ -34,6 +35,36 @@ def choose() -> str:
         click.echo(f"  {number}  {_line(master)}", err=True)
     chosen: int = click.prompt("Which one", type=click.IntRange(1, len(masters)), default=1, err=True)
     return masters[chosen - 1].control
+
+
+def found_at(path: str) -> Found | None:
+    """The running server of this user whose control socket is ``path``, None if there is no telling."""
+    with contextlib.suppress(CannotConnect):
+        return next((master for master in running() if master.control == path), None)
+    return None
+
+
+def whereabouts(path: str, known: Found | None) -> str:
+    """The control socket now of the server that was at ``path``, described by ``known``.
+
+    Without --control-socket a server that is started again has another path. What takes its place has its
+    name, its application and its addresses, and began later; if that fits several, or none, the path stays.
+    """
+    if known is None:
+        return path
+    try:
+        masters = running()
+    except CannotConnect:
+        return path
+    if any(master.control == path for master in masters):
+        return path
+    successors = [
+        master
+        for master in masters
+        if master.started_at > known.started_at
+        and (master.name, master.app, master.bind) == (known.name, known.app, known.bind)
+    ]
+    return successors[0].control if len(successors) == 1 else path
 
 
 def _line(master: Found) -> str:

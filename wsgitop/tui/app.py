@@ -235,7 +235,7 @@ class WsgitopApp(App[InterfaceResult]):
         master = snapshot.master
         question = (
             f"Load {master.app} again and replace {plural(len(snapshot.workers), 'worker')} one by one?\n\n"
-            f"target      {self.target_label}\nmaster      pid {master.pid}, generation {master.generation}\n"
+            f"target      {master.control or self.target_label}\nmaster      pid {master.pid}, generation {master.generation}\n"
             "requests    none is broken off\nbad code    the old generation goes on"
         )
         if await self.push_screen_wait(Confirm("Reload (HUP)", question, yes="Reload")):
