@@ -41,7 +41,7 @@ class Configuration:
         """Settings with the config file as it reads now, and remarks. Raises ConfigError.
 
         What the master itself has opened (addresses, logs, sockets) stays as it was; a change of it is
-        remarked upon.
+        remarked upon. The outcome comes into force by :meth:`accept`, once the code has loaded with it.
         """
         if path:
             resolved = resolve_with_file(self._layers, json.loads(values_json), path)
@@ -62,9 +62,12 @@ class Configuration:
             for name in _OPENED_AT_START
             if getattr(settings, name) != getattr(self._first, name)
         ]
+        return settings, tuple(notes)
+
+    def accept(self, settings: Settings) -> None:
+        """These settings are in force: the next reload starts from them."""
         self.settings = settings
         self.workers = count_workers(settings.workers)
-        return settings, tuple(notes)
 
 
 _OPENED_AT_START = (

@@ -49,6 +49,12 @@ class Context:
     give_up: Callable[[GenerationRecord, str], None]
     generations: dict[int, Generation] = field(default_factory=dict)
 
+    def follow(self, number: int) -> None:
+        """From now on the settings of this generation are in force."""
+        if number in self.generations:
+            self.settings = self.generations[number].settings
+            self.configuration.accept(self.settings)
+
     def forget_generations(self, zygotes: set[int]) -> None:
         """Let go of generations that have neither zygote nor workers; the newest eight records are kept."""
         used = {w.generation for w in self.roster.live()} | zygotes | {self.roster.target}

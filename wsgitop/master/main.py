@@ -159,13 +159,16 @@ class Master:
         if self._supervisor.finished.is_set():
             return
         asked = None if self._control is None else self._control.fastest_interval_s()
-        snapshot: Snapshot = self._sampler.sample(watched=asked is not None)
-        if self._control is not None and asked is not None:
-            self._control.publish_snapshot(snapshot)
-        self._supervisor.reconcile()
+        # The next one is certain before anything can go wrong with this one.
         asyncio.get_running_loop().call_later(
             min(SAMPLE_INTERVAL_S, asked or SAMPLE_INTERVAL_S), self._sample
         )
+        try:
+            snapshot: Snapshot = self._sampler.sample(watched=asked is not None)
+            if self._control is not None and asked is not None:
+                self._control.publish_snapshot(snapshot)
+        finally:
+            self._supervisor.reap()  # ends in a look at the plan
 
     # -- what comes from outside ------------------------------------------------
 

@@ -15,6 +15,8 @@ from wsgitop.master.states import GenerationPhase, WorkerPhase
 
 ABORT_GRACE_S = 2.0
 """Between SIGABRT, which makes a worker dump its stacks, and SIGKILL."""
+FORKS_AT_ONCE = 32
+"""Workers that the zygote may be asked for and has not forked yet: its channel must never be full."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -121,12 +123,15 @@ def next_deadline(roster: Roster, limits: Limits, now: float) -> float | None:
 def _deadlines(roster: Roster, limits: Limits, now: float, silent: frozenset[int]) -> list[Action]:
     """Processes that exceeded a time: first SIGABRT, so that the log tells where they hang, then SIGKILL."""
     actions: list[Action] = []
+    hung: set[int] = set()
     for worker in roster.live():
         if worker.kill_at is not None:
             continue
         if worker.abort_at is not None:
             if now >= worker.abort_at + ABORT_GRACE_S:
                 actions.append(Kill(worker.worker, "it did not end after SIGABRT"))
+        elif worker.phase is WorkerPhase.STARTING and _zygote_hangs(roster, worker, limits, now):
+            hung.add(worker.generation)
         elif worker.coming and now >= worker.asked_at + limits.boot_timeout_s:
             actions.append(
                 Abort(worker.worker, f"it did not boot within {limits.boot_timeout_s:g} s (--boot-timeout)")
@@ -138,7 +143,14 @@ def _deadlines(roster: Roster, limits: Limits, now: float, silent: frozenset[int
                 actions.append(Kill(worker.worker, why))
         elif worker.worker in silent:
             actions.append(Abort(worker.worker, "its interpreter does not answer any more (--timeout)"))
+    for number in sorted(hung):
+        why = f"its zygote did not fork a worker within {limits.boot_timeout_s:g} s (--boot-timeout)"
+        actions.append(FailGeneration(number, why))
     return actions
+
+
+def _zygote_hangs(roster: Roster, worker: WorkerRecord, limits: Limits, now: float) -> bool:
+    return roster.generations[worker.generation].forks and now >= worker.asked_at + limits.boot_timeout_s
 
 
 def _zygotes(roster: Roster, limits: Limits, now: float) -> list[Action]:
@@ -167,6 +179,9 @@ def _forks(roster: Roster, limits: Limits, now: float, target: GenerationRecord)
     # site.
     there = sum(1 for w in roster.live() if not w.lost)
     room = roster.wanted + limits.surge - there
+    if not active:
+        # Many that were scaled down may take their time; they must not keep the site without a worker.
+        room = max(room, 1)
     if roster.rolling:
         needed = min(roster.wanted - len(fresh), limits.surge - coming)
         # A reload replaces; a gap left by a death is filled at once as well.
@@ -175,6 +190,7 @@ def _forks(roster: Roster, limits: Limits, now: float, target: GenerationRecord)
         needed = roster.wanted - len(active)
     if roster.boot_failures:
         needed = min(needed, 1 - coming)  # while it fails, try with one
+    needed = min(needed, FORKS_AT_ONCE - sum(1 for w in active if w.phase is WorkerPhase.STARTING))
     taken = {w.slot for w in active}
     # In a reload the successor takes the slot of the one that it replaces, which is then retired.
     replaceable = sorted({w.slot for w in active if w.generation != target.number} - {w.slot for w in fresh})
@@ -195,10 +211,13 @@ def _retirements(roster: Roster, target: GenerationRecord) -> list[Action]:
     if roster.rolling:
         keep = max(0, roster.wanted - len(fresh_ready))
         twins = {w.slot for w in fresh_ready}
-        others.sort(key=lambda w: (w.slot not in twins, _age(w)))
+        others.sort(key=lambda w: (w.phase is WorkerPhase.READY, w.slot not in twins, _age(w)))
         for worker in others[: max(0, len(others) - keep)]:
             actions.append(Retire(worker.worker, f"replaced by generation {target.number}"))
-        fresh = sorted((w for w in active if w.generation == target.number), key=_age)
+        fresh = sorted(
+            (w for w in active if w.generation == target.number),
+            key=lambda w: (w.phase is WorkerPhase.READY, _age(w)),
+        )
         for worker in fresh[: max(0, len(fresh) - roster.wanted)]:
             actions.append(Retire(worker.worker, "scaled down"))
         return actions

@@ -210,6 +210,20 @@ class WorkerProcess:
             self.pidfd = -1
 
 
+def child_ends() -> tuple[socket.socket, socket.socket, int, int]:
+    """What a new child is connected by: the channel's two ends, the read and the write end of its standard
+    error. Raises OSError, and leaves nothing open then.
+    """
+    ours, theirs = pair()
+    try:
+        output, errors = os.pipe()
+    except OSError:
+        ours.close()
+        theirs.close()
+        raise
+    return ours, theirs, output, errors
+
+
 def spawn_zygote(environment: dict[str, str]) -> tuple[int, socket.socket, int]:
     """Exec a fresh interpreter as a zygote: its pid, the master's end of the channel, the read end of its
     standard error.
@@ -218,8 +232,12 @@ def spawn_zygote(environment: dict[str, str]) -> tuple[int, socket.socket, int]:
     symbolic link takes effect. posix_spawn, because the master must not fork: it has threads. Raises
     WsgitopError.
     """
-    ours, theirs = pair()
-    output, errors = os.pipe()
+    try:
+        ours, theirs, output, errors = child_ends()
+    except OSError as error:
+        raise WsgitopError(
+            f"no descriptors for a zygote: {error.strerror}", "Raise the limit (ulimit -n)."
+        ) from None
     root = str(Path(wsgitop.__file__).parent.parent)
     argv = [sys.executable, "-P", "-c", _BOOTSTRAP, root]
     try:
@@ -264,10 +282,12 @@ CRASH_SIGNALS = frozenset(
 
 
 def is_self_inflicted(status: int) -> bool:
-    """The process ended by its own fault: a crash or an exit status, not a signal that somebody sent."""
+    """The process ended by itself: it crashed or left, and nobody sent a signal. Status 0 is no excuse: a
+    worker that is wanted announces that it goes.
+    """
     if os.WIFSIGNALED(status):
         return os.WTERMSIG(status) in CRASH_SIGNALS
-    return os.WEXITSTATUS(status) != 0
+    return True
 
 
 def close_all(descriptors: list[int]) -> None:

@@ -104,6 +104,7 @@ class Roster:
     stopping: bool = False
     quick: bool = False
     boot_failures: int = 0  # in a row
+    boot_failed_at: float = 0.0
     fork_not_before: float = 0.0
     zygote_failures: int = 0
     zygote_not_before: float = 0.0
@@ -160,6 +161,7 @@ class Roster:
     def count_boot_failure(self, now: float) -> None:
         """A worker could not boot, or died by itself soon after: wait longer before the next try."""
         self.boot_failures += 1
+        self.boot_failed_at = now
         delay = min(BACKOFF_LIMIT_S, BACKOFF_FIRST_S * 2 ** min(20, self.boot_failures - 1))
         self.fork_not_before = max(self.fork_not_before, now + delay)
 
@@ -170,17 +172,25 @@ class Roster:
         self.zygote_not_before = now + delay
 
     def forgive(self, now: float) -> None:
-        """Forget failures once what failed, a worker of the target or its zygote, is ready for STABLE_S."""
+        """Forget failures of zygotes once that of the target has run for STABLE_S, and of workers once as
+        many as are wanted have served for so long and none has failed.
+
+        That one old worker serves on says nothing: it has loaded the code that its successors cannot load.
+        """
         target = self.target_generation()
         if self.zygote_failures and target is not None and target.forks and _stable(target.ready_at, now):
             self.zygote_failures = 0
             self.zygote_not_before = 0.0
-        if self.boot_failures and any(
-            w.generation == self.target and _stable(w.ready_at, now) for w in self.ready()
-        ):
-            self.boot_failures = 0
-            self.fork_not_before = 0.0
+        if self.boot_failures and _stable(self.boot_failed_at, now):
+            stable = [worker for worker in self.ready() if _stable(worker.ready_at, now)]
+            if len(stable) >= self.wanted:
+                self.forget_boot_failures()
+
+    def forget_boot_failures(self) -> None:
+        """Try again at once, and with all that are wanted."""
+        self.boot_failures = 0
+        self.fork_not_before = 0.0
 
 
-def _stable(ready_at: float | None, now: float) -> bool:
-    return ready_at is not None and now - ready_at >= STABLE_S
+def _stable(since: float | None, now: float) -> bool:
+    return since is not None and now - since >= STABLE_S

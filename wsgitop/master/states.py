@@ -81,6 +81,7 @@ GENERATION_TRANSITIONS: dict[tuple[GenerationPhase, GenerationEvent], Generation
     (_G.ENDING, _F.FAIL): _G.ENDING,
     (_G.ENDING, _F.END): _G.ENDING,
     (_G.ENDING, _F.ZYGOTE_DIED): _G.ENDED,
+    (_G.ENDED, _F.FAIL): _G.FAILED,  # its workers turn out not to boot after its zygote is gone
 }
 
 

@@ -69,6 +69,7 @@ class Supervisor:
         self._timer: asyncio.TimerHandle | None = None
         self._reconciling = False
         self._config_workers = configuration.workers
+        self._reload: int | None = None  # the commanded reload that is under way
         self._title = ""
         self.fatal: WsgitopError | None = None
         self.finished: asyncio.Event = asyncio.Event()
@@ -85,15 +86,14 @@ class Supervisor:
 
     def reload(self, actor: str) -> int:
         """Begin a reload; it supersedes one that is under way. The number of the new generation."""
+        superseded = "superseded by a newer reload"
+        self._end_of_reload(superseded, "")
         loading = self.roster.loading()
         if loading is not None:
-            self._give_up(loading, "superseded by a newer reload", by_plan=False)
-        elif self.roster.rolling:
-            self._end_of_reload(self.roster.target, "superseded by a newer reload", "")
-        self.events.add(
-            "info", "reload", f"HUP: reload, loading generation {self.roster.next_generation}", actor=actor
-        )
-        number = self._zygotes.spawn(roll=True, commanded=True)
+            self._give_up(loading, superseded, by_plan=False)
+        self._reload = number = self.roster.next_generation
+        self.events.add("info", "reload", f"HUP: reload, loading generation {number}", actor=actor)
+        self._zygotes.spawn(roll=True, commanded=True)
         self.reconcile()
         return number
 
@@ -125,15 +125,21 @@ class Supervisor:
 
     def reap(self) -> None:
         """Collect every child that has ended, known or not (PID 1 duty)."""
-        while True:
-            try:
-                pid, status = os.waitpid(-1, os.WNOHANG)
-            except ChildProcessError:
-                break
-            if pid == 0:
-                break
-            if not self._zygotes.died(pid, status):
-                self.workers.died(pid, status)
+        # Burying a child reads its last messages; none of them may set the plan going before the rolls of the
+        # dead are complete.
+        self._reconciling = True
+        try:
+            while True:
+                try:
+                    pid, status = os.waitpid(-1, os.WNOHANG)
+                except ChildProcessError:
+                    break
+                if pid == 0:
+                    break
+                if not self._zygotes.died(pid, status):
+                    self.workers.died(pid, status)
+        finally:
+            self._reconciling = False
         self.reconcile()
 
     # -- the plan ------------------------------------------------
@@ -180,6 +186,9 @@ class Supervisor:
         )
 
     def _perform(self, action: p.Action) -> None:
+        # An earlier action of the same turn may have been the end of a worker that a later one means.
+        if isinstance(action, p.Retire | p.Abort | p.Kill) and action.worker not in self.roster.workers:
+            return
         match action:
             case p.SpawnZygote():
                 self._zygotes.spawn(roll=self.roster.rolling)
@@ -201,7 +210,9 @@ class Supervisor:
                 self.events.add(
                     "good", "reloaded", f"generation {number} serves with {self.roster.wanted} workers"
                 )
-                self._end_of_reload(number, "", "")
+                # A reload whose zygote was lost is completed by the generation that replaced it.
+                if self._reload is not None and self._reload <= number:
+                    self._end_of_reload("", "")
             case p.Finished():
                 self.finished.set()
 
@@ -222,26 +233,31 @@ class Supervisor:
     def _give_up(self, record: GenerationRecord, why: str, *, by_plan: bool = True) -> None:
         """A generation cannot serve: end its zygote and go back to the last good one."""
         was_target = self.roster.target == record.number
+        was_good = self.roster.good == record.number
         record.error = why
         record.see(GenerationEvent.FAIL)
         self._zygotes.kill(record.number)
         if not self.roster.ever_ready and by_plan:
             self._fail_start(record)
             return
-        if was_target and self.roster.good != record.number:
+        going_back = was_target and not was_good
+        if going_back:
+            self._context.follow(self.roster.good)
             self.roster.target = self.roster.good
             # Back: what the failed generation has started is replaced by the good one.
             self.roster.rolling = any(w.generation != self.roster.good for w in self.roster.active())
         if by_plan:
-            if record.commanded:
+            if record.commanded and not was_good:
                 serves = f"generation {self.roster.target} serves on"
                 text = f"reload to generation {record.number} failed: {why}; {serves}"
             else:
                 self.roster.count_zygote_failure(time.monotonic())
                 text = f"generation {record.number} failed: {why}; existing workers serve on"
             self.events.add("error", "reload-failed", text, detail=record.detail)
-        if record.commanded:
-            self._end_of_reload(record.number, why, record.detail)
+        if record.number == self._reload or (
+            going_back and self._reload is not None and self._reload < record.number
+        ):
+            self._end_of_reload(why, record.detail)
 
     def _fail_start(self, record: GenerationRecord) -> None:
         """The very first generation cannot serve: say why and end."""
@@ -255,8 +271,10 @@ class Supervisor:
                 self.fatal = ConfigError(cause, remedy.strip())
         self.roster.stopping = self.roster.quick = True
 
-    def _end_of_reload(self, number: int, error: str, detail: str) -> None:
-        if self.on_reload_end is not None:
+    def _end_of_reload(self, error: str, detail: str) -> None:
+        """Tell who waits for the reload that was commanded, if there is one."""
+        number, self._reload = self._reload, None
+        if number is not None and self.on_reload_end is not None:
             self.on_reload_end(number, error, detail)
 
     def _show_title(self) -> None:

@@ -12,13 +12,13 @@ import time
 from collections import OrderedDict
 
 from wsgitop.channel import messages as m
-from wsgitop.channel.channel import pair
 from wsgitop.master.context import Context
 from wsgitop.master.processes import (
     Output,
     Peer,
     WorkerProcess,
     ZygoteProcess,
+    child_ends,
     close_all,
     describe_status,
     is_self_inflicted,
@@ -28,6 +28,8 @@ from wsgitop.master.states import WorkerEvent, WorkerPhase
 
 ZYGOTE_NEWS_S = 0.1
 """Between the end of a zygote's channel and the news of its death."""
+NO_ROOM_S = 1.0
+"""Before the next try when the machine has no room for another worker."""
 UNCLAIMED_LIMIT = 64
 """Ends of children that nobody has told the master about yet; more than a few are orphans of the application.
 """
@@ -57,20 +59,27 @@ class Workers:
 
     def fork(self, number: int, slot: int, zygote: ZygoteProcess) -> None:
         """Have ``zygote``, of generation ``number``, fork a worker for ``slot``."""
+        if time.monotonic() < self._context.roster.fork_not_before:
+            return  # one before it in the same turn could not be started
         generation = self._context.generations[number]
         if not generation.free_rows:
-            self._context.roster.fork_not_before = time.monotonic() + 1.0
+            self._context.roster.fork_not_before = time.monotonic() + NO_ROOM_S
             self._context.events.add(
                 "error",
                 "fork",
                 f"the scoreboard is full ({generation.board.rows} workers): no more can be started",
             )
             return
+        try:
+            ours, theirs, output, errors = child_ends()
+        except OSError as error:
+            self._context.roster.fork_not_before = time.monotonic() + NO_ROOM_S
+            why = f"no descriptors for another worker: {error.strerror} (see ulimit -n)"
+            self._context.events.add("error", "fork", why)
+            return
         row = generation.free_rows.pop()
         generation.board.clear(row)
         record = self._context.roster.add_worker(slot, row, number, time.monotonic())
-        ours, theirs = pair()
-        output, errors = os.pipe()
         worker = record.worker
         peer: Peer[m.FromWorker] = Peer(
             self._context.loop,
@@ -95,7 +104,7 @@ class Workers:
         record = self._context.roster.workers.get(worker)
         if record is None or record.phase is WorkerPhase.GONE:
             return
-        self._context.roster.count_boot_failure(time.monotonic())
+        self._count_boot_failure(record)
         self._context.events.add("error", "fork", f"worker {record.slot} could not be started: {error}")
         self._gone(record)
 
@@ -173,7 +182,7 @@ class Workers:
         ):
             self._context.give_up(generation, error)
         else:
-            self._context.roster.count_boot_failure(time.monotonic())
+            self._count_boot_failure(record)
             self._context.events.add(
                 "error", "boot-failed", f"worker {record.slot} could not boot: {error}", detail=traceback
             )
@@ -262,9 +271,12 @@ class Workers:
         for record in [
             w for w in self._context.roster.live() if w.generation == generation and w.pid is None
         ]:
-            self._processes[record.worker].peer.drain()
-            if record.pid is None and record.phase is WorkerPhase.STARTING:
-                self.fork_failed(record.worker, "its zygote was killed")
+            if record.phase is not WorkerPhase.GONE:
+                self._processes[record.worker].peer.drain()
+            if record.pid is None and record.phase is not WorkerPhase.GONE:
+                # If it was forked all the same, it sees the end of its channel and goes. No failed boot: that
+                # the zygote has died is counted elsewhere.
+                self._gone(record)
 
     def _died(self, record: WorkerRecord, status: int) -> None:
         self._processes[record.worker].peer.drain()
@@ -295,9 +307,19 @@ class Workers:
                 generation.detail = generation.detail or last_lines
                 self._context.give_up(generation, why)
             else:
-                self._context.roster.count_boot_failure(now)
-        elif is_self_inflicted(status) and record.ready_at is not None and now - record.ready_at < STABLE_S:
-            self._context.roster.count_boot_failure(now)
+                self._count_boot_failure(record)
+        elif (
+            is_self_inflicted(status)
+            and record.abort_at is None
+            and record.ready_at is not None
+            and now - record.ready_at < STABLE_S
+        ):
+            self._count_boot_failure(record)
+
+    def _count_boot_failure(self, record: WorkerRecord) -> None:
+        # What an abandoned generation's workers die of is no reason to wait with those of the target.
+        if record.generation == self._context.roster.target:
+            self._context.roster.count_boot_failure(time.monotonic())
 
     def _gone(self, record: WorkerRecord) -> None:
         record.see(WorkerEvent.DIED)

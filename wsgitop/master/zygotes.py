@@ -127,16 +127,17 @@ class Zygotes:
             return
         record.see(GenerationEvent.LOADED)
         record.ready_at = time.monotonic()
-        self._context.settings = self._context.generations[record.number].settings
-        first = self._context.roster.target == 0
-        self._context.roster.target = record.number
-        if first or not self._context.roster.good:
-            self._context.roster.good = record.number
-        self._context.roster.rolling = record.roll
-        if not record.roll and self._context.roster.mixed_with(record.number):
+        self._context.follow(record.number)
+        roster = self._context.roster
+        roster.target = record.number
+        if not record.roll or not roster.good:
+            roster.good = record.number
+        roster.rolling = record.roll
+        if record.commanded:
+            roster.forget_boot_failures()  # they were of other code
+        if not record.roll and roster.mixed_with(record.number):
             text = f"generation {record.number} replaces a lost zygote; existing workers stay (mixed)"
             self._context.events.add("warning", "mixed", text)
-            self._context.roster.good = record.number
         if ready.threads:
             names = ", ".join(ready.threads)
             text = f"--preload: threads started at import do not exist in the workers: {names}"
