@@ -180,6 +180,7 @@ CASES: tuple[Case, ...] = (
     Case("close, then more", GET + b"Connection: close\r\n\r\n" + NEXT, OK),
     Case("Close among others", GET + b"Connection: foo, Close\r\n\r\n" + NEXT, OK),
     Case("close with a body", POST + b"Connection: close\r\nContent-Length: 2\r\n\r\nhi" + NEXT, ("POST / hi",)),
+    Case("Proxy-Connection is nothing to an origin", GET + b"Proxy-Connection: close\r\n\r\n" + NEXT, ("GET / ", "GET /next ")),
     Case("1.0 ends", b"GET / HTTP/1.0\r\n\r\n" + NEXT, OK),
     Case("1.0 kept alive", b"GET / HTTP/1.0\r\nConnection: Keep-Alive\r\n\r\n" + NEXT, ("GET / ", "GET /next ")),
     Case("1.0 close and keep-alive", b"GET / HTTP/1.0\r\nConnection: close\r\nConnection: keep-alive\r\n\r\n" + NEXT, OK),

@@ -58,3 +58,16 @@ def test_case(case: Case) -> None:
     for seed in range(20):
         pieces = splits(case.data, seed)
         assert parse(pieces) == case.expected, pieces
+
+
+@pytest.mark.parametrize("case", CASES, ids=lambda case: case.name)
+def test_case_leaves_nothing_behind_for_other_connections(case: Case) -> None:
+    heads = HeadParser(LIMITS)
+    parser = RequestParser(heads, MemoryBody)
+    parser.feed(case.data)
+    while parser.next() is not None:
+        pass
+    other = RequestParser(heads, MemoryBody)
+    other.feed(b"GET /other HTTP/1.1\r\nHost: h\r\n\r\n")
+    found = other.next()
+    assert found is not None and not isinstance(found, Fault), found

@@ -49,6 +49,7 @@ _KINDS: Final = {
     b"cookie": _COOKIE,
 }
 _NAMES_KEPT: Final = 2048
+_NAME_KEPT_BYTES: Final = 64  # names come from clients: what is kept of them must stay small
 
 
 class BodySink(Protocol):
@@ -178,12 +179,14 @@ class HeadParser:
         request = parse_request_line(head[:line_end])
         request.received_bytes = len(head)
         self._headers.clear()
-        try:
-            self._parser.feed_data(head)
-        except httptools.HttpParserUpgrade:
-            # An Upgrade may be ignored (RFC 9110 section 7.8); llhttp believes that another protocol follows.
+        error = self._feed(head)
+        if error is not None:
+            # Perhaps llhttp, not this head, is at fault: it remembers of the head before, which may be another
+            # client's, what is not looked at here, for example "Proxy-Connection: close".
             self._parser = httptools.HttpRequestParser(self)
-        except httptools.HttpParserError as error:
+            self._headers.clear()
+            error = self._feed(head)
+        if error is not None:
             self._parser = httptools.HttpRequestParser(self)
             self._explain(error, request.minor)
         self._take_fields(request)
@@ -191,6 +194,17 @@ class HeadParser:
             # llhttp now waits for a body, which it will not be given, or for the end of the connection.
             self._parser = httptools.HttpRequestParser(self)
         return request
+
+    def _feed(self, head: bytes) -> httptools.HttpParserError | None:
+        """Give a head to llhttp; returns what it finds wrong."""
+        try:
+            self._parser.feed_data(head)
+        except httptools.HttpParserUpgrade:
+            # An Upgrade may be ignored (RFC 9110 section 7.8); llhttp believes that another protocol follows.
+            self._parser = httptools.HttpRequestParser(self)
+        except httptools.HttpParserError as error:
+            return error
+        return None
 
     def _explain(self, error: Exception, minor: int) -> None:
         """Raise what a syntax error means; an unknown transfer coding is 501 if that is all that is wrong."""
@@ -274,7 +288,7 @@ class HeadParser:
             kind = _DROPPED  # it would overwrite its twin with a hyphen in environ
         elif lower not in (b"content-length", b"content-type"):
             key = "HTTP_" + key
-        if len(self._names) < _NAMES_KEPT:
+        if len(name) <= _NAME_KEPT_BYTES and len(self._names) < _NAMES_KEPT:
             self._names[name] = key, kind
         return key, kind
 
