@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import re
 import signal
 import time
@@ -93,9 +94,9 @@ def _workers(master: int) -> list[psutil.Process]:
     """Workers in the process table: children of the master whose title says so, and names no other state."""
     found = []
     for process in psutil.Process(master).children():
-        title = " ".join(process.cmdline())
-        if re.match(r"wsgitop: worker \d+ gen \d+ \[[^]]+\]\s*$", title):
-            found.append(process)
+        with contextlib.suppress(psutil.NoSuchProcess):  # it may end, or wait to be reaped, just now
+            if re.match(r"wsgitop: worker \d+ gen \d+ \[[^]]+\]\s*$", " ".join(process.cmdline())):
+                found.append(process)
     return found
 
 

@@ -24,7 +24,6 @@ def make_database(path: Path) -> None:
     env = os.environ | {
         "RMADMIN_DATABASE": str(path),
         "DJANGO_SUPERUSER_PASSWORD": PASSWORD,
-        "PYTHONDONTWRITEBYTECODE": "1",
     }
     create = ["createsuperuser", "--noinput", "--username", USER, "--email", "admin@site.example"]
     for words in (["migrate", "--verbosity", "0"], create):

@@ -49,9 +49,7 @@ def environment(runtime_dir: Path, extra: Mapping[str, str] | None = None) -> di
         inherited["PYTHONPATH"] = os.pathsep.join(
             part for part in (str(package_parent), os.environ.get("PYTHONPATH", "")) if part
         )
-    # Without bytecode files an application that a test rewrites within one second is read anew.
-    inherited |= {"XDG_RUNTIME_DIR": str(runtime_dir), "PYTHONDONTWRITEBYTECODE": "1"}
-    return inherited | dict(extra or {})
+    return inherited | {"XDG_RUNTIME_DIR": str(runtime_dir)} | dict(extra or {})
 
 
 def command(
