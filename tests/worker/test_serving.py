@@ -336,3 +336,12 @@ def _switches(pid: int) -> int:
 def _switches_after(pid: int, seconds: float) -> int:
     select.select([], [], [], seconds)
     return _switches(pid)
+
+
+def test_a_refused_client_does_not_harm_others() -> None:
+    with worker(apps.plain_echo, limit_request_body=10) as w:
+        for head in (b"Content-Length: 100000", b"Proxy-Connection: close", b"Content-Length: 9\r\nHost: b"):
+            with w.connect() as client:
+                client.send(b"POST / HTTP/1.1\r\nHost: t\r\n" + head + b"\r\n\r\n")
+                client.answer()
+            assert w.get("/after").status == 200

@@ -181,15 +181,20 @@ class HeadParser:
         self._headers.clear()
         error = self._feed(head)
         if error is not None:
-            # Perhaps llhttp, not this head, is at fault: it remembers of the head before, which may be another
-            # client's, what is not looked at here, for example "Proxy-Connection: close".
+            # Perhaps llhttp, not this head, is at fault: it remembers of the head before, which may be
+            # another client's, what is not looked at here, for example "Proxy-Connection: close".
             self._parser = httptools.HttpRequestParser(self)
             self._headers.clear()
             error = self._feed(head)
         if error is not None:
             self._parser = httptools.HttpRequestParser(self)
             self._explain(error, request.minor)
-        self._take_fields(request)
+        try:
+            self._take_fields(request)
+        except RequestFault:
+            # llhttp found nothing wrong and may wait for the body: it would take the next head for it.
+            self._parser = httptools.HttpRequestParser(self)
+            raise
         if request.length is not None or request.chunked or not request.keep_alive or request.minor == 0:
             # llhttp now waits for a body, which it will not be given, or for the end of the connection.
             self._parser = httptools.HttpRequestParser(self)
