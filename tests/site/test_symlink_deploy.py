@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 import signal
 from pathlib import Path
 
@@ -46,9 +47,7 @@ def test_hup_serves_the_release_that_the_link_names_now(server: Server, tmp_path
 
 def test_the_old_release_may_be_removed(server: Server, tmp_path: Path) -> None:
     _point(tmp_path / "current", "releases/8")
-    for file in (tmp_path / "releases" / "7").iterdir():
-        file.unlink()
-    (tmp_path / "releases" / "7").rmdir()
+    shutil.rmtree(tmp_path / "releases" / "7")
     result = server.ctl("reload")
     assert result.returncode == 0, result.stderr
     assert {server.get()[1] for _ in range(10)} == {b"version 8\n"}
