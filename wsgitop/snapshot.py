@@ -34,6 +34,13 @@ def printable(text: str, limit: int = 0) -> str:
     return text
 
 
+def printable_lines(text: str) -> str:
+    """As :func:`printable` for a text of several lines, such as a traceback: line ends stay, tabs become
+    spaces.
+    """
+    return "\n".join(printable(line.rstrip("\r").expandtabs()) for line in text.split("\n"))
+
+
 def _escape(character: str) -> str:
     code = ord(character)
     if code < 0x100:

@@ -8,6 +8,7 @@ from collections.abc import Callable, Iterator
 import pytest
 
 from tests.master.world import World
+from wsgitop.channel import messages as m
 from wsgitop.master.condition import condition
 from wsgitop.master.states import GenerationPhase, WorkerPhase
 from wsgitop.settings.load import Layer
@@ -321,6 +322,63 @@ def test_abort_of_a_silent_worker_is_no_crash(make: Make) -> None:
     world.advance(0.25)
     assert world.roster.boot_failures == 0
     assert world.converged()
+
+
+def test_worker_that_dies_before_it_is_heard(make: Make) -> None:
+    """Its death is told before its own messages and those of its zygote."""
+    world = make(1).start()
+    world.advance(30)
+    world.supervisor.set_wanted(2, "test", "TTIN")
+    while len(world.workers()) < 2:
+        world.zygote(1).step()
+    late = world.workers()[-1]
+    late.step()
+    late.die(signal.SIGKILL)
+    world.loop.backwards = True
+    world.reap()
+    world.settle()
+    world.advance(1)
+    assert world.converged()
+
+
+def test_worker_that_closes_its_channel_is_replaced(make: Make) -> None:
+    world = make(2).start()
+    mute = world.workers()[0]
+    mute.close_channel()
+    world.advance(3)
+    assert world.ready() == [1, 1]
+    assert not mute.alive
+
+
+def test_ends_of_orphans_are_not_taken_for_those_of_workers(make: Make) -> None:
+    world = make(1).start()
+    next_pid = max(world.processes) + 1
+    world.supervisor.workers.died(next_pid, 0)  # a grandchild of the application
+    world.supervisor.set_wanted(2, "test", "TTIN")
+    world.settle()
+    assert world.workers()[-1].pid == next_pid
+    assert world.ready() == [1, 1]
+
+
+@pytest.mark.parametrize("message", [m.WorkerReady(2), m.BootFailed("late", "", False)])
+def test_worker_that_says_what_it_should_not(make: Make, message: m.Message) -> None:
+    world = make(2).start()
+    world.workers()[0].say(message)
+    world.advance(30)
+    assert world.converged()
+
+
+@pytest.mark.parametrize("pid", [-1, 0, 1, 1 << 40])
+def test_pid_that_cannot_be_is_nonsense(make: Make, pid: int) -> None:
+    world = make(1).start()
+    world.worker_fates[1] = "hangs"
+    world.supervisor.set_wanted(2, "test", "TTIN")
+    world.settle()
+    world.workers()[-1].say(m.WorkerReady(pid))
+    world.settle()
+    assert "sent nonsense" in world.texts()
+    world.worker_fates[1] = "well"
+    world.advance_until(world.converged, 60)
 
 
 # -- failing again and again

@@ -11,6 +11,7 @@ from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, rule
 
 from tests.master.world import FakeWorker, FakeZygote, Process, World
+from wsgitop.channel import messages as m
 
 FATES = st.sampled_from(["well", "well", "fails", "dies", "hangs"])
 PICK = st.integers(0, 50)
@@ -40,6 +41,11 @@ class Lives(RuleBasedStateMachine):
 
     @rule()
     def listen(self) -> None:
+        self.world.loop.run()
+
+    @rule()
+    def listen_in_another_order(self) -> None:
+        self.world.loop.backwards = not self.world.loop.backwards
         self.world.loop.run()
 
     @rule()
@@ -95,6 +101,18 @@ class Lives(RuleBasedStateMachine):
         worker = self._pick(number, FakeWorker)
         if worker is not None:
             worker.busy = not worker.busy
+
+    @rule(number=PICK)
+    def worker_closes_its_channel(self, number: int) -> None:
+        worker = self._pick(number, FakeWorker)
+        if worker is not None:
+            worker.close_channel()
+
+    @rule(number=PICK, twice=st.booleans())
+    def worker_says_it_again(self, number: int, twice: bool) -> None:
+        worker = self._pick(number, FakeWorker)
+        if worker is not None and worker.booted:
+            worker.say(m.WorkerReady(worker.pid) if twice else m.BootFailed("late", "", False))
 
     @rule(number=PICK, data=st.sampled_from([b"\xc1", b"garbage", b"\x81\xa4type\xa5Forge"]))
     def send_garbage(self, number: int, data: bytes) -> None:

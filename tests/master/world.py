@@ -69,6 +69,7 @@ class Loop:
         self._soon: deque[Callable[[], object]] = deque()
         self._count = itertools.count()
         self.fired = 0
+        self.backwards = False  # who became readable last is heard first
 
     def add_reader(self, fd: int, callback: Callable[[], object]) -> None:
         self._readers[fd] = callback
@@ -93,7 +94,7 @@ class Loop:
             for fd in self._readers:
                 poll.register(fd, select.POLLIN)
             ready = poll.poll(0)
-            for fd, events in ready:
+            for fd, events in reversed(ready) if self.backwards else ready:
                 assert not events & select.POLLNVAL, f"a closed descriptor is still watched: {fd}"
                 callback = self._readers.get(fd)
                 if callback is not None:
@@ -220,6 +221,7 @@ class FakeWorker(Process):
         self.fate = world.worker_fates.get(generation, "well")
         self.booted = False
         self.busy = world.busy
+        self.mute = False  # it has closed its channel and serves on
 
     def close(self) -> None:
         self.channel.close()
@@ -229,6 +231,8 @@ class FakeWorker(Process):
             return False
         if not self.booted:
             return self.boot()
+        if self.mute:
+            return False
         try:
             received = self.channel.receive()
         except ChannelClosed:
@@ -249,6 +253,11 @@ class FakeWorker(Process):
     def retire(self, reason: str) -> None:
         """Give up by itself."""
         self.say(m.Retiring(reason))
+
+    def close_channel(self) -> None:
+        """What an application does that closes all descriptors to become a daemon."""
+        self.channel.close()
+        self.mute = True
 
     def boot(self) -> bool:
         match self.fate:

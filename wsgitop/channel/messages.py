@@ -6,6 +6,8 @@ The first message on a zygote's channel is its ``ZygoteHello``: a zygote of anot
 
 from __future__ import annotations
 
+from typing import Annotated
+
 import msgspec
 
 PROTOCOL = 1
@@ -14,6 +16,9 @@ PROTOCOL = 1
 MESSAGE_LIMIT_BYTES = 160 * 1024
 """Below the default SO_SNDBUF, so that one message always fits; long texts are cut to TEXT_LIMIT before."""
 TEXT_LIMIT = 64 * 1024
+
+Pid = Annotated[int, msgspec.Meta(gt=1, le=1 << 22)]
+"""A process other than init; the kernel's PID_MAX_LIMIT."""
 
 
 class Message(msgspec.Struct, frozen=True, tag=True):
@@ -29,7 +34,7 @@ class ZygoteHello(Message, frozen=True):
 
     protocol: int
     version: str
-    pid: int
+    pid: Pid
 
 
 class ConfigLoaded(Message, frozen=True):
@@ -66,7 +71,7 @@ class Forked(Message, frozen=True):
     """Worker ``worker`` runs as process ``pid``."""
 
     worker: int
-    pid: int
+    pid: Pid
 
 
 class ForkFailed(Message, frozen=True):
@@ -128,7 +133,7 @@ class EndZygote(Message, frozen=True):
 class WorkerReady(Message, frozen=True):
     """I accept connections."""
 
-    pid: int
+    pid: Pid
 
 
 class BootFailed(Message, frozen=True):

@@ -49,9 +49,10 @@ class Sink:
     def reopen(self) -> None:
         """Open the path again, after log rotation. Raises ConfigError and keeps the old file."""
         fresh = open_log(self.path, self._fallback_fd)
-        with self._change:
-            old, self._fd = self._fd, fresh
-        os.close(old)
+        # Not a swap of numbers: the thread may be in the middle of a write, and a number that is closed under
+        # it may be a socket a moment later.
+        os.dup2(fresh, self._fd, inheritable=False)
+        os.close(fresh)
 
     def close(self, timeout_s: float = 2.0) -> None:
         """Write what is queued, within ``timeout_s``, and end."""
@@ -60,6 +61,8 @@ class Sink:
             self._change.notify()
         if self._thread.is_alive():
             self._thread.join(timeout_s)
+        if not self._thread.is_alive():
+            os.close(self._fd)
 
     def _run(self) -> None:
         while True:

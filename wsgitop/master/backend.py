@@ -70,7 +70,7 @@ class Backend:
                 f"Generation {serving} serves on; mend the code and reload again.",
                 detail=detail,
             )
-        return self._outcome(f"generation {number} serves", started)
+        return self._outcome(f"generation {self._supervisor.roster.target} serves", started)
 
     async def scale(self, arguments: ScaleArguments, actor: str) -> Outcome:
         """Change the number of workers, until they serve or are gone. Raises ActionFailed."""
@@ -179,12 +179,16 @@ class Backend:
         """Wait until as many workers serve as are wanted and none is on its way; what went wrong, or ''."""
         roster = self._supervisor.roster
         failures = roster.boot_failures
+        zygote_failures = roster.zygote_failures
 
         def condition() -> str | None:
             if roster.stopping:
                 return "the server is stopping"
             if roster.boot_failures > failures:
                 return "a worker could not boot"
+            target = roster.target_generation()
+            if roster.zygote_failures > zygote_failures and (target is None or not target.forks):
+                return "no worker can be started, because the application does not load"
             live = list(roster.live())
             settled = len(live) == roster.wanted and len(roster.ready()) == roster.wanted
             return "" if settled else None

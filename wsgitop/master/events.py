@@ -7,7 +7,7 @@ import time
 from collections import deque
 from collections.abc import Callable
 
-from wsgitop.snapshot import Event, Severity, printable
+from wsgitop.snapshot import Event, Severity, printable, printable_lines
 
 KEPT = 500
 LOGGER = logging.getLogger("wsgitop.master")
@@ -37,13 +37,15 @@ class EventLog:
             at=time.time(),
             severity=severity,
             kind=kind,
-            text=printable(text, 500),
+            text=printable(" ".join(line.strip() for line in text.split("\n")), 500),
             actor=printable(actor, 100),
-            detail=detail,
+            detail=printable_lines(detail),
         )
         self._events.append(event)
         by = f" (by {event.actor})" if actor else ""
-        LOGGER.log(_LEVELS[severity], "%s%s%s", event.text, by, f"\n{detail.rstrip()}" if detail else "")
+        LOGGER.log(
+            _LEVELS[severity], "%s%s%s", event.text, by, f"\n{event.detail.rstrip()}" if detail else ""
+        )
         if self.announce is not None:
             self.announce(event)
         return event

@@ -20,6 +20,8 @@ RATE_WINDOW_S = 1.9
 PERCENTILE_SECONDS = 10
 HISTORY_SECONDS = 30
 PATH_LIMIT = 200
+COUNTER_LIMIT = 1 << 48
+"""No thread gets so far. A row that was overwritten must not make a sum that no message can carry."""
 
 
 class Rate:
@@ -94,8 +96,8 @@ class WorkerGauge:
         """Read the counters."""
         requests = errors = busy = oldest = 0
         for block in self._threads:
-            requests += block[at.REQUESTS]
-            errors += block[at.ERRORS]
+            requests += min(block[at.REQUESTS], COUNTER_LIMIT)
+            errors += min(block[at.ERRORS], COUNTER_LIMIT)
             if block[at.THREAD_STATE] >= at.THREAD_BUSY:
                 busy += 1
                 started = block[at.STARTED_NS]

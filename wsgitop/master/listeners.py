@@ -27,12 +27,16 @@ class Listener:
     inode: tuple[int, int] | None = None  # of a unix socket's file: only our own is unlinked
 
     def close(self) -> None:
-        """Close it and remove a unix socket's file, if it is still the one that we made."""
+        """Close it and remove a unix socket's file, if it is still the one that we made. May be called
+        again.
+        """
         self.socket.close()
-        if self.address.kind == "unix" and self.inode is not None:
+        # Once only: the number of an inode that is gone may be given to the socket of a successor.
+        inode, self.inode = self.inode, None
+        if self.address.kind == "unix" and inode is not None:
             with contextlib.suppress(OSError):
                 found = os.lstat(self.address.path)
-                if (found.st_dev, found.st_ino) == self.inode:
+                if (found.st_dev, found.st_ino) == inode:
                     Path(self.address.path).unlink()
 
 
@@ -69,11 +73,15 @@ def _open_tcp(address: Address, settings: Settings, *, v6_only: bool) -> Listene
         found = socket.getaddrinfo(
             address.host, address.port, family, socket.SOCK_STREAM, 0, socket.AI_PASSIVE
         )
-    except socket.gaierror as error:
+    except (socket.gaierror, UnicodeError) as error:  # UnicodeError: no name that DNS could hold
         raise BindError(
-            f"cannot listen on {address}: {error.strerror}", "Check the host name given with --bind."
+            f"cannot listen on {address}: {getattr(error, 'strerror', None) or 'no valid host name'}",
+            "Check the host name given with --bind.",
         ) from None
-    sock = socket.socket(family, socket.SOCK_STREAM)
+    try:
+        sock = socket.socket(family, socket.SOCK_STREAM)
+    except OSError as error:
+        raise _explain(address, error) from None
     try:
         sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         if settings.reuse_port:
@@ -93,18 +101,12 @@ def _open_tcp(address: Address, settings: Settings, *, v6_only: bool) -> Listene
 
 def _open_unix(address: Address, settings: Settings) -> Listener:
     path = address.path
-    with contextlib.suppress(FileNotFoundError):
-        if not stat.S_ISSOCK(os.lstat(path).st_mode):
-            raise BindError(
-                f"cannot listen on {address}: {path} exists and is not a socket",
-                "Remove it or choose another path.",
-            )
-        if _somebody_listens(path):
-            raise BindError(
-                f"cannot listen on {address}: another process listens there",
-                "Stop it, or choose another path.",
-            )
-        Path(path).unlink()
+    try:
+        _make_way(address)
+    except FileNotFoundError:
+        pass
+    except OSError as error:
+        raise _explain(address, error) from None
     sock = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
     old_mask = os.umask(settings.umask)
     try:
@@ -118,6 +120,20 @@ def _open_unix(address: Address, settings: Settings) -> Listener:
     finally:
         os.umask(old_mask)
     return Listener(address, sock, settings.backlog, (found.st_dev, found.st_ino))
+
+
+def _make_way(address: Address) -> None:
+    """Remove the socket that an ended process has left there. Raises OSError, BindError."""
+    if not stat.S_ISSOCK(os.lstat(address.path).st_mode):
+        raise BindError(
+            f"cannot listen on {address}: {address.path} exists and is not a socket",
+            "Remove it or choose another path.",
+        )
+    if _somebody_listens(address.path):
+        raise BindError(
+            f"cannot listen on {address}: another process listens there", "Stop it, or choose another path."
+        )
+    Path(address.path).unlink()
 
 
 def _adopt(address: Address, settings: Settings) -> Listener:
@@ -134,6 +150,9 @@ def _adopt(address: Address, settings: Settings) -> Listener:
             f"cannot listen on {address}: it is no listening socket", "Call listen() before handing it over."
         )
     sock.setblocking(False)
+    # Who handed it over made it inheritable; a zygote that inherited it, besides the copy that it is sent,
+    # would hand it on to everything that the application starts.
+    os.set_inheritable(address.fd, False)
     name = sock.getsockname()
     match sock.family:
         case socket.AF_UNIX:
@@ -160,7 +179,7 @@ def _somebody_listens(path: str) -> bool:
 def _explain(address: Address, error: OSError) -> BindError:
     cause = f"cannot listen on {address}: {error.strerror or error}"
     match error.errno:
-        case errno.EADDRINUSE:
+        case errno.EADDRINUSE if address.kind != "unix":
             holder = _holder(address)
             return BindError(
                 f"cannot listen on {address}: the port is in use by {holder}",

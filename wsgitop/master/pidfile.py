@@ -10,6 +10,9 @@ import psutil
 
 from wsgitop.errors import PidfileError
 
+PID_LIMIT = 1 << 22
+"""PID_MAX_LIMIT of the kernel."""
+
 
 class Pidfile:
     """``path`` holding this process's pid."""
@@ -48,6 +51,7 @@ class Pidfile:
 
     def _read(self) -> int | None:
         try:
-            return int(self.path.read_text().strip())
+            pid = int(self.path.read_text().strip())
         except (OSError, ValueError):
             return None
+        return pid if 0 < pid <= PID_LIMIT else None

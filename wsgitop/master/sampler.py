@@ -131,8 +131,8 @@ class Sampler:
 
     def silent(self) -> frozenset[int]:
         """Workers that serve and whose watchdog has been silent for longer than --timeout allows."""
-        if self.timeout_s <= 0:
-            return frozenset()
+        if self.timeout_s <= 0 or time.monotonic() - self._last_sample > LATE_S:
+            return frozenset()  # nobody is judged before the master itself is awake again
         now_ns = time.monotonic_ns()
         found = set()
         for worker, gauge in self._gauges.items():
@@ -314,7 +314,7 @@ class Sampler:
                 zygote_pid=generation.zygote_pid,
                 zygote_rss_bytes=self._zygote_rss.get(generation.number),
                 workers=counts.get(generation.number, 0),
-                error=printable(generation.error, 500),
+                error=printable(" ".join(line.strip() for line in generation.error.split("\n")), 500),
             )
             for generation in self._roster.generations.values()
             if generation.number in newest or generation.number in counts

@@ -27,6 +27,7 @@ from wsgitop.master.sampler import Sampler
 from wsgitop.master.states import GenerationEvent
 from wsgitop.master.workers import Workers
 from wsgitop.master.zygotes import Zygotes
+from wsgitop.snapshot import printable_lines
 
 ACTIONS_PER_TURN = 100
 
@@ -234,7 +235,7 @@ class Supervisor:
         """A generation cannot serve: end its zygote and go back to the last good one."""
         was_target = self.roster.target == record.number
         was_good = self.roster.good == record.number
-        record.error = why
+        record.error, record.detail = printable_lines(why), printable_lines(record.detail)
         record.see(GenerationEvent.FAIL)
         self._zygotes.kill(record.number)
         if not self.roster.ever_ready and by_plan:
@@ -249,15 +250,15 @@ class Supervisor:
         if by_plan:
             if record.commanded and not was_good:
                 serves = f"generation {self.roster.target} serves on"
-                text = f"reload to generation {record.number} failed: {why}; {serves}"
+                text = f"reload to generation {record.number} failed: {_first_line(why)}; {serves}"
             else:
                 self.roster.count_zygote_failure(time.monotonic())
-                text = f"generation {record.number} failed: {why}; existing workers serve on"
+                text = f"generation {record.number} failed: {_first_line(why)}; existing workers serve on"
             self.events.add("error", "reload-failed", text, detail=record.detail)
         if record.number == self._reload or (
             going_back and self._reload is not None and self._reload < record.number
         ):
-            self._end_of_reload(why, record.detail)
+            self._end_of_reload(record.error, record.detail)
 
     def _fail_start(self, record: GenerationRecord) -> None:
         """The very first generation cannot serve: say why and end."""
@@ -285,3 +286,7 @@ class Supervisor:
         if title != self._title:
             self._title = title
             setproctitle(title)
+
+
+def _first_line(text: str) -> str:
+    return text.partition("\n")[0]

@@ -26,6 +26,8 @@ from wsgitop.master.processes import (
 from wsgitop.master.roster import STABLE_S, WorkerRecord
 from wsgitop.master.states import WorkerEvent, WorkerPhase
 
+DEATH_NEWS_S = 1.0
+"""Between the end of a worker's channel and the news of its death; more means that it lives."""
 ZYGOTE_NEWS_S = 0.1
 """Between the end of a zygote's channel and the news of its death."""
 NO_ROOM_S = 1.0
@@ -131,10 +133,12 @@ class Workers:
         match message:
             case m.WorkerReady(pid):
                 self.known(worker, pid)
-                record.see(WorkerEvent.READY)
-                record.ready_at = time.monotonic()
-                if record.phase is WorkerPhase.READY:
-                    self._ready(record)
+                # Its death may have been told first; and a worker is ready once.
+                if worker in self._context.roster.workers and record.ready_at is None:
+                    record.see(WorkerEvent.READY)
+                    record.ready_at = time.monotonic()
+                    if record.phase is WorkerPhase.READY:
+                        self._ready(record)
             case m.BootFailed(error, traceback, import_error):
                 self._boot_failed(record, error, traceback, import_error=import_error)
             case m.Retiring(reason):
@@ -201,6 +205,22 @@ class Workers:
             self._processes[worker].signal(signal.SIGKILL)
         elif record.pid is None and self._context.roster.generations[record.generation].zygote_pid is None:
             self.fork_failed(worker, "its zygote was killed")
+        else:
+            self._context.loop.call_later(DEATH_NEWS_S, self._end_mute, worker)
+        self._context.reconcile()
+
+    def _end_mute(self, worker: int) -> None:
+        """A worker that has closed its channel and lives: the application has closed descriptors that are not
+        its own. Nobody can tell it to retire any more but by a signal.
+        """
+        record = self._context.roster.workers.get(worker)
+        if record is None or record.lost or record.pid is None:
+            return
+        record.lost = True
+        self._begin_retirement(record)
+        self._processes[worker].signal(signal.SIGTERM)
+        text = f"worker {record.slot} (pid {record.pid}) has closed its channel to the master and is replaced"
+        self._context.events.add("error", "worker", text)
         self._context.reconcile()
 
     def _begin_retirement(self, record: WorkerRecord) -> None:
@@ -262,6 +282,8 @@ class Workers:
         if worker is not None:
             self._died(self._context.roster.workers[worker], status)
             return
+        if all(record.pid is not None for record in self._context.roster.live()):
+            return  # nobody is awaited: it was an orphan, and its number may soon be a worker's
         self._unclaimed[pid] = status
         while len(self._unclaimed) > UNCLAIMED_LIMIT:
             self._unclaimed.popitem(last=False)

@@ -85,7 +85,8 @@ def _collect(namespace: dict[str, Any]) -> ConfigFile:
             continue
         else:
             try:
-                values[name] = msgspec.to_builtins(value)
-            except TypeError:
-                notes.append(f"{name} is of type {type(value).__name__}, which no setting takes")
+                # There and back: what JSON cannot carry would fail only when the answer is sent.
+                values[name] = msgspec.json.decode(msgspec.json.encode(value))
+            except (TypeError, ValueError, OverflowError, RecursionError):
+                notes.append(f"{name} holds what no setting takes (it is of type {type(value).__name__})")
     return ConfigFile(values, tuple(notes))
