@@ -4,6 +4,7 @@ application runs.
 
 from __future__ import annotations
 
+import contextlib
 import io
 import tempfile
 from typing import BinaryIO
@@ -46,5 +47,6 @@ class RequestBody:
         return self._file
 
     def close(self) -> None:
-        """Give memory and file back."""
-        self._file.close()
+        """Give memory and file back; what the application still holds on to, when it lets go."""
+        with contextlib.suppress(BufferError, OSError):
+            self._file.close()

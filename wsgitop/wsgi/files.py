@@ -54,6 +54,7 @@ class FileWrapper:
         # they wrap.
         if (
             not stat.S_ISREG(status.st_mode)
+            or not status.st_size  # those of /proc say so, whatever is in them
             or not isinstance(offset, int)
             or not _reads_raw_bytes(self.filelike)
         ):

@@ -60,6 +60,7 @@ class Response:
     status = 0
     status_text = ""
     head_sent = False
+    complete = False
     cut = False
     sent_bytes = 0
     body_bytes = 0
@@ -68,6 +69,7 @@ class Response:
     _status_line = ""
     _length: int | None = None
     _chunked = False
+    _exceeded = False
 
     def __init__(
         self, sink: Sink, *, head_only: bool, minor: int, keep_alive: bool, date: http.DateLine
@@ -167,6 +169,7 @@ class Response:
             body = b""
         self.body_bytes = len(body)
         self._send(head + body)
+        self.complete = True
 
     def _iterate(self, blocks: Iterator[bytes]) -> None:
         sink = self._sink
@@ -181,6 +184,8 @@ class Response:
                 break  # nobody gets the rest
             if block:
                 self._block(block)
+                if self._exceeded:
+                    break  # PEP 3333: stop iterating when enough data has been sent
                 # Once all that Content-Length promised is here, nothing more comes: no need to hold the
                 # thread.
                 if self._length is None or self.body_bytes < self._length:
@@ -196,6 +201,7 @@ class Response:
             self._send(_CHUNK_END)
         if self._length is not None and self.body_bytes < self._length and not self._headless:
             self._too_short(self.body_bytes)
+        self.complete = True
 
     def _block(self, data: object) -> None:
         """Send one block of the body, the head in front of it if it is the first."""
@@ -218,6 +224,7 @@ class Response:
         head = self._head(part.size, of_file=True)
         self._send(head)
         if self._headless:
+            self.complete = True
             return
         length = self._length
         if length is not None and length < part.size:
@@ -228,6 +235,7 @@ class Response:
         self.sent_bytes += part.size
         if length is not None and part.size < length:
             self._too_short(part.size)
+        self.complete = True
 
     def _send(self, data: bytes) -> None:
         if not self.head_sent:
@@ -323,6 +331,7 @@ class Response:
         LOGGER.error(
             "The application gave more than its Content-Length of %d bytes; the rest is cut off", self._length
         )
+        self._exceeded = True
         return data[:room]
 
     def _too_short(self, sent: int) -> None:
