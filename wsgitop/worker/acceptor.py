@@ -89,7 +89,13 @@ class Acceptor:
             self.pause()
 
     def close(self) -> None:
-        """Accept no more, and close this process's copies of the listeners."""
+        """Accept no more, and close this process's copies of the listeners.
+
+        First what waits: it may be this worker alone that has been woken for it (EPOLLEXCLUSIVE), and the
+        others would not look before yet another client comes.
+        """
+        for fd in self._listeners:
+            self.accept(fd)
         self._unpoll()
         self.resume_at_s = NEVER
         self.forget()
