@@ -117,7 +117,11 @@ class _Worker:
 
         def in_fork() -> None:
             # The application forked, for example by multiprocessing: none of this is the child's. A signal to
-            # the child must not show up on the pipe that it shares with the worker, either.
+            # the child must not show up on the pipe that it shares with the worker, either. And none of this
+            # is a fork's of the child, where the numbers of the descriptors may mean other files.
+            if self._watchdog is None:
+                return
+            self._watchdog = None
             signal.set_wakeup_fd(-1)
             for number in HANDLED:
                 signal.signal(number, signal.SIG_DFL)
