@@ -1,16 +1,20 @@
 """One client connection: its socket, its parser, and what the socket has not taken yet.
 
 It belongs to the leader, except while a request of it is in hand: then to the thread that serves the request.
-Being the :class:`wsgitop.wsgi.response.Sink` of its responses, it never blocks but in :meth:`drain`.
+Being the :class:`wsgitop.wsgi.response.Sink` of its responses, it never blocks but in :meth:`drain`. The
+watchdog calls :meth:`push`, so what has to do with the backlog is done with a lock held; without a backlog
+there is nothing to push, and no lock is taken.
 """
 
 from __future__ import annotations
 
+import contextlib
 import enum
 import math
 import os
 import select
 import socket
+import threading
 from collections import deque
 from collections.abc import Callable
 from typing import Final
@@ -43,6 +47,7 @@ class Connection:
     __slots__ = (
         "_backlog",
         "_buffer_limit_bytes",
+        "_lock",
         "_progress_s",
         "_wait",
         "backlog_bytes",
@@ -83,6 +88,7 @@ class Connection:
         self.requests = 0
         self._backlog: deque[memoryview | FileRange] = deque()
         self.backlog_bytes = 0
+        self._lock = threading.Lock()
         self._buffer_limit_bytes = buffer_limit_bytes
         self._progress_s = progress_s
         self._wait = wait
@@ -104,19 +110,33 @@ class Connection:
                 raise ClientGone(str(error)) from None
             if sent == len(data):
                 return
-        self._backlog.append(memoryview(data)[sent:])
-        self.backlog_bytes += len(data) - sent
+        with self._lock:
+            self._backlog.append(memoryview(data)[sent:])
+            self.backlog_bytes += len(data) - sent
 
     def send_file(self, part: FileRange) -> None:
         """Send what the socket takes of a file; the rest goes out from a duplicate of its descriptor, since
         the application closes the file, on its own thread, before a slow reader has got it all. Raises
         ClientGone.
         """
-        self._backlog.append(part._replace(fd=os.dup(part.fd)))
+        with self._lock:
+            self._backlog.append(part._replace(fd=os.dup(part.fd)))
         self.flush()
 
     def flush(self) -> bool:
         """Send of the backlog what the socket takes. True: something went. Raises ClientGone."""
+        with self._lock:
+            return self._flush()
+
+    def push(self) -> None:
+        """Watchdog: what is kept must not wait until the application has made its next block (PEP 3333,
+        "Buffering and Streaming").
+        """
+        if self._backlog:
+            with contextlib.suppress(ClientGone):  # the thread that serves it finds out
+                self.flush()
+
+    def _flush(self) -> bool:
         backlog = self._backlog
         progress = False
         try:
@@ -151,7 +171,7 @@ class Connection:
         A reader that takes nothing for the progress deadline is given up.
         """
         limit = self._buffer_limit_bytes
-        if self.backlog_bytes <= limit:
+        if not self._backlog:
             return
         self.flush()
         if self.backlog_bytes <= limit:
@@ -180,11 +200,19 @@ class Connection:
         except OSError:
             return  # it was dead already
 
+    def forget(self) -> None:
+        """In a process that the application forked, where nobody gives the lock back that another thread
+        held.
+        """
+        self._lock = threading.Lock()
+        self.close()
+
     def close(self) -> None:
         """Close socket and files. The poller must have let go of it before."""
-        for item in self._backlog:
-            if isinstance(item, FileRange):
-                os.close(item.fd)
-        self._backlog.clear()
-        self.backlog_bytes = 0
-        self.sock.close()
+        with self._lock:
+            for item in self._backlog:
+                if isinstance(item, FileRange):
+                    os.close(item.fd)
+            self._backlog.clear()
+            self.backlog_bytes = 0
+            self.sock.close()

@@ -2,9 +2,9 @@
 :mod:`wsgitop.worker.handover`).
 
 Who runs what: ``work`` is the life of each thread; everything that it calls down to ``_serve`` runs in the
-leader. Behind the application, ``_settle`` may run in a thread that has lost the lead meanwhile: it touches
-only its own connection and things that are safe from any thread (epoll, the eventfd, one dict pop).
-``retire`` and ``park`` are called by the watchdog.
+leader. A thread that has lost the lead within ``_serve`` gives its connection back to the leader, which
+settles it: only the leader touches the table of connections, their deadlines and, ``park`` excepted, the
+poller. ``retire`` and ``park`` are called by the watchdog.
 
 One event is taken from the poller at a time: epoll's ready list is then the queue, and connections are served
 in the order in which they became readable, whoever leads.
@@ -12,13 +12,15 @@ in the order in which they became readable, whoever leads.
 
 from __future__ import annotations
 
+import contextlib
 import os
 import select
 import socket
+import sys
 import time
 from collections import deque
 from collections.abc import Callable
-from typing import Final
+from typing import Final, NoReturn
 
 from wsgitop.http.faults import Fault
 from wsgitop.http.head import HeadParser, Limits, Request
@@ -89,6 +91,8 @@ class Engine:
         self._rejected = 0
         self._draining = False
         self._ready: deque[Connection] = deque()
+        self._given_back: deque[tuple[Connection, bool]] = deque()
+        self._forked = False
         self._next_deadline_s = NEVER
         self._date = DateLine()
         self._multithread = len(seats) > 1
@@ -123,8 +127,9 @@ class Engine:
 
     def forget(self) -> None:
         """In a process that the application forked: close its copies of what is the worker's."""
+        self._forked = True
         for connection in self.connections.values():
-            connection.close()
+            connection.forget()
         self._acceptor.forget()
         self._poller.close()
         os.close(self._wake_fd)
@@ -156,11 +161,13 @@ class Engine:
         poll = self._poller.poll
         connections = self.connections
         ready = self._ready
+        given_back = self._given_back
         row = self._row
         shown = -1
-        if self._acceptor.resume_at_s == NEVER and not self.retiring:
-            self._acceptor.resume()
+        self._begin_accepting()
         while True:
+            while given_back:
+                self._settle(*given_back.popleft(), _monotonic())
             if len(connections) != shown:
                 shown = row[at.CONNECTIONS] = len(connections)
             if self.retiring and self._drained():
@@ -206,6 +213,10 @@ class Engine:
             self._watch(connection, 0)
 
     # -- accepting -------------------------------------------------------------------------------------
+
+    def _begin_accepting(self) -> None:
+        if self._acceptor.resume_at_s == NEVER and not self.retiring:
+            self._acceptor.resume()
 
     def _room(self) -> int:
         return self.settings.worker_connections - len(self.connections)
@@ -280,6 +291,8 @@ class Engine:
         if parser.in_body or not connection.partial:
             self._set_deadline(connection, _monotonic() + self.settings.header_timeout)
         connection.partial = True
+        if connection.mask != _IN:
+            self._watch(connection, _IN)
         if parser.wants_continue:
             try:
                 connection.send(CONTINUE)
@@ -340,8 +353,12 @@ class Engine:
         except (ClientGone, RequestCut):
             broken = True
         except BaseException as error:  # noqa: BLE001 - whatever an application raises, SystemExit too, costs its request only
+            if self._forked:
+                end_fork(error)
             failed = True
             broken = not self._answer_failure(request, response, error)
+        if self._forked:
+            end_fork(None)
         response.since_s = 0.0
         leads = self.crew.still_leads(seat)
         now_ns = _monotonic_ns()
@@ -363,12 +380,11 @@ class Engine:
         body = request.body
         if isinstance(body, RequestBody):
             body.close()
-        if response.cut or broken:
-            self._close(connection)
+        connection.closing = not response.keep_alive or connection.parser.finished
+        if leads:
+            self._settle(connection, broken or response.cut, now_ns / 1e9)
         else:
-            connection.closing = not response.keep_alive or connection.parser.finished
-            self._conclude(connection, now_ns / 1e9)
-        if not leads:
+            self._given_back.append((connection, broken or response.cut))
             self.wake()
         return leads
 
@@ -384,7 +400,7 @@ class Engine:
             exc_info=error,
         )
         if response.head_sent:
-            return False
+            return response.complete  # then it was close() that failed, which is nothing to the client
         text = render_error(500, "The application failed.", self._date.text, body=request.method != "HEAD")
         return response.replace(text, 500, "500 Internal Server Error")
 
@@ -400,6 +416,13 @@ class Engine:
 
     # -- behind a response -----------------------------------------------------------------------------
 
+    def _settle(self, connection: Connection, broken: bool, now_s: float) -> None:
+        """A request is done. ``broken``: nothing more can be said on this connection."""
+        if broken:
+            self._close(connection)
+        else:
+            self._conclude(connection, now_s)
+
     def _conclude(self, connection: Connection, now_s: float) -> None:
         """The answer is complete: flush it, close, or wait for the next request."""
         if not connection.flushed:
@@ -410,13 +433,18 @@ class Engine:
             self.retiring and not connection.parser.buffered and not self._readable(connection)
         ):
             self._part(connection, now_s)
+        elif connection.parser.buffered:
+            # Not polled until what is here is used up: else what a client pipelines would pile up without
+            # bound, and the end of its side would be met before its last requests. Nor can it be late.
+            connection.state = _READING
+            connection.deadline_s = NEVER
+            self._watch(connection, 0)
+            self._ready.append(connection)
         else:
             connection.state = _READING
             self._set_deadline(connection, now_s + self._keepalive_s)
             if connection.mask != _IN:
                 self._watch(connection, _IN)
-            if connection.parser.buffered:
-                self._ready.append(connection)
 
     def _flush(self, connection: Connection) -> None:
         now_s = _monotonic()
@@ -434,7 +462,7 @@ class Engine:
         response.
         """
         parser = connection.parser
-        if not (parser.faulted or parser.buffered or self._readable(connection)):
+        if not (parser.faulted or parser.in_message or self._readable(connection)):
             self._close(connection)
             return
         try:
@@ -490,12 +518,19 @@ class Engine:
             self._acceptor.resume()
         for connection in list(self.connections.values()):
             if connection.deadline_s <= now_s:
-                self._expire(connection)
-            elif connection.deadline_s < nearest_s:
+                self._expire(connection, now_s)
+            if now_s < connection.deadline_s < nearest_s:
                 nearest_s = connection.deadline_s
         self._next_deadline_s = max(min(nearest_s, self._acceptor.resume_at_s), now_s + 0.05)
 
-    def _expire(self, connection: Connection) -> None:
+    def _expire(self, connection: Connection, now_s: float) -> None:
+        parser = connection.parser
+        within_head = parser.in_message and not parser.in_body
+        if connection.state is _READING and not within_head and self._readable(connection):
+            # While all threads were busy nobody looked: what has come since is neither idle nor late. Within
+            # a head it does not count, or a client could drip it for ever.
+            self._set_deadline(connection, now_s + self.settings.header_timeout)
+            return
         if connection.state is _READING and connection.parser.in_message and not connection.parser.finished:
             self._refuse(connection, Fault(408, "The request did not arrive in time"))
         elif connection.state is not _HANDLING:
@@ -541,6 +576,22 @@ class Engine:
             self._poller.modify(connection.fd, mask)
         else:
             self._poller.unregister(connection.fd)
+
+
+def end_fork(error: BaseException | None) -> NoReturn:
+    """End a process that the application forked and that came back from it, as the interpreter would.
+
+    The request, its connection and the scoreboard are the worker's. Raises nothing.
+    """
+    status = 0 if error is None else 1
+    if isinstance(error, SystemExit):
+        status = error.code if isinstance(error.code, int) else int(error.code is not None)
+    elif error is not None:
+        LOGGER.error("A process that the application forked failed", exc_info=error)
+    for stream in (sys.stdout, sys.stderr):
+        with contextlib.suppress(OSError, ValueError):
+            stream.flush()
+    os._exit(status & 0xFF)
 
 
 def escape(text: str) -> str:

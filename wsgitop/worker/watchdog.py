@@ -28,7 +28,7 @@ from wsgitop.http.response import DateLine, render_error
 from wsgitop.logs.error_log import LOGGER
 from wsgitop.scoreboard import layout as at
 from wsgitop.worker.access_log import Entry
-from wsgitop.worker.loop import Engine, escape
+from wsgitop.worker.loop import INTERNAL_ERROR_STATUS, Engine, escape
 from wsgitop.worker.seat import Seat
 from wsgitop.wsgi.response import Response
 
@@ -103,6 +103,14 @@ class Watchdog(threading.Thread):
 
     def run(self) -> None:
         """Until the process ends."""
+        try:
+            self._watch()
+        except BaseException:  # noqa: BLE001 - logged, and the process ends
+            # A worker without its watchdog hands nothing over, cuts nothing and does not hear the master.
+            LOGGER.critical("Internal error in the watchdog of %s; it ends", self._engine.name, exc_info=True)
+            self._exit_now(INTERNAL_ERROR_STATUS)
+
+    def _watch(self) -> None:
         while True:
             timeout_s = self._pace()
             for fd, _ in self._poll.poll(None if timeout_s is None else max(1.0, timeout_s * 1000)):
@@ -160,6 +168,9 @@ class Watchdog(threading.Thread):
             if response is None:
                 continue
             busy = True
+            connection = seat.connection
+            if connection is not None:
+                connection.push()
             since_s = response.since_s
             if since_s and 0 < self._timeout_s < now_s - since_s and not response.cut:
                 self._cut(seat, response, now_s - since_s)
@@ -278,7 +289,11 @@ class Watchdog(threading.Thread):
                 del engine.connections[connection.fd]
             answer = b""
             if answered:
-                answer = render_error(504, "The application took too long.", self._date.at(time.time()))
+                answer = render_error(
+                    504, "The application took too long.", self._date.at(time.time()),
+                    body=request.method != "HEAD",
+                )  # fmt: skip
+                response.headers = []
                 response.status, response.status_text, response.sent_bytes = (
                     504,
                     "504 Gateway Timeout",
