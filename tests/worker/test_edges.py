@@ -290,3 +290,18 @@ def test_a_client_that_was_answered_408_and_stays_is_let_go() -> None:
         client.send(b"GET / HTTP/1.1\r\n")
         assert client.answer().status == 408
         wait_until(lambda: w.word(at.CONNECTIONS) == 0, 6)
+
+
+def test_what_was_pipelined_is_served_by_a_retiring_worker() -> None:
+    entered, leave = apps.Gate(), apps.Gate()
+    with worker(apps.gated(entered, leave)) as w, w.connect() as client:
+        client.send(request("/slow1") + request("/slow2") + request("/c"))
+        entered.pass_through()
+        w.channel.send(m.Retire(5.0))
+        leave.open()
+        entered.pass_through()
+        wait_until(lambda: b"retiring" in Path(f"/proc/{w.pid}/cmdline").read_bytes())
+        leave.open()
+        assert [client.answer().body for _ in range(3)] == [b"/slow1", b"/slow2", b"/c"]
+        assert client.ended()
+        assert w.wait_exit() == 0

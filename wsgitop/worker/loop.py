@@ -333,7 +333,8 @@ class Engine:
             connection,
             head_only=request.method == "HEAD",
             minor=request.minor,
-            keep_alive=request.keep_alive and not self.retiring,
+            # What a client has pipelined already is served by a retiring worker, too.
+            keep_alive=request.keep_alive and (not self.retiring or connection.parser.buffered),
             date=self._date,
         )
         connection.state = _HANDLING
