@@ -245,7 +245,7 @@ def test_file_wrapper_reads_files_that_do_not_know_their_size() -> None:
         assert w.get().body.startswith(b"Name:")
 
 
-def test_the_end_of_the_watchdog_is_the_end_of_the_worker() -> None:
+def test_headers_that_no_log_can_take_do_not_end_the_watchdog() -> None:
     """Without it nobody would hand over, cut, or hear the master."""
     gate = apps.Gate()
 
