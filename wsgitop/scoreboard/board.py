@@ -60,8 +60,8 @@ class Board:
         """The words of one thread's block."""
         if not 0 <= thread < self.threads:
             raise IndexError(f"thread {thread} of {self.threads}")
-        start = row * self._row_words + at.PROCESS_WORDS + thread * at.THREAD_WORDS
-        return self.words[start : start + at.THREAD_WORDS]
+        start = at.PROCESS_WORDS + thread * at.THREAD_WORDS
+        return self.row(row)[start : start + at.THREAD_WORDS]
 
     def clear(self, row: int) -> None:
         """Zero a row; only for rows that no process uses."""
