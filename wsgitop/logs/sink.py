@@ -55,14 +55,15 @@ class Sink:
         os.close(fresh)
 
     def close(self, timeout_s: float = 2.0) -> None:
-        """Write what is queued, within ``timeout_s``, and end."""
+        """Write what is queued, within ``timeout_s``, and end. May be called again."""
         with self._change:
             self._closing = True
             self._change.notify()
         if self._thread.is_alive():
             self._thread.join(timeout_s)
-        if not self._thread.is_alive():
+        if not self._thread.is_alive() and self._fd >= 0:
             os.close(self._fd)
+            self._fd = -1
 
     def _run(self) -> None:
         while True:

@@ -1,0 +1,110 @@
+"""Python config files: what is taken from them, and how they fail."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+
+from wsgitop.errors import ConfigError
+from wsgitop.zygote.config_file import HOOKS, ConfigFile, load
+
+Load = Callable[[str], ConfigFile]
+
+
+@pytest.fixture
+def config(tmp_path: Path) -> Iterator[Load]:
+    before = set(sys.modules)
+    path = list(sys.path)
+
+    def run(source: str) -> ConfigFile:
+        (tmp_path / "site.conf.py").write_text(source)
+        return load("site.conf.py", str(tmp_path))
+
+    yield run
+    sys.path[:] = path
+    for name in set(sys.modules) - before:
+        del sys.modules[name]
+
+
+@pytest.mark.parametrize(
+    ("source", "values"),
+    [
+        ("workers = 3", {"workers": 3}),
+        ("bind = ['a:1', 'b:2']", {"bind": ["a:1", "b:2"]}),
+        ("bind = ('a:1',)", {"bind": ["a:1"]}),
+        ("raw_env = {'A=1'}", {"raw_env": ["A=1"]}),
+        ("secure_scheme_headers = {'A': 'b'}", {"secure_scheme_headers": {"A": "b"}}),
+        (
+            "timeout = 1.5; preload_app = True; pidfile = None",
+            {"timeout": 1.5, "preload_app": True, "pidfile": None},
+        ),
+        ("import os, sys; from pathlib import Path; workers = 2", {"workers": 2}),
+        ("_private = 1; __all__ = []", {}),
+        ("from __future__ import annotations", {}),
+        ("def helper(): return 4\nworkers = helper()", {"workers": 4}),
+        ("class Thing: pass\nworkers = 1", {"workers": 1}),
+        ("name = __file__.rpartition('/')[2]", {"name": "site.conf.py"}),
+        ("", {}),
+    ],
+)
+def test_values(config: Load, source: str, values: dict[str, object]) -> None:
+    assert config(source) == ConfigFile(values, ())
+
+
+@pytest.mark.parametrize("hook", sorted(HOOKS))
+def test_hooks_are_remarked_upon(config: Load, hook: str) -> None:
+    found = config(f"def {hook}(*args): pass")
+    assert found.values == {}
+    assert found.notes == (f"the hook {hook} is not run by this version",)
+
+
+@pytest.mark.parametrize(
+    "value",
+    [
+        "object()",
+        "{(1, 2): 3}",
+        "'\\udc80'",
+        "__import__('re').compile('x')",
+        "(lambda x: (x.append(x), x)[1])([])",
+    ],
+)
+def test_what_no_setting_takes_is_left_out(config: Load, value: str) -> None:
+    found = config(f"workers = 2\nodd = {value}")
+    assert found.values == {"workers": 2}
+    (note,) = found.notes
+    assert note.startswith("odd ")
+
+
+@pytest.mark.parametrize(
+    ("source", "kind"),
+    [
+        ("raise RuntimeError('no')", RuntimeError),
+        ("import sys; sys.exit(3)", SystemExit),
+        ("workers = (", SyntaxError),
+        ("import a_module_that_nobody_has_installed", ImportError),
+        ("workers = 1\0", (SyntaxError, ValueError)),
+    ],
+)
+def test_what_the_file_raises_comes_through(config: Load, source: str, kind: type[BaseException]) -> None:
+    with pytest.raises(kind):
+        config(source)
+
+
+@pytest.mark.parametrize("path", ["missing.py", "file:missing.py", "."])
+def test_unreadable(tmp_path: Path, path: str) -> None:
+    with pytest.raises(ConfigError, match="cannot be read"):
+        load(path, str(tmp_path))
+
+
+def test_module(config: Load, tmp_path: Path) -> None:
+    (tmp_path / "conf_as_module.py").write_text("workers = 6\n")
+    assert load("python:conf_as_module", str(tmp_path)).values == {"workers": 6}
+
+
+def test_file_prefix(config: Load, tmp_path: Path) -> None:
+    config("workers = 7")
+    assert load("file:site.conf.py", str(tmp_path)).values == {"workers": 7}
+    assert load(f"file:{tmp_path}/site.conf.py", "/").values == {"workers": 7}
