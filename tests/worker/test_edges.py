@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import select
 import socket
 import sys
 import threading
@@ -163,14 +164,20 @@ def test_retiring_while_a_thread_without_the_lead_ends_its_request(monkeypatch: 
                 time.sleep(0.001)
 
     monkeypatch.setattr(Engine, "_set_deadline", slow_set_deadline)
-    with worker(apps.gated(entered, leave), threads=2) as w, w.connect() as client:
-        client.get("/slow")
-        entered.pass_through()
-        wait_until(lambda: w.word(at.HANDOVERS) == 1)
+    with worker(apps.gated(entered, leave), threads=3) as w, w.connect() as client, w.connect() as other:
+        for number, slow in enumerate((client, other), 1):
+            slow.get("/slow")
+            entered.pass_through()
+            wait_until(lambda number=number: w.word(at.HANDOVERS) == number)  # type: ignore[misc]
         leave.open()
-        assert client.answer().body == b"/slow"
+        answered = select.select([client.sock, other.sock], [], [], 10)[0]
+        first, second = (client, other) if client.sock in answered else (other, client)
+        assert first.answer().body == b"/slow"
         w.channel.send(m.Retire(5.0))
-        assert client.ended()
+        assert first.ended()
+        wait_until(lambda: w.word(at.CONNECTIONS) == 1, 1)
+        leave.open()
+        assert second.answer().body == b"/slow"
         assert w.wait_exit() == 0, w.log()
 
 

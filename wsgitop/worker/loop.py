@@ -168,9 +168,10 @@ class Engine:
         while True:
             while given_back:
                 self._settle(*given_back.popleft(), _monotonic())
+            drained = self.retiring and self._drained()
             if len(connections) != shown:
                 shown = row[at.CONNECTIONS] = len(connections)
-            if self.retiring and self._drained():
+            if drained:
                 return True
             timeout_s = -1.0
             if self._next_deadline_s != NEVER:
