@@ -33,8 +33,7 @@ async def draw(target: str, columns: int, lines: int) -> str:
     )
     async with app.run_test(size=(columns, lines)) as pilot:
         await asyncio.sleep(4.2)  # pictures come once a second; two make a rate
-        await pilot.press("s")
-        await asyncio.sleep(2.2)
+        await pilot.pause()
         return app.export_screenshot(title="wsgitop demo")
 
 

@@ -1,7 +1,6 @@
 """The demo's visitors: a modest, varied load, about 60 requests a second with a burst now and then.
 
-Runs as ``python -m wsgitop.demo.load PORT``, a process of its own: it takes no time from the interface. It
-ends when its standard input does: the demo holds the other end, which the kernel closes in any case.
+Runs as a process of its own: it takes no time from the interface. It ends when its standard input does: the demo holds the other end, which the kernel closes in any case.
 """
 
 from __future__ import annotations
@@ -14,8 +13,16 @@ import sys
 import threading
 import time
 from collections.abc import Iterator
+from pathlib import Path
 from typing import NamedTuple
 
+_BOOTSTRAP = (
+    "import sys; sys.path.insert(0, sys.argv.pop(1)); import wsgitop; del sys.path[0]; "
+    "from wsgitop.demo.load import main; main()"
+)
+COMMAND = (sys.executable, "-P", "-c", _BOOTSTRAP, str(Path(__file__).parents[2]))
+"""Not ``-m``: it would put the working directory first in sys.path, where a ``random.py`` of somebody's would
+shadow the standard library. The package is the one that runs here, wherever it is."""
 VISITORS = 14
 REQUESTS_PER_S = 60.0
 BURST_EVERY_S = 20.0
@@ -77,7 +84,7 @@ def visit(port: int, stop: threading.Event) -> None:
 def visitors(port: int) -> Iterator[None]:
     """Visitors of the site on ``port``, in a process of their own, while the context is open."""
     process = subprocess.Popen(
-        [sys.executable, "-m", "wsgitop.demo.load", str(port)],
+        [*COMMAND, str(port)],
         stdin=subprocess.PIPE,
         stdout=subprocess.DEVNULL,
         stderr=subprocess.DEVNULL,

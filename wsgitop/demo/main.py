@@ -58,6 +58,10 @@ def demo(
                 sys.stdout.write(text.rstrip("\n") + "\n")
             elif interface(target, owns_server=True, log_path=str(log_path)) == "leave":
                 server.leave_running()
+                print(
+                    f"The demo's site runs on, without visitors: `wsgitop ctl -s {server.pid} stop` ends it. "
+                    f"Its log is {log_path}"
+                )
                 return 0
     shutil.rmtree(directory, ignore_errors=True)
     return 0

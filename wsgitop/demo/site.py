@@ -44,7 +44,8 @@ def index(environ: WSGIEnvironment) -> Answer:
 
 
 def product(environ: WSGIEnvironment) -> Answer:
-    """A millisecond or so of rendering."""
+    """Waits a moment, as for a cache, and renders."""
+    time.sleep(random.uniform(0.002, 0.025))
     number = environ["PATH_INFO"].rpartition("/")[2]
     digest = hashlib.sha256(number.encode()).hexdigest()
     return Answer([f"Product {number}, article {digest[:12]}\n".encode()])
@@ -53,7 +54,7 @@ def product(environ: WSGIEnvironment) -> Answer:
 def search(environ: WSGIEnvironment) -> Answer:
     """Some waiting, as for a database."""
     query = parse_qs(environ.get("QUERY_STRING", "")).get("q", [""])[0]
-    time.sleep(random.uniform(0.01, 0.08))
+    time.sleep(random.uniform(0.02, 0.15))
     return Answer([f"{random.randrange(40)} results for {query!r}\n".encode()])
 
 
@@ -114,8 +115,8 @@ class View(NamedTuple):
 
 
 VIEWS = (
-    View("/products", product, "/products/17", "fast: about a millisecond"),
-    View("/search", search, "/search?q=tea", "waits 10 to 80 ms, as for a database"),
+    View("/products", product, "/products/17", "fast: 2 to 25 ms"),
+    View("/search", search, "/search?q=tea", "waits 20 to 150 ms, as for a database"),
     View("/cart", cart, "/cart", "takes a POST"),
     View("/report", report, "/report", "slow: up to 1.2 s, partly busy"),
     View("/export", export, "/export", "streams"),
