@@ -104,6 +104,34 @@ def test_the_package_runs_as_a_module() -> None:
 
 
 @pytest.mark.process
+@pytest.mark.parametrize(
+    ("words", "redirection", "status"),
+    [
+        ("--version", ">&-", 0),
+        ("--help", ">&-", 0),
+        ("--version", ">/dev/full", 1),
+        ("--help", ">/dev/full", 1),
+        ("nonsense", "2>/dev/full", 1),
+        ("nonsense", "2>&-", 2),
+        ("nonsense", ">&- 2>&-", 2),
+    ],
+)
+def test_an_output_that_cannot_be_written_is_no_traceback(words: str, redirection: str, status: int) -> None:
+    line = f'"$0" -m wsgitop {words} {redirection}'
+    process = subprocess.run(
+        ["/bin/sh", "-c", line, sys.executable],
+        cwd=CHECKOUT,
+        capture_output=True,
+        text=True,
+        timeout=30,
+        check=False,
+    )
+    assert process.returncode == status
+    assert "Traceback" not in process.stderr
+    if redirection == ">/dev/full":
+        assert process.stderr == "wsgitop: the output cannot be written: No space left on device\n"
+
+
 def test_a_reader_that_goes_away_is_no_fault() -> None:
     process = subprocess.Popen(
         [sys.executable, "-m", "wsgitop", "serve", "--help"],

@@ -3,6 +3,8 @@ status."""
 
 from __future__ import annotations
 
+import contextlib
+import errno
 import os
 import platform
 import sys
@@ -18,6 +20,9 @@ from wsgitop.snapshot import printable
 
 INTERRUPTED = 130
 """128 + SIGINT, as shells report it."""
+
+OUTPUT_LOST = frozenset({errno.ENOSPC, errno.EIO, errno.EBADF})
+"""What writing to a full disk, a lost terminal or a closed descriptor gives."""
 
 SERVE = "Serve"
 WATCH = "Watch and drive"
@@ -78,8 +83,23 @@ cli = LazyGroup(
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run the command line and return the exit status. No traceback gets out unless --debug asks for it."""
     try:
+        return _run(arguments)
+    except BrokenPipeError:
+        # Who was to read it has gone (`| head`).
+        _give_up_output()
+        return 1
+    except OSError as error:
+        if error.errno not in OUTPUT_LOST or error.filename is not None:
+            raise
+        _give_up_output(f"the output cannot be written: {error.strerror}")
+        return 1
+
+
+def _run(arguments: Sequence[str] | None) -> int:
+    try:
         outcome = cli.main(args=arguments, prog_name="wsgitop", standalone_mode=False)
-        sys.stdout.flush()
+        if sys.stdout is not None:  # None: it was closed before the start (`>&-`)
+            sys.stdout.flush()
     except WsgitopError as error:
         return _report(error)
     except click.ClickException as error:
@@ -88,12 +108,23 @@ def main(arguments: Sequence[str] | None = None) -> int:
         return request.exit_code
     except (KeyboardInterrupt, click.Abort):
         return INTERRUPTED
-    except BrokenPipeError:
-        # Who was to read it has gone (`| head`). The interpreter must not stumble over it again while it
-        # exits.
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        return 1
     return outcome if isinstance(outcome, int) else 0
+
+
+def _give_up_output(why: str = "") -> None:
+    """Let what is still unwritten go nowhere: the interpreter must not stumble over it while it exits."""
+    nowhere = os.open(os.devnull, os.O_WRONLY)
+    if why:
+        with contextlib.suppress(OSError):
+            _say(why)
+    for stream in (sys.stdout, sys.stderr):
+        if stream is None:
+            continue
+        try:
+            stream.flush()
+        except OSError:
+            os.dup2(nowhere, stream.fileno())
+    os.close(nowhere)
 
 
 def _report(error: WsgitopError) -> int:
