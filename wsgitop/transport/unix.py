@@ -9,6 +9,7 @@ from __future__ import annotations
 import errno
 import os
 import socket
+import stat
 import sys
 from pathlib import Path
 
@@ -46,7 +47,8 @@ def _connect(sock: socket.socket, path: str) -> None:
 
 
 def _fault(path: str, error: OSError) -> CannotConnect | Refused:
-    match error.errno:
+    refused_by_file = error.errno == errno.ECONNREFUSED and _is_other_file(path)
+    match errno.ENOTSOCK if refused_by_file else error.errno:
         case errno.ENOENT | errno.ENOTDIR:
             return CannotConnect(f"there is no control socket {path}", RUNNING)
         case errno.ECONNREFUSED:
@@ -64,3 +66,12 @@ def _fault(path: str, error: OSError) -> CannotConnect | Refused:
         case errno.EPROTOTYPE | errno.ENOTSOCK:
             return CannotConnect(f"{path} is not a control socket", RUNNING)
     return CannotConnect(f"cannot connect to {path}: {error.strerror or error}", RUNNING)
+
+
+def _is_other_file(path: str) -> bool:
+    """Whether something else than a socket has this name: it refuses connections as a socket without a
+    master does."""
+    try:
+        return not stat.S_ISSOCK(Path(path).stat().st_mode)
+    except OSError:
+        return False
