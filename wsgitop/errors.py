@@ -70,6 +70,10 @@ class TerminalError(WsgitopError):
     """The interface needs a terminal and there is none that can show it."""
 
 
+class InterfaceFault(WsgitopError):
+    """The interface broke off by a fault of its own. It has printed its traceback."""
+
+
 class CannotConnect(WsgitopError):
     """No master answers at the target."""
 

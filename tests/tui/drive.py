@@ -77,6 +77,7 @@ async def driving(
     look: Look | None = None,
     owns_server: bool = False,
     log_path: str = "",
+    server_ended: Callable[[], bool] = lambda: False,
 ) -> AsyncIterator[Driver]:
     """The application with its first picture on the screen."""
     server = server or FakeServer()
@@ -84,6 +85,7 @@ async def driving(
         server.source,
         target_label="unix:/run/shop.sock",
         owns_server=owns_server,
+        server_ended=server_ended,
         log_path=log_path,
         look=look or Look(palette=DARK),
         clock=server.clock,

@@ -155,7 +155,7 @@ def snapshot(
             started_at=at - 273_900,
             uptime_s=273_900.0,
             bind=("0.0.0.0:8000",),
-            control="/run/user/1000/wsgitop/shop.sock",
+            control="unix:/run/shop.sock",
             app="shop.wsgi:application",
             name="shop",
             host="web-3",

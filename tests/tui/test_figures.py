@@ -59,3 +59,8 @@ def test_no_figure_outgrows_its_column(value: float | None) -> None:
 def test_no_integer_outgrows_its_column(value: int) -> None:
     assert len(figures.count(value)) <= 6
     assert len(figures.size(value)) <= 5
+
+
+@pytest.mark.parametrize("at", [1e18, -1e18, 1e300, -1e300, float("inf"), float("nan")])
+def test_what_is_no_time_is_not_known(at: float) -> None:
+    assert figures.clock(at) == figures.moment(at, "%Y") == figures.UNKNOWN

@@ -79,7 +79,7 @@ def test_every_widget_draws_it_as_text_of_the_right_width(look: Look, text: str,
         row_strip(look, width, placed_fields(width), own, selected=True),
         *EventStrip().draw(view, look, width, 6),
         *Header(text).draw(view, look, width, 1),
-        *Banner(text).draw(view, look, width, 1),
+        *Banner().draw(view, look, width, 1),
         *Figures().draw(view, look, width, 2),
         *WorkerPane().draw(view, look, width, 40),
     ]

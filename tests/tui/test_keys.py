@@ -461,3 +461,19 @@ def test_leaving(owns: bool, keys: list[str], result: InterfaceResult | None) ->
 
     driver = drive(scenario, owns_server=owns, log_path="/tmp/shop.log")
     assert driver.app.return_value == result
+
+
+@pytest.mark.parametrize("key", ["q", "ctrl+c"])
+def test_a_server_of_ones_own_that_has_ended_is_not_asked_about(key: str) -> None:
+    """Neither stopping it nor leaving it running would be true."""
+
+    async def scenario(driver: Driver) -> None:
+        driver.server.cut()
+        await driver.until(lambda: driver.app.overview.view.ended)
+        assert "the server has ended; q leaves" in driver.lines[1]
+        assert "trying again" not in driver.lines[1]
+        await driver.press(key)
+        await driver.until(lambda: driver.app.return_value is not None)
+
+    driver = drive(scenario, owns_server=True, server_ended=lambda: True, size=(80, 24))
+    assert driver.app.return_value == InterfaceResult("stop")

@@ -14,10 +14,13 @@ def show(
     log_path: str = "",
     mouse: bool = True,
     whereabouts: Callable[[], str] | None = None,
+    server_ended: Callable[[], bool] = lambda: False,
 ) -> str:
     """Show the server at ``target`` until the user leaves: "stop", "leave" or "quit".
 
-    ``whereabouts`` is asked before each connection for the target as it is by then. Raises TerminalError.
+    ``whereabouts`` is asked before each connection for the target as it is by then.
+    ``server_ended`` tells whether the server that is owned has ended. Raises TerminalError,
+    InterfaceFault.
     """
     from wsgitop.tui.app import run_interface
 
@@ -26,6 +29,7 @@ def show(
         target_label=target,
         owns_server=owns_server,
         log_path=log_path,
+        server_ended=server_ended,
         mouse=mouse,
     )
     return result.choice

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import re
+import signal
 import time
 from pathlib import Path
 
@@ -54,7 +55,13 @@ def run(context: click.Context) -> int:
             target = server.wait_until_serving(settings.boot_timeout + BOOT_GRACE_S)
         except WsgitopError as error:
             raise _clearer(error, log_path) from None
-        choice = show(target, owns_server=True, log_path=str(log_path), mouse=not context.params["no_mouse"])
+        choice = show(
+            target,
+            owns_server=True,
+            log_path=str(log_path),
+            mouse=not context.params["no_mouse"],
+            server_ended=lambda: server.poll() is not None,
+        )
         if choice == "leave" and server.poll() is None:
             server.leave_running()
             click.echo(
@@ -65,8 +72,7 @@ def run(context: click.Context) -> int:
         if not ended_before:
             click.echo("Stopping the server …", err=True)
         status = server.stop(settings.graceful_timeout + STOP_GRACE_S)
-        how = f"ended with status {status}" if ended_before or status else "has stopped"
-        click.echo(f"The server {how}. Its log is {log_path}")
+        click.echo(f"The server {_how_it_ended(status, ended_before)}. Its log is {log_path}")
         return status if status >= 0 else 128 - status
 
 
@@ -86,6 +92,12 @@ def new_log(name: str) -> Path:
         ) from None
     part = re.sub(r"[^\w.-]+", "_", name)[:48]
     return directory / f"{part}-{time.strftime('%Y%m%d-%H%M%S')}-{os.getpid()}.log"
+
+
+def _how_it_ended(status: int, by_itself: bool) -> str:
+    if status < 0:
+        return f"was killed by {signal.Signals(-status).name}"
+    return f"ended with status {status}" if by_itself or status else "has stopped"
 
 
 def _clearer(error: WsgitopError, log_path: Path) -> WsgitopError:

@@ -5,7 +5,6 @@ Whatever came from the server is made harmless to the terminal here, whether or 
 
 from __future__ import annotations
 
-import time
 from collections.abc import Iterable, Sequence
 
 from wsgitop.snapshot import Event, GenerationSnapshot, InFlight, Snapshot, Totals, WorkerSnapshot, printable
@@ -67,7 +66,7 @@ def events_text(events: Iterable[Event]) -> str:
 
 def event_line(event: Event) -> str:
     """``2026-05-09 14:01:58  good     reload   generation 7 serves  by alice (pid 4242)``."""
-    at = time.strftime("%Y-%m-%d %H:%M:%S", time.localtime(event.at))
+    at = figures.moment(event.at, "%Y-%m-%d %H:%M:%S")
     who = f"  by {_text(event.actor)}" if event.actor else ""
     return f"{at}  {event.severity:<8} {_text(event.kind):<10} {_text(event.text, 200)}{who}"
 

@@ -16,6 +16,7 @@ from textual import on, work
 from textual.app import App
 from textual.binding import Binding, BindingType
 
+from wsgitop.errors import InterfaceFault
 from wsgitop.snapshot import Severity, WorkerSnapshot
 from wsgitop.tui import terminal
 from wsgitop.tui.alarms import failed_generation
@@ -58,7 +59,8 @@ class WsgitopApp(App[InterfaceResult]):
     """The interface.
 
     ``owns_server``: the server was started by this command, so quitting has to say what becomes of it.
-    ``log_path`` is where the server's output goes, named in that question. ``clock`` (monotonic) and ``wall``
+    ``server_ended`` tells its owner that it has ended, and will not come back. ``log_path`` is where the
+    server's output goes, named in that question. ``clock`` (monotonic) and ``wall``
     (since the epoch) are for tests. ``guards_terminal`` takes over SIGTERM, SIGINT and SIGHUP, as
     :func:`run_interface` does; without it the application can run headless anywhere.
     """
@@ -96,6 +98,7 @@ class WsgitopApp(App[InterfaceResult]):
         target_label: str,
         owns_server: bool,
         log_path: str = "",
+        server_ended: Callable[[], bool] = lambda: False,
         look: Look | None = None,
         interval_s: float = 1.0,
         clock: Callable[[], float] = time.monotonic,
@@ -108,6 +111,7 @@ class WsgitopApp(App[InterfaceResult]):
         self.target_label = target_label
         self.owns_server = owns_server
         self.log_path = log_path
+        self._server_ended = server_ended
         self._guards_terminal = guards_terminal
         self.wall = wall
         self.model = Model(clock=clock, wall=wall)
@@ -171,7 +175,9 @@ class WsgitopApp(App[InterfaceResult]):
 
     @on(LinkLost)
     def _link_lost(self, message: LinkLost) -> None:
-        self.model.lost(message.reason)
+        ended = self.owns_server and self._server_ended()
+        reason = "the server has ended; q leaves and names its log" if ended else message.reason
+        self.model.lost(reason, ended=ended)
         self.show()
 
     @on(Pictured)
@@ -235,7 +241,8 @@ class WsgitopApp(App[InterfaceResult]):
         master = snapshot.master
         question = (
             f"Load {master.app} again and replace {plural(len(snapshot.workers), 'worker')} one by one?\n\n"
-            f"target      {master.control or self.target_label}\nmaster      pid {master.pid}, generation {master.generation}\n"
+            f"target      {master.control or self.target_label}\n"
+            f"master      pid {master.pid}, generation {master.generation}\n"
             "requests    none is broken off\nbad code    the old generation goes on"
         )
         if await self.push_screen_wait(Confirm("Reload (HUP)", question, yes="Reload")):
@@ -350,6 +357,9 @@ class WsgitopApp(App[InterfaceResult]):
     async def _ask_owner(self) -> None:
         from wsgitop.tui.screens.dialogs import Leave
 
+        if self._server_ended():
+            self.exit(InterfaceResult("stop"))
+            return
         log = f"\nIts output goes on to {self.log_path}" if self.log_path else ""
         question = f"What becomes of the server at {self.target_label}?{log}\n\nctrl+c again stops it."
         choice = await self.push_screen_wait(Leave(question))
@@ -385,12 +395,14 @@ def run_interface(
     target_label: str,
     owns_server: bool,
     log_path: str = "",
+    server_ended: Callable[[], bool] = lambda: False,
     mouse: bool = True,
     interval_s: float = 1.0,
 ) -> InterfaceResult:
     """Show the interface until the user leaves it.
-     Raises TerminalError when there is no terminal that can show it. When the terminal disappears the process
-    dies of SIGHUP, and this never returns.
+
+    Raises TerminalError when there is no terminal that can show it. When the terminal disappears the process
+    dies of SIGHUP, and this never returns. Raises InterfaceFault when it fails by a fault of its own.
     """
     terminal.require_terminal(os.environ)
     if os.environ.get("NO_COLOR") == "":
@@ -401,10 +413,17 @@ def run_interface(
         target_label=target_label,
         owns_server=owns_server,
         log_path=log_path,
+        server_ended=server_ended,
         interval_s=interval_s,
         guards_terminal=True,
     )
     result = app.run(mouse=mouse)
-    # Textual ends without a value when it failed; then it has printed why, and an owner's server must not be
-    # left behind.
-    return result if result is not None else InterfaceResult("stop" if owns_server else "quit")
+    if result is None:
+        # Textual ends without a value when it failed; by then it has printed why.
+        raise InterfaceFault(
+            "the interface has failed, as told above",
+            "The server is stopped."
+            if owns_server
+            else "The server goes on; `wsgitop attach` shows it again.",
+        )
+    return result

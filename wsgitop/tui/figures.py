@@ -118,7 +118,18 @@ def beat(seconds: float | None) -> str:
 
 def clock(at: float) -> str:
     """A time of day in local time, ``14:01:58``."""
-    return time.strftime("%H:%M:%S", time.localtime(at))
+    return moment(at, "%H:%M:%S")
+
+
+def moment(at: float, form: str) -> str:
+    """``at`` (seconds since the epoch) in local time, as strftime(3) writes it; ``–`` for what is no time.
+
+    The server's word for it: a wrong figure must not end whoever shows it.
+    """
+    try:
+        return time.strftime(form, time.localtime(at))
+    except (OverflowError, OSError, ValueError):
+        return UNKNOWN
 
 
 def plural(number: int, noun: str) -> str:

@@ -60,8 +60,8 @@ class View:
 
     ``rows`` are the workers that pass the filter, in order; ``cursor`` is the row of ``selected`` (or -1).
     ``seconds`` are at most the last minute, oldest first; ``events`` newest first. ``paused_s`` and
-    ``stale_s`` are None unless the picture is frozen, or the server does not answer. Two views are never
-    equal: a new one means "draw".
+    ``stale_s`` are None unless the picture is frozen, or the server does not answer; ``ended``: it never
+    will. Two views are never equal: a new one means "draw".
     """
 
     snapshot: Snapshot | None = None
@@ -74,6 +74,7 @@ class View:
     paused_s: float | None = None
     stale_s: float | None = None
     stale_reason: str = ""
+    ended: bool = False
     role: Role | None = None
     interval_s: float = 1.0
     seconds: tuple[Second, ...] = ()
@@ -113,6 +114,7 @@ class Model:
         self._master_pid: int | None = None
         self._lost_at: float | None = None
         self._lost_reason = ""
+        self._ended = False
         self._frozen: _Frozen | None = None
         self._order: tuple[Identity, ...] = ()
         self._rest_until = -math.inf
@@ -141,13 +143,17 @@ class Model:
         self._lost_at = None
         self._lost_reason = ""
 
-    def lost(self, reason: str) -> None:
-        """The link is down. The last picture stays, marked as stale; only the first loss starts its clock."""
+    def lost(self, reason: str, *, ended: bool = False) -> None:
+        """The link is down. The last picture stays, marked as stale; only the first loss starts its clock.
+
+        ``ended``: the server is known to have ended for good.
+        """
         if self._lost_at is None:
             self._lost_at = self._clock()
             if self._master_pid is not None:
                 self.happened("warning", f"lost the server: {reason}")
         self._lost_reason = reason
+        self._ended = ended
 
     @property
     def is_connected(self) -> bool:
@@ -346,6 +352,7 @@ class Model:
             paused_s=now - frozen.since if frozen else None,
             stale_s=now - self._lost_at if self._lost_at is not None else None,
             stale_reason=self._lost_reason,
+            ended=self._ended,
             role=self.role,
             interval_s=self.interval_s,
             seconds=frozen.seconds if frozen else self._last_seconds(),

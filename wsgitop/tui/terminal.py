@@ -48,7 +48,8 @@ def _is_terminal(fileno: int) -> bool:
 
 def look_for(environ: Mapping[str, str] = os.environ, *, encoding: str | None = None) -> Look:
     """Colours and alphabet for a terminal, from what the environment says about it.
-     NO_COLOR (https://no-color.org: present and not empty) wins. Sixteen colours are assumed unless TERM or
+
+    NO_COLOR (https://no-color.org: present and not empty) wins. Sixteen colours are assumed unless TERM or
     COLORTERM promise more; a light background is taken from COLORFGBG, which several terminals set.
     """
     encoding = encoding if encoding is not None else getattr(sys.__stdout__, "encoding", None) or "ascii"
@@ -64,9 +65,7 @@ def _has_many_colors(environ: Mapping[str, str]) -> bool:
     if environ.get("COLORTERM", "").lower() in ("truecolor", "24bit"):
         return True
     term = environ.get("TERM", "").lower()
-    return any(
-        mark in term for mark in ("256color", "direct", "kitty", "alacritty", "ghostty", "wezterm", "foot")
-    )
+    return any(mark in term for mark in MANY_COLORS)
 
 
 def _is_light(environ: Mapping[str, str]) -> bool:

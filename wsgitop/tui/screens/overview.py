@@ -115,7 +115,7 @@ class Overview(Screen[None]):
 
     def compose(self) -> ComposeResult:
         yield Header(self._target_label, wall=self.main.wall).data_bind(Overview.view)
-        yield Banner(self._target_label).data_bind(Overview.view)
+        yield Banner().data_bind(Overview.view)
         yield Figures().data_bind(Overview.view)
         yield Graphs().data_bind(Overview.view)
         with Horizontal(id="body"):

@@ -66,7 +66,8 @@ class Header(Drawn):
         parts.append((f"master {master.pid}", "muted", False))
         if master.bind:
             parts.append((clip(" ".join(master.bind), 34), "muted", False))
-        parts.append((clip(self.target_label, 40), "faint", False))
+        # Where it is now: a server that was started again may have another socket than the target given.
+        parts.append((clip(master.control or self.target_label, 40), "faint", False))
         return parts
 
     def _right(self, view: View) -> list[Part]:
@@ -95,16 +96,15 @@ def liveness(view: View, look: Look) -> tuple[str, str]:
 
 
 class Banner(Drawn):
-    """Shown only while the server does not answer: since when, why, and what is being done about it."""
-
-    def __init__(self, target_label: str) -> None:
-        super().__init__()
-        self.target_label = target_label
+    """Shown only while the server does not answer: since when, what is being done about it, and why."""
 
     def draw(self, view: View, look: Look, width: int, height: int) -> list[Strip]:
         style = look.palette.chip("error")
         line = Line(look, width)
         line.add(f" stale {figures.age(view.stale_s)} ", style)
         dot = look.signs.dot
-        line.add(f"{dot} {view.stale_reason} {dot} trying again {dot} {self.target_label}", style)
+        if not view.ended:
+            line.add(f"{dot} trying again ", style)
+        # Last, because it is what may be cut: the events tell it as well.
+        line.add(f"{dot} {view.stale_reason}", style)
         return [line.strip(style)]
