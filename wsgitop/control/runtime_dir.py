@@ -24,7 +24,6 @@ import tempfile
 import time
 from collections.abc import Iterator, Mapping
 from pathlib import Path
-from typing import Any
 
 import msgspec
 
@@ -261,8 +260,3 @@ def _decode(record: bytes) -> Found | str:
         return msgspec.json.decode(record, type=Found)
     except (msgspec.MsgspecError, UnicodeDecodeError):
         return "unreadable"
-
-
-def as_builtins(master: Found) -> dict[str, Any]:
-    """A found master as plain data, for --json."""
-    return dict(msgspec.to_builtins(master))
