@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 from pathlib import Path
 
@@ -10,6 +11,7 @@ import pytest
 
 from tests.support.server import command, free_port
 from tests.support.waiting import eventually
+from wsgitop.cli.main import main
 
 pytestmark = [pytest.mark.process, pytest.mark.slow]
 
@@ -34,3 +36,25 @@ def test_once(runtime_dir: Path) -> None:
     assert result.returncode == 0, result.stderr
     assert f"127.0.0.1:{port}" in result.stdout
     assert "\x1b" not in result.stdout, "no escape sequences where there is no terminal"
+
+
+def test_modules_in_the_working_directory_do_not_stop_the_visitors(
+    runtime_dir: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for name in ("random.py", "http.py"):
+        (tmp_path / name).write_text("raise SystemExit('not the standard library')\n")
+    monkeypatch.setattr("wsgitop.demo.main.SNAPSHOT_DEADLINE_S", 10.0)
+    monkeypatch.setenv("XDG_RUNTIME_DIR", str(runtime_dir))
+    monkeypatch.delenv("PYTHONPATH", raising=False)
+    monkeypatch.chdir(tmp_path)
+    assert main(["demo", "--once"]) == 0
+
+
+def test_without_visitors_it_ends_and_says_so(
+    runtime_dir: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr("wsgitop.demo.main.SNAPSHOT_DEADLINE_S", 1.0)
+    monkeypatch.setattr("wsgitop.demo.main.visitors", lambda _port: contextlib.nullcontext())
+    monkeypatch.setenv("XDG_RUNTIME_DIR", str(runtime_dir))
+    assert main(["demo", "--once"]) == 3
+    assert "no visitor of the demo was served" in capsys.readouterr().err

@@ -1,6 +1,7 @@
 """The demo's visitors: a modest, varied load, about 60 requests a second with a burst now and then.
 
-Runs as a process of its own: it takes no time from the interface. It ends when its standard input does: the demo holds the other end, which the kernel closes in any case.
+Runs as a process of its own: it takes no time from the interface. It ends when its standard input does: the
+demo holds the other end, which the kernel closes in any case.
 """
 
 from __future__ import annotations

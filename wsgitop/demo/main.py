@@ -14,7 +14,7 @@ import msgspec
 
 from wsgitop.client import Client
 from wsgitop.demo.load import visitors
-from wsgitop.errors import CannotConnect
+from wsgitop.errors import CannotConnect, WorkerBootError
 from wsgitop.snapshot import Snapshot
 from wsgitop.transport.launcher import launch
 
@@ -24,6 +24,7 @@ THREADS = 2
 BOOT_DEADLINE_S = 30.0
 LIFE_BEFORE_SNAPSHOT_S = 2.5
 """Rates and percentiles want a few seconds of requests."""
+SNAPSHOT_DEADLINE_S = 30.0
 
 Interface = Callable[..., str]
 """``interface(target, owns_server=True, log_path=…)``: shows the server; returns "stop" or "leave"."""
@@ -68,12 +69,20 @@ def demo(
 
 
 def _after_some_life(target: str) -> Snapshot:
-    """A snapshot that has something to show. Raises CannotConnect when the server ends meanwhile."""
-    end = time.monotonic() + LIFE_BEFORE_SNAPSHOT_S
+    """A snapshot that has something to show. Raises CannotConnect when the server ends meanwhile, and
+    WorkerBootError when no visitor is served."""
+    started = time.monotonic()
     with Client(target) as client:
         for news in client.subscribe(1.0):
-            if isinstance(news, Snapshot) and news.totals.p95_ms is not None and time.monotonic() > end:
+            elapsed_s = time.monotonic() - started
+            has_figures = isinstance(news, Snapshot) and news.totals.p95_ms is not None
+            if isinstance(news, Snapshot) and has_figures and elapsed_s > LIFE_BEFORE_SNAPSHOT_S:
                 return news
+            if not has_figures and elapsed_s > SNAPSHOT_DEADLINE_S:
+                raise WorkerBootError(
+                    f"no visitor of the demo was served within {SNAPSHOT_DEADLINE_S:g} s",
+                    "Look at `wsgitop demo` without --once.",
+                )
     raise CannotConnect("the server has ended", "Start the demo again.")
 
 
