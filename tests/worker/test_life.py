@@ -92,6 +92,30 @@ def test_a_request_that_was_sent_before_retiring_is_answered() -> None:
         assert w.wait_exit() == 0
 
 
+def test_an_idle_connection_outlives_the_order_to_retire() -> None:
+    with worker(apps.plain_echo, keepalive=20) as w, w.connect() as idle, w.connect() as quiet:
+        idle.get("/before")
+        assert "connection" not in idle.answer().headers
+        w.channel.send(m.Retire(20, 20))
+        wait_until(lambda: b"retiring" in Path(f"/proc/{w.pid}/cmdline").read_bytes())
+        wait_until(lambda: w.word(at.READY_NS) == 0)
+        idle.get("/behind")
+        answer = idle.answer()
+        assert answer.status == 200 and answer.headers["connection"] == "close"
+        assert idle.ended()
+        quiet.close()
+        assert w.wait_exit() == 0
+
+
+def test_an_idle_connection_of_a_retiring_worker_ends_in_time() -> None:
+    with worker(apps.plain_echo, keepalive=20) as w, w.connect() as idle:
+        idle.get("/before")
+        idle.answer()
+        w.channel.send(m.Retire(20, 0.0))
+        assert idle.ended()
+        assert w.wait_exit() == 0
+
+
 def test_graceful_time_is_bounded() -> None:
     entered, leave = apps.Gate(), apps.Gate()
     with worker(apps.gated(entered, leave)) as w, w.connect() as busy:

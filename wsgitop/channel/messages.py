@@ -170,9 +170,14 @@ class RequestTimeout(Message, frozen=True):
 
 
 class Retire(Message, frozen=True):
-    """Close your listeners, finish what is in flight within ``graceful_s`` seconds, exit 0."""
+    """Close your listeners, finish what is in flight within ``graceful_s`` seconds, exit 0.
+
+    Idle connections are kept for ``idle_s`` at most, as their clients believe; the next request on one is
+    answered with ``Connection: close``. 0 when the whole server stops: there is nobody to connect to again.
+    """
 
     graceful_s: float
+    idle_s: float = 0.0
 
 
 class Quit(Message, frozen=True):

@@ -242,9 +242,10 @@ class Workers:
         self._tell_retire(record)
 
     def _tell_retire(self, record: WorkerRecord) -> None:
-        quick = record.graceful_s <= 0
-        self._processes[record.worker].peer.send(m.Quit() if quick else m.Retire(record.graceful_s))
-        if quick and self._context.roster.stopping:
+        quick, stopping = record.graceful_s <= 0, self._context.roster.stopping
+        idle_s = 0.0 if stopping else self._context.settings.keepalive
+        self._processes[record.worker].peer.send(m.Quit() if quick else m.Retire(record.graceful_s, idle_s))
+        if quick and stopping:
             # A worker whose watchdog hangs does not read its channel; the signal reaches it all the same.
             self._processes[record.worker].signal(signal.SIGQUIT)
 

@@ -89,6 +89,7 @@ class Engine:
         self.wake_watchdog: Callable[[], None] = lambda: None
         self._row = row
         self._rejected = 0
+        self._closes_idle = False
         self._draining = False
         self._ready: deque[Connection] = deque()
         self._given_back: deque[tuple[Connection, bool]] = deque()
@@ -116,8 +117,9 @@ class Engine:
         """Make the leader look around."""
         os.eventfd_write(self._wake_fd, 1)
 
-    def retire(self) -> None:
-        """Stop accepting; finish when the connections are done."""
+    def retire(self, idle_s: float) -> None:
+        """Stop accepting; end when the connections are done. ``idle_s``: 0 closes idle ones at once."""
+        self._closes_idle = idle_s <= 0
         self.retiring = True
         self.wake()
 
@@ -432,7 +434,7 @@ class Engine:
             self._set_deadline(connection, now_s + SEND_PROGRESS_S)
             self._watch(connection, _OUT)
         elif connection.closing or (
-            self.retiring and not connection.parser.buffered and not self._readable(connection)
+            self._closes_idle and not connection.parser.buffered and not self._readable(connection)
         ):
             self._part(connection, now_s)
         elif connection.parser.buffered:
@@ -547,11 +549,11 @@ class Engine:
         return not self.connections
 
     def _drain(self) -> None:
-        """Close listeners, and the connections on which nothing is under way.
+        """Close listeners and bound the life of connections on which nothing is under way.
 
-        A connection with bytes to read has a request that is served yet. One without is closed if it has had
-        a request before; if not, its first is probably on its way, and gets as long as an idle connection is
-        kept.
+        A connection with bytes to read has a request that is served yet. One without is kept as long as any
+        idle connection, because its client may be sending just now; when the server stops it is closed,
+        unless it has not had a request yet: its first is probably on its way.
         """
         self._draining = True
         self._row[at.READY_NS] = 0
@@ -560,7 +562,7 @@ class Engine:
         for connection in list(self.connections.values()):
             if connection.state is not _READING or connection.parser.in_message or self._readable(connection):
                 continue
-            if connection.requests:
+            if connection.requests and self._closes_idle:
                 self._close(connection)
             else:
                 self._set_deadline(connection, min(connection.deadline_s, now_s + self.settings.keepalive))

@@ -209,7 +209,10 @@ class _Worker:
             if number in QUICK:
                 self._exit_now(0)
             if number in GRACEFUL:
-                self._watchdog.retire("it was told to by SIGTERM", self._boot.settings.graceful_timeout)
+                settings = self._boot.settings
+                self._watchdog.retire(
+                    "it was told to by SIGTERM", settings.graceful_timeout, settings.keepalive
+                )
             elif number in FOR_THE_MASTER:
                 LOGGER.warning(
                     "%s ignored: it is meant for the master, not for a worker", signal.Signals(number).name

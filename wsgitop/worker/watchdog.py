@@ -196,8 +196,8 @@ class Watchdog(threading.Thread):
             return
         message, descriptors = received
         match message:
-            case m.Retire(graceful_s):
-                self.retire("", graceful_s)
+            case m.Retire(graceful_s, idle_s):
+                self.retire("", graceful_s, idle_s)
             case m.Quit():
                 self._exit_now(0)
             case m.Reopen() if self._engine.access_log is not None and descriptors:
@@ -212,7 +212,7 @@ class Watchdog(threading.Thread):
         null = os.open(os.devnull, os.O_WRONLY | os.O_CLOEXEC)
         os.dup2(null, 2)
         os.close(null)
-        self.retire("the master is gone", self._engine.settings.graceful_timeout)
+        self.retire("the master is gone", self._engine.settings.graceful_timeout, idle_s=0.0)
 
     def _post(self) -> None:
         while self._outbox and not self._master_gone:
@@ -227,9 +227,9 @@ class Watchdog(threading.Thread):
 
     # -- ending ----------------------------------------------------------------------------------------
 
-    def retire(self, reason: str, graceful_s: float) -> None:
-        """Finish what is in flight within ``graceful_s`` and end. ``reason`` '' if it is the master that
-        wants it.
+    def retire(self, reason: str, graceful_s: float, idle_s: float) -> None:
+        """Finish what is in flight within ``graceful_s`` and end; ``idle_s`` as in :class:`m.Retire`.
+        ``reason`` is '' if it is the master that wants it.
         """
         self._limit_s = min(self._limit_s, time.monotonic() + graceful_s)
         if self._engine.retiring:
@@ -237,7 +237,7 @@ class Watchdog(threading.Thread):
         if reason:
             self.send(m.Retiring(reason))
         self._on_retire()
-        self._engine.retire()
+        self._engine.retire(idle_s)
 
     def _check_end(self, now_s: float) -> None:
         crew = self._crew
@@ -311,5 +311,6 @@ class Watchdog(threading.Thread):
             engine.access_log.write(Entry(request, response, request.fields, client, int(elapsed_s * 1e9)))
         path = request.target.partition("?")[0]
         self.send(m.RequestTimeout(seat.index, request.method, path, elapsed_s, m.clip(stack), answered))
-        self.retire(f"a request took longer than {self._timeout_s:g} s", engine.settings.graceful_timeout)
+        reason = f"a request took longer than {self._timeout_s:g} s"
+        self.retire(reason, engine.settings.graceful_timeout, engine.settings.keepalive)
         engine.wake()
