@@ -103,7 +103,7 @@ def test_an_idle_connection_outlives_the_order_to_retire() -> None:
         answer = idle.answer()
         assert answer.status == 200 and answer.headers["connection"] == "close"
         assert idle.ended()
-        quiet.close()
+        quiet.sock.close()
         assert w.wait_exit() == 0
 
 
