@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import signal
 import socket
 import stat
 from collections.abc import Callable, Iterator
@@ -123,6 +124,23 @@ def test_port_in_use_names_its_holder(opened: Open) -> None:
     (first,) = opened("127.0.0.1:0")
     with pytest.raises(BindError, match=rf"in use by .*\(pid {os.getpid()}\)"):
         opened(f"127.0.0.1:{port_of(first)}")
+
+
+def test_port_of_a_server_names_its_master(opened: Open) -> None:
+    (first,) = opened("127.0.0.1:0")
+    said, say = os.pipe()
+    pid = os.fork()
+    if pid == 0:
+        os.read(said, 1)  # a worker holds the listener as well, and would be replaced if it were stopped
+        os._exit(0)
+    try:
+        with pytest.raises(BindError, match=rf"in use by .*\(pid {os.getpid()}\)"):
+            opened(f"127.0.0.1:{port_of(first)}")
+    finally:
+        os.close(say)
+        os.kill(pid, signal.SIGKILL)
+        os.waitpid(pid, 0)
+        os.close(said)
 
 
 def test_all_or_none(opened: Open, runtime_dir: Path) -> None:

@@ -204,16 +204,23 @@ def _explain(address: Address, error: OSError) -> BindError:
 
 
 def _holder(address: Address) -> str:
-    """The process that listens there, where this user may see it."""
+    """The process that listens there, where this user may see it; of a server with workers, their master."""
     try:
-        for connection in psutil.net_connections("tcp"):
-            if (
-                connection.status == psutil.CONN_LISTEN
-                and connection.laddr
-                and connection.laddr[1] == address.port
-                and connection.pid
-            ):
-                return f"{psutil.Process(connection.pid).name()} (pid {connection.pid})"
+        pids = {
+            connection.pid
+            for connection in psutil.net_connections("tcp")
+            if connection.status == psutil.CONN_LISTEN
+            and connection.laddr
+            and connection.laddr[1] == address.port
+            and connection.pid
+        }
+        holders = [psutil.Process(pid) for pid in sorted(pids)]
+        first = next((process for process in holders if process.ppid() not in pids), None)
+        if first is not None:
+            command = " ".join(first.cmdline())
+            # A title set by the process itself says more than the interpreter's name.
+            name = command if command.startswith(("wsgitop: ", "gunicorn: ")) else first.name()
+            return f"{name} (pid {first.pid})"
     except psutil.Error:
-        pass  # not ours to see: the message says less, the fault is the same
+        pass  # not ours to see, or gone meanwhile: the message says less, the fault is the same
     return "another process"
