@@ -5,11 +5,13 @@ from __future__ import annotations
 import errno
 import mmap
 import os
-import threading
+import signal
+from collections import Counter
 from collections.abc import Iterator
 
 import pytest
 
+from tests.support.waiting import eventually
 from wsgitop.scoreboard import layout as at
 from wsgitop.scoreboard.board import MAX_BOARD_BYTES, Board, RequestText, read_text, text_bytes, write_text
 
@@ -94,27 +96,29 @@ def test_corrupt_lengths_are_capped(board: Board) -> None:
 
 def test_no_torn_text_under_a_racing_writer(board: Board) -> None:
     block = board.thread(0, 0)
-    text = text_bytes(block)
-    end = threading.Event()
-
-    def write() -> None:
-        while not end.is_set():
-            for letter in b"ab":
-                write_text(block, text, bytes([letter]) * 9, bytes([letter]) * 170, bytes([letter]) * 40)
-
-    writer = threading.Thread(target=write)
-    writer.start()
+    texts = [(bytes([letter]) * 9, bytes([letter]) * 170, bytes([letter]) * 40) for letter in b"ab"]
+    pid = os.fork()
+    if pid == 0:
+        signal.alarm(30)
+        text = text_bytes(block)
+        while True:
+            for method, path, client in texts:
+                write_text(block, text, method, path, client)
     try:
-        seen = set()
-        for _ in range(5000):
-            found = read_text(block)
-            if found is not None and found.path:
-                assert len(set(b"".join(found))) == 1, "two requests mixed"
-                seen.add(found.path[0])
+        seen: Counter[RequestText] = Counter()
+
+        def enough() -> bool:
+            for _ in range(500):
+                found = read_text(block)
+                if found is not None and found.path:
+                    seen[found] += 1
+            return sum(seen.values()) > 1000 and len(seen) >= 2
+
+        eventually(enough, what="texts to read")
+        assert set(seen) == {RequestText(*text) for text in texts}, "parts of two requests mixed"
     finally:
-        end.set()
-        writer.join()
-    assert seen, "nothing was ever readable"
+        os.kill(pid, signal.SIGKILL)
+        os.waitpid(pid, 0)
 
 
 def test_attached_in_another_process(board: Board) -> None:

@@ -9,12 +9,23 @@ import socket
 import stat
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any, Protocol
 
 import psutil
 
 from wsgitop.errors import BindError
 from wsgitop.settings.addresses import Address, parse_address
 from wsgitop.settings.table import Settings
+
+
+class _Connection(Protocol):
+    """What the connections of psutil have in common, of the system and of one process."""
+
+    @property
+    def status(self) -> str: ...
+
+    @property
+    def laddr(self) -> tuple[Any, ...]: ...
 
 
 @dataclass(slots=True)
@@ -206,21 +217,33 @@ def _explain(address: Address, error: OSError) -> BindError:
 def _holder(address: Address) -> str:
     """The process that listens there, where this user may see it; of a server with workers, their master."""
     try:
-        pids = {
-            connection.pid
-            for connection in psutil.net_connections("tcp")
-            if connection.status == psutil.CONN_LISTEN
-            and connection.laddr
-            and connection.laddr[1] == address.port
-            and connection.pid
-        }
-        holders = [psutil.Process(pid) for pid in sorted(pids)]
-        first = next((process for process in holders if process.ppid() not in pids), None)
-        if first is not None:
-            command = " ".join(first.cmdline())
+        pids = (found.pid for found in psutil.net_connections("tcp") if _listens(found, address))
+        pid = next((pid for pid in pids if pid), None)
+        if pid is not None:
+            # One of those that share the socket, whichever it was found at first: go up to their master.
+            process = psutil.Process(pid)
+            parent = process.parent()
+            while parent is not None and _holds(parent, address):
+                process, parent = parent, parent.parent()
+            command = " ".join(process.cmdline())
             # A title set by the process itself says more than the interpreter's name.
-            name = command if command.startswith(("wsgitop: ", "gunicorn: ")) else first.name()
-            return f"{name} (pid {first.pid})"
+            name = command if command.startswith(("wsgitop: ", "gunicorn: ")) else process.name()
+            return f"{name} (pid {process.pid})"
     except psutil.Error:
         pass  # not ours to see, or gone meanwhile: the message says less, the fault is the same
     return "another process"
+
+
+def _holds(process: psutil.Process, address: Address) -> bool:
+    try:
+        return any(_listens(connection, address) for connection in process.net_connections("tcp"))
+    except psutil.Error:
+        return False  # another user's, such as init
+
+
+def _listens(connection: _Connection, address: Address) -> bool:
+    return (
+        connection.status == psutil.CONN_LISTEN
+        and bool(connection.laddr)
+        and connection.laddr[1] == address.port
+    )
