@@ -520,6 +520,15 @@ def test_zygote_that_does_not_answer_is_replaced(make: Make) -> None:
     assert [z.generation for z in world.zygotes()] == [2]
 
 
+def test_workers_that_a_lost_zygote_was_asked_for_are_asked_of_the_next(make: Make) -> None:
+    world = make(1).start()
+    world.supervisor.set_wanted(4, "test", "scale")
+    world.kill(world.zygote(1).pid, signal.SIGKILL)
+    world.settle()
+    assert world.ready() == [1, 2, 2, 2]
+    assert world.roster.boot_failures == 0, "no application has failed to boot"
+
+
 def test_zygote_lost_in_the_middle_of_a_reload(make: Make) -> None:
     world = make(3).start()
     world.supervisor.reload("test")
