@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import errno
 import os
 import signal
@@ -37,6 +38,15 @@ def descriptors(pid: int) -> list[str]:
         except FileNotFoundError:
             continue
     return sorted(found)
+
+
+def zombies(parent: int) -> list[int]:
+    found = []
+    for process in psutil.Process(parent).children():
+        with contextlib.suppress(psutil.NoSuchProcess):
+            if process.status() == psutil.STATUS_ZOMBIE:
+                found.append(process.pid)
+    return found
 
 
 def states(server: Server) -> list[str]:
@@ -192,10 +202,7 @@ def test_application_that_forks(start_server: StartServer, tmp_path: Path) -> No
     assert server.get("/fork") == (200, b"0 0"), "a child ends well and does not hold the listener"
     (worker,) = server.workers()
     assert server.get("/daemon") == (200, b"ok")
-    eventually(
-        lambda: not [p for p in psutil.Process(server.pid).children() if p.status() == psutil.STATUS_ZOMBIE],
-        what="orphans to be reaped",
-    )
+    eventually(lambda: not zombies(server.pid), what="orphans to be reaped")
     assert [w["pid"] for w in server.workers()] == [worker["pid"]]
     assert server.get("/write") == (200, b"ok")
     eventually(lambda: "one line\nanother" in server.log(), what="the worker's lines in the log")
