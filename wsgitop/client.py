@@ -249,7 +249,13 @@ class AsyncClient:
             raise
         self._link = link
         try:
-            hello = await self._ask("hello", m.NoArguments(), m.Hello, deadline_s=HELLO_DEADLINE_S)
+            try:
+                hello = await self._ask("hello", m.NoArguments(), m.Hello, deadline_s=HELLO_DEADLINE_S)
+            except ProtocolError as fault:
+                raise CannotConnect(
+                    f"{printable(str(path), 200)} is no control socket of wsgitop: {fault.cause}",
+                    "See what is running with `wsgitop ctl status`.",
+                ) from None
             if hello.protocol > m.PROTOCOL:
                 raise ProtocolError(
                     f"the master (wsgitop {printable(hello.version, 40)}) speaks a newer protocol than we do",

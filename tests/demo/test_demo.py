@@ -22,7 +22,8 @@ def test_json(runtime_dir: Path, tmp_path: Path) -> None:
     snapshot = json.loads(result.stdout)
     assert snapshot["master"]["app"] == "wsgitop.demo.site:application"
     assert snapshot["totals"]["requests"] > 50
-    assert all(worker["requests"] for worker in snapshot["workers"])
+    # Which worker wakes first is the kernel's choice: one may not have had a visitor yet.
+    assert sum(worker["requests"] for worker in snapshot["workers"]) > 50
     assert len(snapshot["workers"]) >= 2
 
     pids = [snapshot["master"]["pid"], *(worker["pid"] for worker in snapshot["workers"])]
