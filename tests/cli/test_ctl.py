@@ -167,8 +167,9 @@ def test_hostile_text_does_not_reach_the_terminal(capsys: Captured) -> None:
 # -- which server --------------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("target", ["shop", "shop.wsgi", "shop.wsgi:application", str(os.getpid())])
+@pytest.mark.parametrize("target", ["shop", "shop.wsgi", "shop.wsgi:application", "its pid"])
 def test_targets(target: str, capsys: Captured) -> None:
+    target = str(os.getpid()) if target == "its pid" else target
     with ServerThread():
         assert main(["ctl", "-s", target, "status"]) == 0
         assert main(["ctl", "status", "-s", target]) == 0

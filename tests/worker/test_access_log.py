@@ -38,13 +38,13 @@ def entry() -> Entry:
         ("%(m)s %(U)s %(q)s %(H)s", "GET /a b q=1 HTTP/1.1"),
         ("%(f)s %(a)s", "http://r/ -"),
         ("%(T)s %(D)s %(M)s %(L)s", "1 1234567 1234 1.234568"),
-        ("%(p)s 100%%", f"<{os.getpid()}> 100%"),
+        ("%(p)s 100%%", "<PID> 100%"),
         ("%({content-type}i)s %({X-None}i)s %({x-out}o)s %({my.key}e)s", "t/p - o e"),
     ],
 )
 def test_atoms(text: str, line: str) -> None:
     template, atoms = compile_format(text)
-    assert template % tuple(atom(entry()) for atom in atoms) == line
+    assert template % tuple(atom(entry()) for atom in atoms) == line.replace("PID", str(os.getpid()))
 
 
 @pytest.mark.parametrize("text", ["%(z)s", "100%", "%(h)x"])
