@@ -100,7 +100,7 @@ def test_master_grows_over_neither_reloads_nor_scaling(start_server: StartServer
         assert master.memory_info().rss - memory < 4 * 1024 * 1024
         # And neither do those that it starts: the newest worker holds what the first one held.
         status = control.status()
-    assert len(server.processes()) == 4
+    eventually(lambda: len(server.processes()) == 4, what="master, zygote and two workers, and nobody else")
     newest = max(status.workers, key=lambda worker: worker.started_at)
     oldest = min(status.workers, key=lambda worker: worker.started_at)
     assert descriptors(newest.pid) == descriptors(oldest.pid)
