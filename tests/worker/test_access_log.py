@@ -10,21 +10,20 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from wsgitop.errors import ConfigError
-from wsgitop.http.head import Request
+from wsgitop.http.head import Request, parse_request_line
 from wsgitop.http.response import DateLine
 from wsgitop.worker.access_log import Entry, compile_format, quoted
 from wsgitop.wsgi.response import Response
 
 
 def entry() -> Entry:
-    request = Request("GET", "/a%20b?q=1", 1)
-    request.path, request.query = "/a b", "q=1"
     credentials = base64.b64encode(b"al\nice:secret").decode()
-    request.fields = {
+    fields = {
         "HTTP_REFERER": "http://r/",
         "HTTP_AUTHORIZATION": f"Basic {credentials}",
         "CONTENT_TYPE": "t/p",
     }
+    request = Request(parse_request_line(b"GET /a%20b?q=1 HTTP/1.1"), fields, 0)
     response = Response(None, head_only=False, minor=1, keep_alive=True, date=DateLine())  # type: ignore[arg-type]
     response.status, response.body_bytes, response.headers = 201, 1234, [("X-Out", "o")]
     return Entry(request, response, {"my.key": "e"}, "192.0.2.1", 1_234_567_890)

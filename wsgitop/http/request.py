@@ -94,6 +94,14 @@ class RequestParser:
         request.expects_continue = False
         return True
 
+    def take(self, data: bytes) -> Request | Fault | None:
+        """:meth:`feed` and :meth:`next` in one."""
+        if self._buffer:
+            self.feed(data)
+        elif not self._last:
+            self._buffer = data
+        return self.next()
+
     def feed(self, data: bytes) -> None:
         """Take bytes from the connection."""
         buffer = self._buffer
@@ -132,12 +140,18 @@ class RequestParser:
             buffer = self._buffer
             if not buffer or buffer[0] in b"\r\n":
                 return None
-        limits = self._heads.limits
         end = buffer.find(b"\r\n\r\n", self._line_start - 4 if self._line_start else 0)
         if end < 0:
             self._check_lines(len(buffer))
             return None
         end += 4
+        if type(buffer) is bytes and not self._line_start:
+            request = self._heads.recall(buffer if end == len(buffer) else buffer[:end])
+            if request is not None:
+                self._buffer = buffer[end:]
+                self._empty_lines = 0
+                return request
+        limits = self._heads.limits
         line_end = buffer.find(b"\r\n")
         if (
             self._line_start

@@ -6,7 +6,7 @@ or runs the application.
 
 It ticks every millisecond or two only while requests come or while one runs that could be relieved of the
 lead; a tenth of a second apart while requests merely run long; and not at all when nothing runs: it then sets
-``Engine.wake_wanted``, and the next request wakes it. An idle worker causes no wake-ups.
+``Crew.wake_wanted``, and the next request wakes it. An idle worker causes no wake-ups.
 """
 
 from __future__ import annotations
@@ -28,8 +28,9 @@ from wsgitop.http.response import DateLine, render_error
 from wsgitop.logs.error_log import LOGGER
 from wsgitop.scoreboard import layout as at
 from wsgitop.worker.access_log import Entry
-from wsgitop.worker.loop import INTERNAL_ERROR_STATUS, Engine, escape
+from wsgitop.worker.loop import INTERNAL_ERROR_STATUS, Engine
 from wsgitop.worker.seat import Seat
+from wsgitop.worker.service import escape
 from wsgitop.wsgi.response import Response
 
 TICK_S: Final = 0.001
@@ -80,13 +81,13 @@ class Watchdog(threading.Thread):
         self._poll.register(self._wake_fd, select.POLLIN)
         self._poll.register(channel.fileno(), select.POLLIN)
         self._poll.register(signals_fd, select.POLLIN)
-        engine.wake_watchdog = self.wake
+        engine.crew.wake_watchdog = self.wake
 
     # -- for other threads -----------------------------------------------------------------------------
 
     def wake(self) -> None:
         """There is something to watch."""
-        self._engine.wake_wanted = False
+        self._crew.wake_wanted = False
         os.eventfd_write(self._wake_fd, 1)
 
     def send(self, message: m.Message) -> None:
@@ -144,10 +145,10 @@ class Watchdog(threading.Thread):
         wake_wanted = len(crew.seats) > 1 or not (busy or self._quiet < 2)
         self._seen = leader, leader.serial if leader is not None else -1
         if wake_wanted:
-            engine.wake_wanted = True
+            crew.wake_wanted = True
             leader = crew.leader
             if leader is not None and leader.token and (len(crew.seats) == 1 or crew.idle):
-                engine.wake_wanted = False
+                crew.wake_wanted = False
                 return TICK_S
         if busy or not wake_wanted:
             return DOZE_S
@@ -160,7 +161,7 @@ class Watchdog(threading.Thread):
         now_s = time.monotonic()
         leader = crew.leader
         if leader is not None and leader.token and crew.idle and (leader, leader.serial) == self._seen:
-            crew.hand_over()
+            crew.hand_over(waits=True)
         self._row[at.HANDOVERS] = crew.handovers
         busy = False
         for seat in crew.seats:

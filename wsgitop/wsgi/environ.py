@@ -55,7 +55,7 @@ class EnvironTemplate:
     ``server`` is the local (host, port), ``peer`` the client's; both are strings, empty for unix sockets.
     """
 
-    __slots__ = ("_base", "_proxies")
+    __slots__ = ("_base", "_fields", "_merged", "_proxies")
 
     def __init__(
         self, server: tuple[str, str], peer: tuple[str, str], *, multithread: bool, proxies: TrustedProxies
@@ -69,7 +69,7 @@ class EnvironTemplate:
             "RAW_URI": "",
             "SERVER_NAME": server[0],
             "SERVER_PORT": server[1],
-            "SERVER_PROTOCOL": "",
+            "SERVER_PROTOCOL": "HTTP/1.1",
             "SERVER_SOFTWARE": SERVER,
             "REMOTE_ADDR": peer[0],
             "REMOTE_PORT": peer[1],
@@ -83,16 +83,29 @@ class EnvironTemplate:
             "wsgi.file_wrapper": FileWrapper,
             "wsgi.input_terminated": True,
         }
+        self._fields: Mapping[str, str] | None = None
+        self._merged: WSGIEnvironment | None = None
 
     def make(self, request: Request) -> WSGIEnvironment:
         """The environ of one request."""
-        environ = self._base.copy()
-        environ.update(request.fields)
-        environ["REQUEST_METHOD"] = request.method
-        environ["PATH_INFO"] = request.path
-        environ["QUERY_STRING"] = request.query
-        environ["RAW_URI"] = request.target
-        environ["SERVER_PROTOCOL"] = PROTOCOLS[request.minor]
+        fields = request.fields
+        if fields is not self._fields:
+            environ = self._merge(fields)
+            self._fields = fields
+            self._merged = None
+        elif self._merged is None:
+            # The parser gives the same object for the same lines, so they will probably come again.
+            self._merged = self._merge(fields)
+            environ = self._merged.copy()
+        else:
+            environ = self._merged.copy()
+        line = request.line
+        environ["REQUEST_METHOD"] = line[0]
+        environ["RAW_URI"] = line[1]
+        environ["PATH_INFO"] = line[2]
+        environ["QUERY_STRING"] = line[3]
+        if not line[5]:
+            environ["SERVER_PROTOCOL"] = "HTTP/1.0"
         body = request.body
         if body is None:
             environ["wsgi.input"] = io.BytesIO()
@@ -104,8 +117,13 @@ class EnvironTemplate:
                 # 9112 section 7.1.3).
                 environ["CONTENT_LENGTH"] = str(body.size_bytes)
                 del environ["HTTP_TRANSFER_ENCODING"]
+        return environ
+
+    def _merge(self, fields: Mapping[str, str]) -> WSGIEnvironment:
+        environ = self._base.copy()
+        environ.update(fields)
         proxies = self._proxies
-        if proxies is not None and proxies.says_https(request.fields):
+        if proxies is not None and proxies.says_https(fields):
             environ["wsgi.url_scheme"] = "https"
         return environ
 
