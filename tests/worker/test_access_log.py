@@ -24,7 +24,7 @@ def entry() -> Entry:
         "CONTENT_TYPE": "t/p",
     }
     request = Request(parse_request_line(b"GET /a%20b?q=1 HTTP/1.1"), fields, 0)
-    response = Response(None, head_only=False, minor=1, keep_alive=True, date=DateLine())  # type: ignore[arg-type]
+    response = Response(None, False, 1, True, DateLine())  # type: ignore[arg-type]
     response.status, response.body_bytes, response.headers = 201, 1234, [("X-Out", "o")]
     return Entry(request, response, {"my.key": "e"}, "192.0.2.1", 1_234_567_890)
 

@@ -65,6 +65,9 @@ class BodySink(Protocol):
     def write(self, data: bytes | memoryview, /) -> object:
         """Keep these bytes."""
 
+    def close(self) -> None:
+        """Nobody needs them any more."""
+
 
 class Limits(NamedTuple):
     """Sizes that a request may have: bytes of the request line, number of fields, bytes of a field, bytes of
@@ -79,18 +82,21 @@ class Limits(NamedTuple):
     body: int = 1024 * 1024 * 1024
 
 
-class RequestLine(NamedTuple):
+class RequestLine:
     """A checked request line. ``target`` is as sent; ``path`` is percent-decoded bytes as latin-1 text (PEP
     3333), ``query`` is as sent. ``authority`` is that of an absolute-form target, '' otherwise; ``minor`` the
-    minor version.
+    minor version. Requests share it, so nobody changes it.
     """
 
-    method: str
-    target: str
-    path: str
-    query: str
-    authority: str
-    minor: int
+    __slots__ = ("authority", "method", "minor", "path", "query", "target")
+
+    def __init__(self, method: str, target: str, path: str, query: str, authority: str, minor: int) -> None:
+        self.method = method
+        self.target = target
+        self.path = path
+        self.query = query
+        self.authority = authority
+        self.minor = minor
 
 
 class Request:

@@ -96,10 +96,15 @@ class RequestParser:
 
     def take(self, data: bytes) -> Request | Fault | None:
         """:meth:`feed` and :meth:`next` in one."""
-        if self._buffer:
-            self.feed(data)
-        elif not self._last:
-            self._buffer = data
+        if not (self._buffer or self._request or self._last or self._empty_lines):
+            # What most clients send is one head and nothing else. A faulty one is judged below.
+            try:
+                request = self._heads.recall(data)
+            except RequestFault:
+                request = None
+            if request is not None:
+                return request
+        self.feed(data)
         return self.next()
 
     def feed(self, data: bytes) -> None:

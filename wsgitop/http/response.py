@@ -10,7 +10,7 @@ import re
 from collections.abc import Iterable
 from email.utils import formatdate
 from http import HTTPStatus
-from typing import Final, NamedTuple
+from typing import Final
 
 SERVER: Final = "wsgitop"
 
@@ -40,15 +40,10 @@ CONTINUE: Final = b"HTTP/1.1 100 Continue\r\n\r\n"
 SERVER_LINE: Final = f"Server: {SERVER}\r\n".encode()
 
 
-class HeaderLine(NamedTuple):
-    """A checked header of an application. ``line`` is what goes out, CRLF included; ``kind`` what it is to
-    the server (one of the kinds above); ``length`` the value of a Content-Length.
-    """
-
-    kind: int
-    line: bytes
-    length: int = 0
-
+HeaderLine = tuple[int, bytes, int]
+"""A checked header of an application: what it is to the server (one of the kinds above), the line that goes
+out, CRLF included, and the value of a Content-Length.
+"""
 
 header_lines: dict[tuple[str, str], HeaderLine] = {}
 """Headers that :func:`header_line` has checked lately: applications give the same ones again and again."""
@@ -76,8 +71,9 @@ def header_line(name: str, value: str) -> HeaderLine:
         if not (value.isascii() and value.isdigit()) or len(value) > 19:
             raise ValueError(f"Content-Length is {value!r}")
         length = int(value)
-    made = HeaderLine(kind, f"{name}: {value}\r\n".encode("latin-1"), length)
-    if len(made.line) <= _CACHED_LINE_BYTES and lower != "set-cookie" and type(name) is type(value) is str:
+    line = f"{name}: {value}\r\n".encode("latin-1")
+    made = kind, line, length
+    if len(line) <= _CACHED_LINE_BYTES and lower != "set-cookie" and type(name) is type(value) is str:
         if len(header_lines) >= _CACHE_ENTRIES:
             header_lines.clear()
         header_lines[name, value] = made

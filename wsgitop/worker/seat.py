@@ -46,6 +46,10 @@ class Seat:
 
     __slots__ = (
         "_block",
+        "_latency_ns",
+        "_received_bytes",
+        "_requests",
+        "_sent_bytes",
         "_shown_client",
         "_shown_line",
         "_text",
@@ -75,6 +79,7 @@ class Seat:
         self._text = text_bytes(block)
         self._shown_line: RequestLine | None = None
         self._shown_client = b""
+        self._requests = self._received_bytes = self._sent_bytes = self._latency_ns = 0
 
     def sit_down(self) -> None:
         """The calling thread takes this place."""
@@ -100,15 +105,16 @@ class Seat:
 
     def end(self, status: int, failed: bool, received_bytes: int, sent_bytes: int, elapsed_ns: int) -> None:
         """The request is over: ``failed`` if answered 5xx or cut. ``status`` 0: nothing was answered."""
+        # The sums are kept here as well, because to read them from the block costs more than to write them.
         block = self._block
-        block[_REQUESTS] += 1
+        block[_REQUESTS] = self._requests = self._requests + 1
+        block[_RECEIVED] = self._received_bytes = self._received_bytes + received_bytes
+        block[_SENT] = self._sent_bytes = self._sent_bytes + sent_bytes
+        block[_LATENCY] = self._latency_ns = self._latency_ns + elapsed_ns
         if failed:
             block[at.ERRORS] += 1
         if status:
             block[_FIRST_CLASS + status // 100] += 1
-        block[_RECEIVED] += received_bytes
-        block[_SENT] += sent_bytes
-        block[_LATENCY] += elapsed_ns
         elapsed_us = elapsed_ns // 1000
         block[_HISTOGRAM + (_QUICK[elapsed_us] if elapsed_us < _QUICK_US else bucket(elapsed_us))] += 1
         block[_STARTED] = 0
@@ -125,12 +131,12 @@ class Seat:
     def write_off(self, status: int) -> None:
         """Watchdog: count a request that was cut. State and start stay: the thread is still in there."""
         block = self._block
-        block[at.REQUESTS] += 1
+        block[_REQUESTS] = self._requests = self._requests + 1
         block[at.ERRORS] += 1
         if status:
             block[_FIRST_CLASS + status // 100] += 1
-        elapsed_ns = time.monotonic_ns() - block[at.STARTED_NS]
-        block[at.LATENCY_SUM_NS] += elapsed_ns
+        elapsed_ns = time.monotonic_ns() - block[_STARTED]
+        block[_LATENCY] = self._latency_ns = self._latency_ns + elapsed_ns
         block[_HISTOGRAM + bucket(elapsed_ns // 1000)] += 1
 
     def writing(self, waits: bool) -> None:

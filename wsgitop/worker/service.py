@@ -16,10 +16,9 @@ from wsgitop.http.head import Request
 from wsgitop.http.response import DateLine, render_error
 from wsgitop.logs.error_log import LOGGER
 from wsgitop.worker.access_log import AccessLog, Entry
-from wsgitop.worker.connection import NEVER, Connection, State
+from wsgitop.worker.connection import Connection, State
 from wsgitop.worker.handover import Crew
 from wsgitop.worker.seat import Seat
-from wsgitop.wsgi.body import RequestBody
 from wsgitop.wsgi.response import ClientGone, RequestCut, Response
 from wsgitop.wsgi.types import WSGIApplication, WSGIEnvironment
 
@@ -63,14 +62,9 @@ class Service:
             self._tell_time(started_ns)
         line = request.line
         response = Response(
-            connection,
-            head_only=line[0] == "HEAD",
-            minor=line[5],
-            keep_alive=keeps and request.keep_alive,
-            date=self.date,
+            connection, line.method == "HEAD", line.minor, keeps and request.keep_alive, self.date
         )
         connection.state = _HANDLING
-        connection.deadline_s = NEVER
         seat.begin(connection, request, response, started_ns)
         response.since_s = started_ns / SECOND_NS
         crew = self._crew
@@ -112,9 +106,9 @@ class Service:
                     Entry(request, response, environ, connection.client.decode(), elapsed_ns)
                 )
         body = request.body
-        if isinstance(body, RequestBody):
+        if body is not None:
             body.close()
-        connection.partial = False
+            connection.partial = False
         connection.requests += 1
         connection.closing = not response.keep_alive or connection.parser.finished
         connection.state = _BROKEN if broken else _ANSWERED

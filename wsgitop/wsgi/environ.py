@@ -100,11 +100,11 @@ class EnvironTemplate:
         else:
             environ = self._merged.copy()
         line = request.line
-        environ["REQUEST_METHOD"] = line[0]
-        environ["RAW_URI"] = line[1]
-        environ["PATH_INFO"] = line[2]
-        environ["QUERY_STRING"] = line[3]
-        if not line[5]:
+        environ["REQUEST_METHOD"] = line.method
+        environ["RAW_URI"] = line.target
+        environ["PATH_INFO"] = line.path
+        environ["QUERY_STRING"] = line.query
+        if not line.minor:
             environ["SERVER_PROTOCOL"] = "HTTP/1.0"
         body = request.body
         if body is None:

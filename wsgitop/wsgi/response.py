@@ -23,6 +23,7 @@ ExcInfo = tuple[type[BaseException], BaseException, TracebackType] | tuple[None,
 
 _monotonic: Final = time.monotonic
 _CHUNK_END: Final = b"0\r\n\r\n"
+_BODILESS: Final = (204, 304)
 _JOINED_BYTES: Final = 64 * 1024  # a larger body goes out behind its head, since to copy it costs more
 
 
@@ -71,8 +72,9 @@ class Response:
     _chunked = False
     _exceeded = False
 
+    # Positional, because calls with keywords are slower.
     def __init__(
-        self, sink: Sink, *, head_only: bool, minor: int, keep_alive: bool, date: http.DateLine
+        self, sink: Sink, head_only: bool, minor: int, keep_alive: bool, date: http.DateLine
     ) -> None:
         self._sink = sink
         self._headless = head_only  # no body goes out: HEAD, later also 1xx, 204 and 304
@@ -119,11 +121,12 @@ class Response:
         called then.
         """
         result = app(environ, self.start_response)
+        kind = type(result)
+        if kind is list or kind is tuple:  # which have no close()
+            self.since_s = 0.0
+            self._send_all(b"".join(result) if len(result) != 1 else result[0])  # type: ignore[arg-type,index]
+            return
         try:
-            kind = type(result)
-            if kind is list or kind is tuple:
-                self._send_all(b"".join(result) if len(result) != 1 else bytes_of(result[0]))  # type: ignore[arg-type,index]
-                return
             part = result.range() if kind is FileWrapper and not self.head_sent else None  # type: ignore[attr-defined]
             if part is not None:
                 self._send_range(part)
@@ -156,23 +159,28 @@ class Response:
 
     def _send_all(self, body: bytes) -> None:
         """The whole body is here, so its length is known."""
+        if type(body) is not bytes:
+            body = bytes_of(body)
         if self.head_sent:
             if body:
                 self._block(body)
             self._finish()
             return
-        head = self._head(len(body))
-        if self._length != len(body):
-            body = self._honest(body)
-            if not self._headless and self._length is not None and self.body_bytes + len(body) < self._length:
-                self._too_short(len(body))
+        size = len(body)
+        lines = self._head(size)
         if self._headless:
-            body = b""
-        self.body_bytes = len(body)
-        if len(body) <= _JOINED_BYTES:
-            self._send(head + body)
+            body, size = b"", 0
+        elif self._length != size:
+            body = self._honest(body)
+            size = len(body)
+            if self._length is not None and size < self._length:
+                self._too_short(size)
+        self.body_bytes = size
+        if size <= _JOINED_BYTES:
+            lines.append(body)
+            self._send(b"".join(lines))
         else:
-            self._send(head)
+            self._send(b"".join(lines))
             self._send(body)
         self.complete = True
 
@@ -201,7 +209,7 @@ class Response:
     def _finish(self) -> None:
         """Behind the last block."""
         if not self.head_sent:
-            self._send(self._head(0))
+            self._send(b"".join(self._head(0)))
         elif self._chunked:
             self._send(_CHUNK_END)
         if self._length is not None and self.body_bytes < self._length and not self._headless:
@@ -210,7 +218,7 @@ class Response:
 
     def _block(self, data: object) -> None:
         """Send one block of the body, the head in front of it if it is the first."""
-        head = b"" if self.head_sent else self._head(None)
+        head = b"" if self.head_sent else b"".join(self._head(None))
         data = bytes_of(data)
         if self._headless:
             data = b""
@@ -223,8 +231,7 @@ class Response:
             self._send(head + data)
 
     def _send_range(self, part: FileRange) -> None:
-        head = self._head(part.size, of_file=True)
-        self._send(head)
+        self._send(b"".join(self._head(part.size, of_file=True)))
         if self._headless:
             self.complete = True
             return
@@ -251,9 +258,9 @@ class Response:
 
     # -- framing ---------------------------------------------------------------------------------------
 
-    def _head(self, known_length: int | None, *, of_file: bool = False) -> bytes:
-        """Render the head and decide on the framing (RFC 9112 section 6). ``known_length`` is the body's, if
-        it is known.
+    def _head(self, known_length: int | None, *, of_file: bool = False) -> list[bytes]:
+        """Render the lines of the head and decide on the framing (RFC 9112 section 6). ``known_length`` is the
+        body's, if it is known.
 
         Raises TypeError and ValueError for what may not be sent, AssertionError if there is nothing to send.
         """
@@ -279,30 +286,33 @@ class Response:
                 length = number
             else:
                 self._take_special(lines, kind, header[1], line)
-        status = self.status
-        if status < 200 or status == 204 or status == 304:
-            self._headless = True
-            if status != 304:
-                length = None
-                self.keep_alive = self.keep_alive and status >= 200
+        self._length = length
+        if self.status in _BODILESS or self.status < 200:
+            self._forbid_body()
         elif length is None and (not self._headless or of_file):
             # To a HEAD most applications give an empty body, which says nothing about the body that GET has.
             if known_length is not None:
-                length = known_length
+                self._length = known_length
             elif self._minor == 1:
                 self._chunked = True
                 lines.append(b"Transfer-Encoding: chunked\r\n")
             else:
                 self.keep_alive = False
-        self._length = length
-        if length is not None:
-            lines.append(b"Content-Length: %d\r\n" % length)
+        if self._length is not None:
+            lines.append(b"Content-Length: %d\r\n" % self._length)
         if not self.keep_alive:
             lines.append(b"Connection: close\r\n")
         elif self._minor == 0:
             lines.append(b"Connection: keep-alive\r\n")
         lines.append(b"\r\n")
-        return b"".join(lines)
+        return lines
+
+    def _forbid_body(self) -> None:
+        """1xx, 204 and 304 have none, and only 304 may say how long it would be (RFC 9110 section 8.6)."""
+        self._headless = True
+        if self.status != 304:
+            self._length = None
+            self.keep_alive = self.keep_alive and self.status >= 200
 
     def _take_special(self, lines: list[bytes], kind: int, value: str, line: bytes) -> None:
         """Date and Server, which the application may set, and Connection.
