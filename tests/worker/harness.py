@@ -74,6 +74,7 @@ class WorkerHarness:
             board=self.board,
             channel=theirs,
             listeners=((bound, listener),),
+            exchange=None,
             access_log_fd=access_fd,
             app=app,
         )

@@ -43,7 +43,7 @@ class State(enum.Enum):
 
 
 class Peer(NamedTuple):
-    """The ends of a connection as (host, port), in text; empty for those of a unix socket, but for its path as
+    """The ends of a connection as (host, port), in text. Those of a unix socket are empty, but for its path as
     the host of ``server``.
     """
 

@@ -33,6 +33,7 @@ from wsgitop.worker.acceptor import Acceptor
 from wsgitop.worker.access_log import AccessLog
 from wsgitop.worker.connection import NEVER, Connection, Peer, State
 from wsgitop.worker.handover import Crew
+from wsgitop.worker.migration import Exchange, Parcel
 from wsgitop.worker.seat import Seat
 from wsgitop.worker.service import Service
 from wsgitop.worker.siblings import Siblings
@@ -47,6 +48,10 @@ EVENTS: Final = 256
 ROUND_NS: Final = 2_000_000
 """How long the leader serves what was ready before it looks around again."""
 INTERNAL_ERROR_STATUS: Final = os.EX_SOFTWARE
+UNEVEN: Final = 2
+"""A difference in load that makes it worth to move a connection from one busy worker to another."""
+TAKEN_AT_ONCE: Final = 16
+PASSING_INTERVAL_S: Final = 0.05
 LINGER_S: Final = 2.0
 LINGER_LIMIT_BYTES: Final = 1024 * 1024
 SEND_PROGRESS_S: Final = 60.0
@@ -80,6 +85,7 @@ class Engine:
         access_log: AccessLog | None,
         name: str,
         siblings: Siblings,
+        exchange: Exchange | None,
     ) -> None:
         self.settings = settings
         self.name = name
@@ -87,6 +93,12 @@ class Engine:
         self.crew = Crew(seats, self.park)
         self.connections: dict[int, Connection] = {}
         self.retiring = False
+        self.siblings = siblings
+        self._exchange = exchange
+        self._exchange_fd = -1 if exchange is None else exchange.fileno()
+        self._polls_exchange = False
+        self._passes_on = False
+        self._migrated_in = self._migrated_out = 0
         self._service = Service(app=app, crew=self.crew, access_log=access_log, name=name)
         self._row = row
         self._rejected = 0
@@ -106,6 +118,7 @@ class Engine:
         self._heads = HeadParser(self._limits)
         self._proxies = TrustedProxies(settings.forwarded_allow_ips, settings.secure_scheme_headers)
         self._poller = select.epoll()
+        self.poller_fd = self._poller.fileno()
         self._wake_fd = os.eventfd(0, os.EFD_CLOEXEC | os.EFD_NONBLOCK)
         self._poller.register(self._wake_fd, _IN)
         self._acceptor = Acceptor(listeners, self._poller, siblings, room=self._room, welcome=self._welcome)
@@ -116,9 +129,12 @@ class Engine:
         """Make the leader look around."""
         os.eventfd_write(self._wake_fd, 1)
 
-    def retire(self, idle_s: float) -> None:
-        """Stop accepting; end when the connections are done. ``idle_s``: 0 closes idle ones at once."""
+    def retire(self, idle_s: float, *, pass_on: bool) -> None:
+        """Stop accepting; end when the connections are done. ``idle_s``: 0 closes idle ones at once.
+        ``pass_on``: other workers take over those between two requests.
+        """
         self._closes_idle = idle_s <= 0
+        self._passes_on = pass_on and self._exchange is not None
         self.retiring = True
         self.wake()
 
@@ -132,6 +148,8 @@ class Engine:
         for connection in self.connections.values():
             connection.forget()
         self._acceptor.forget()
+        if self._exchange is not None:
+            self._exchange.close()
         self._poller.close()
         os.close(self._wake_fd)
 
@@ -213,6 +231,8 @@ class Engine:
                 self._acceptor.accept(fd)
                 self._row[at.ACCEPTED] = self._acceptor.accepted
                 self._next_deadline_s = min(self._next_deadline_s, self._acceptor.resume_at_s)
+            elif fd == self._exchange_fd:
+                self._take_over()
         elif connection.state is State.FLUSHING:
             self._flush(connection)
         elif connection.state is State.LINGERING:
@@ -227,6 +247,9 @@ class Engine:
     def _begin_accepting(self) -> None:
         if self._acceptor.resume_at_s == NEVER and not self.retiring:
             self._acceptor.resume()
+            if self._exchange is not None and not self._polls_exchange:
+                self._polls_exchange = True
+                self._poller.register(self._exchange_fd, _IN | select.EPOLLEXCLUSIVE)
 
     def _room(self) -> int:
         return self.settings.worker_connections - len(self.connections)
@@ -295,7 +318,9 @@ class Engine:
     def _serve(self, seat: Seat, connection: Connection, request: Request, environ: WSGIEnvironment) -> bool:
         # What a client has pipelined already is served by a retiring worker, too.
         parser = connection.parser
-        if not self._service.serve(seat, connection, request, environ, not self.retiring or parser.buffered):
+        if not self._service.serve(
+            seat, connection, request, environ, not self.retiring or parser.buffered or self._passes_on
+        ):
             self._given_back.append(connection)
             self.wake()
             return False
@@ -402,7 +427,7 @@ class Engine:
         else:
             connection.state = _READING
             self._set_deadline(connection, now_s + self._keepalive_s)
-            if connection.mask != _IN:
+            if not (self._passes_on and self._pass_on(connection)) and connection.mask != _IN:
                 self._watch(connection, _IN)
 
     def _flush(self, connection: Connection) -> None:
@@ -480,6 +505,8 @@ class Engine:
             if now_s < connection.deadline_s < nearest_s:
                 nearest_s = connection.deadline_s
         self._next_deadline_s = max(min(nearest_s, self._acceptor.resume_at_s), now_s + 0.05)
+        if self._passes_on and self._draining:
+            self._pass_idle_on(now_s)
 
     def _expire(self, connection: Connection, now_s: float) -> None:
         parser = connection.parser
@@ -506,6 +533,10 @@ class Engine:
         self._draining = True
         self._row[at.READY_NS] = 0
         self._acceptor.close()
+        if self._polls_exchange:
+            self._take_over()  # it may be this worker alone that was woken for what waits there
+            self._polls_exchange = False
+            self._poller.unregister(self._exchange_fd)
         now_s = _monotonic()
         for connection in list(self.connections.values()):
             if connection.state is not _READING or connection.parser.in_message or self._readable(connection):
@@ -514,6 +545,127 @@ class Engine:
                 self._close(connection)
             else:
                 self._set_deadline(connection, min(connection.deadline_s, now_s + self.settings.keepalive))
+        if self._passes_on:
+            self._pass_idle_on(now_s)
+
+    # -- migration -------------------------------------------------------------------------------------
+
+    def keep_house(self) -> bool:
+        """Watchdog, with the crew's lock, while nobody leads because all are busy: pass what waits on to workers
+        that can serve it sooner. True: something waits still.
+
+        It does not accept, read or serve.
+        """
+        ready = self._ready
+        connections = self.connections
+        for fd, _ in self._poller.poll(0.0, EVENTS):
+            found = connections.get(fd)
+            if found is not None and found.state is _READING:
+                found.state = _READY
+                ready.append(found)
+        load = len(ready) + sum(seat.response is not None for seat in self.crew.seats)
+        if ready:
+            room = self._room_elsewhere(load)
+            for connection in list(ready):
+                if room <= 0:
+                    break
+                if connection.state is _READY and self._pass_on(connection):
+                    ready.remove(connection)
+                    room -= 1
+                    load -= 1
+        self._row[at.LOAD] = load
+        self._row[at.CONNECTIONS] = len(connections)
+        return bool(ready)
+
+    def abandon(self) -> None:
+        """Watchdog, with the crew's lock, when no thread will ever lead again: give away what can be given
+        away.
+        """
+        if self._passes_on:
+            self._pass_idle_on(_monotonic())
+
+    def has_siblings(self) -> bool:
+        """Other workers accept connections, and could take some over."""
+        return self._exchange is not None and self.siblings.least_load() is not None
+
+    def may_pass(self) -> bool:
+        """Other connections may wait here while a sibling could serve them."""
+        return (
+            len(self.connections) > 1
+            and not self.retiring
+            and self._room_elsewhere(len(self.connections)) > 0
+        )
+
+    def _room_elsewhere(self, load: int) -> int:
+        """How many connections other workers can serve sooner than this one, which has ``load`` to do."""
+        exchange = self._exchange
+        if exchange is None or exchange.pending():
+            return 0  # the siblings are not as free as they look
+        idle = self.siblings.idle_threads()
+        if idle:
+            return idle
+        least = self.siblings.least_load()
+        # All are busy: even out what accepting has piled up, but do not move for motion's sake.
+        return 1 if least is not None and load - least >= UNEVEN else 0
+
+    def _pass_on(self, connection: Connection) -> bool:
+        """Give a connection to another worker, if it is between two messages. False: it stays."""
+        exchange = self._exchange
+        waiting = connection.state is _READY
+        if (
+            exchange is None
+            or not connection.mask
+            or connection.parser.in_message
+            or connection.closing
+            or not connection.flushed
+        ):
+            return False
+        parcel = Parcel(
+            *connection.peer,
+            requests=connection.requests,
+            deadline_s=min(connection.deadline_s, _monotonic() + self._keepalive_s),
+            waiting=waiting,
+        )
+        if not exchange.send(parcel, connection.fd):
+            return False
+        self._migrated_out += 1
+        self._row[at.MIGRATED_OUT] = self._migrated_out
+        self._close(connection)
+        return True
+
+    def _pass_idle_on(self, now_s: float) -> None:
+        """Retiring: to whoever takes over, with the client none the wiser."""
+        left = False
+        for connection in list(self.connections.values()):
+            if connection.state in (_READING, _READY) and not self._pass_on(connection):
+                left = True
+        if left:  # the others have not taken all of them yet, or a request is coming in
+            self._next_deadline_s = min(self._next_deadline_s, now_s + PASSING_INTERVAL_S)
+
+    def _take_over(self) -> None:
+        """Take connections from siblings: one that waits to be served, or some that do not."""
+        exchange = self._exchange
+        ready = self._ready
+        assert exchange is not None
+        least = self.siblings.least_load() if ready else None
+        if least is not None and len(ready) + 1 - least >= UNEVEN:
+            return  # others have less to do, and it is here for that very reason
+        for _ in range(min(TAKEN_AT_ONCE, self._room())):
+            found = exchange.receive()
+            if found is None:
+                return
+            parcel, sock = found
+            sock.setblocking(False)
+            connection = self._connect(sock, Peer(parcel.server, parcel.client))
+            connection.requests = parcel.requests
+            self._set_deadline(connection, parcel.deadline_s)
+            self._watch(connection, _IN)
+            self._migrated_in += 1
+            self._row[at.MIGRATED_IN] = self._migrated_in
+            if parcel.waiting:
+                connection.state = _READY
+                ready.appendleft(connection)  # it has waited longer than any other
+                return
 
     # -- poller ----------------------------------------------------------------------------------------
 

@@ -34,6 +34,15 @@ from wsgitop.worker.service import escape
 from wsgitop.wsgi.response import Response
 
 TICK_S: Final = 0.001
+LONG_TICK_S: Final = 0.005
+LONG_TICKS: Final = 50
+"""After so many ticks within the same request the next ones may be further apart."""
+GIL_WAIT_S: Final = 0.002
+"""Coming back so much too late from a tick means that a thread computes without a pause: the interpreter lets
+another thread have a turn every 5 ms (sys.setswitchinterval).
+"""
+PATIENCE_S: Final = 0.025
+"""Computing for longer than this is worth a second thread, in spite of the GIL."""
 DOZE_S: Final = 0.1
 QUIET_TICKS: Final = 10
 """Ticks without a new request after which it stops ticking."""
@@ -75,11 +84,16 @@ class Watchdog(threading.Thread):
         self._master_gone = False
         self._seen: tuple[Seat | None, int] = (None, -1)
         self._quiet = 0
+        self._computing = False  # the thread that runs a request seems to hold the GIL
+        self._waiting = False  # somebody waits whom nobody attends to
+        self._vacated_s = 0.0
+        self._watches_connections = False
         self._date = DateLine()
         self._wake_fd = os.eventfd(0, os.EFD_CLOEXEC | os.EFD_NONBLOCK)
         self._poll = select.poll()
         self._poll.register(self._wake_fd, select.POLLIN)
-        self._poll.register(channel.fileno(), select.POLLIN)
+        self._channel_fd = channel.fileno()
+        self._poll.register(self._channel_fd, select.POLLIN)
         self._poll.register(signals_fd, select.POLLIN)
         engine.crew.wake_watchdog = self.wake
 
@@ -94,6 +108,10 @@ class Watchdog(threading.Thread):
         """Tell the master; from the watchdog's own thread, or before it runs."""
         self._outbox.append(message)
         self._post()
+
+    def has_siblings(self) -> bool:
+        """Other workers could take connections over."""
+        return self._engine.has_siblings()
 
     def forget(self) -> None:
         """In a process that the application forked."""
@@ -114,15 +132,21 @@ class Watchdog(threading.Thread):
     def _watch(self) -> None:
         while True:
             timeout_s = self._pace()
-            for fd, _ in self._poll.poll(None if timeout_s is None else max(1.0, timeout_s * 1000)):
+            began_s = time.monotonic()
+            found = self._poll.poll(None if timeout_s is None else max(1.0, timeout_s * 1000))
+            for fd, _ in found:
                 if fd == self._wake_fd:
                     with contextlib.suppress(BlockingIOError):
                         os.eventfd_read(fd)
                 elif fd == self._signals_fd:
                     self._on_signals()
-                else:
+                elif fd == self._channel_fd:
                     self._listen()
-            self._tick()
+            now_s = time.monotonic()
+            # Who comes back late from a short sleep has waited for the GIL.
+            self._computing = timeout_s == TICK_S and not found and now_s - began_s > TICK_S + GIL_WAIT_S
+            self._relieve(now_s)
+            self._tick(now_s)
 
     def _pace(self) -> float | None:
         """Seconds until the next tick; None: sleep until woken."""
@@ -130,20 +154,25 @@ class Watchdog(threading.Thread):
         crew = self._crew
         leader = crew.leader
         busy = any(seat.response is not None for seat in crew.seats)
-        if leader is not None and (leader, leader.serial) != self._seen:
-            self._quiet = 0
-        else:
-            self._quiet += 1
-        relievable = len(crew.seats) > 1 and leader is not None and leader.token and crew.idle
-        if relievable or (len(crew.seats) > 1 and self._quiet < QUIET_TICKS):
-            self._seen = leader, leader.serial if leader is not None else -1
-            return TICK_S
+        seen = leader, leader.serial if leader is not None else -1
+        self._quiet = 0 if leader is not None and seen != self._seen else self._quiet + 1
+        self._seen = seen
+        # With one thread and no siblings there is nobody who could relieve it.
+        relieves = len(crew.seats) > 1 or engine.has_siblings()
+        keeps_house = leader is None and busy and relieves and not crew.finished
+        # While nobody leads and nothing waits, what comes is reason enough to wake up.
+        self._watch_connections(keeps_house and not self._waiting)
+        if keeps_house:
+            return (TICK_S if self._quiet < LONG_TICKS else LONG_TICK_S) if self._waiting else DOZE_S
+        if relieves:
+            if self._is_relievable(leader):
+                return TICK_S if self._quiet < LONG_TICKS else LONG_TICK_S
+            if self._quiet < QUIET_TICKS:
+                return TICK_S
         if self._outbox:
             return DOZE_S
-        # From here on a request must wake it: with one thread only if nothing runs, since there is nobody to
-        # hand over to.
-        wake_wanted = len(crew.seats) > 1 or not (busy or self._quiet < 2)
-        self._seen = leader, leader.serial if leader is not None else -1
+        # From here on a request must wake it.
+        wake_wanted = relieves or not (busy or self._quiet < 2)
         if wake_wanted:
             crew.wake_wanted = True
             leader = crew.leader
@@ -156,12 +185,52 @@ class Watchdog(threading.Thread):
             return max(0.0, min(1.0, self._limit_s - time.monotonic()))
         return None
 
-    def _tick(self) -> None:
+    def _is_relievable(self, leader: Seat | None) -> bool:
+        """It runs a request, and somebody could go on in its place."""
+        return (
+            leader is not None
+            and bool(leader.token)
+            and (bool(self._crew.idle) or self._engine.has_siblings())
+        )
+
+    def _watch_connections(self, wanted: bool) -> None:
+        """Wake up, or not, when the engine's poller has something."""
+        if wanted != self._watches_connections:
+            self._watches_connections = wanted
+            if wanted:
+                self._poll.register(self._engine.poller_fd, select.POLLIN)
+            else:
+                self._poll.unregister(self._engine.poller_fd)
+
+    def _relieve(self, now_s: float) -> None:
+        """See to it that others are served while the leader's request takes long.
+
+        A request that waits is left to its thread, and an idle one leads. If it computes instead, a second
+        thread would only compete with it for the GIL: then siblings get what waits here, and an idle thread leads
+        no sooner than the request has shown that it is a long one.
+        """
         crew = self._crew
-        now_s = time.monotonic()
         leader = crew.leader
-        if leader is not None and leader.token and crew.idle and (leader, leader.serial) == self._seen:
-            crew.hand_over(waits=True)
+        if leader is not None:
+            if not leader.token or (leader, leader.serial) != self._seen:
+                return
+            response = leader.response
+            since_s = response.since_s if response is not None else 0.0
+            if crew.idle and (not self._computing or (since_s and now_s - since_s > PATIENCE_S)):
+                crew.hand_over(waits=not self._computing)
+                return
+            if not self._engine.may_pass():
+                return
+            crew.vacate()
+            self._vacated_s = now_s
+        if crew.idle and (not self._computing or now_s - self._vacated_s > PATIENCE_S):
+            crew.hand_over(waits=False)
+            return
+        with crew.lock:
+            self._waiting = crew.leader is None and not crew.finished and self._engine.keep_house()
+
+    def _tick(self, now_s: float) -> None:
+        crew = self._crew
         self._row[at.HANDOVERS] = crew.handovers
         busy = False
         for seat in crew.seats:
@@ -197,8 +266,8 @@ class Watchdog(threading.Thread):
             return
         message, descriptors = received
         match message:
-            case m.Retire(graceful_s, idle_s):
-                self.retire("", graceful_s, idle_s)
+            case m.Retire(graceful_s, idle_s, pass_on):
+                self.retire("", graceful_s, idle_s, pass_on=pass_on)
             case m.Quit():
                 self._exit_now(0)
             case m.Reopen() if self._engine.access_log is not None and descriptors:
@@ -207,13 +276,13 @@ class Watchdog(threading.Thread):
             os.close(fd)
 
     def _lose_master(self) -> None:
-        self._poll.unregister(self._channel.fileno())
+        self._poll.unregister(self._channel_fd)
         self._master_gone = True
         # What reads standard error is gone, too: a print would raise there.
         null = os.open(os.devnull, os.O_WRONLY | os.O_CLOEXEC)
         os.dup2(null, 2)
         os.close(null)
-        self.retire("the master is gone", self._engine.settings.graceful_timeout, idle_s=0.0)
+        self.retire("the master is gone", self._engine.settings.graceful_timeout, idle_s=0.0, pass_on=False)
 
     def _post(self) -> None:
         while self._outbox and not self._master_gone:
@@ -228,9 +297,9 @@ class Watchdog(threading.Thread):
 
     # -- ending ----------------------------------------------------------------------------------------
 
-    def retire(self, reason: str, graceful_s: float, idle_s: float) -> None:
-        """Finish what is in flight within ``graceful_s`` and end; ``idle_s`` as in :class:`m.Retire`.
-        ``reason`` is '' if it is the master that wants it.
+    def retire(self, reason: str, graceful_s: float, idle_s: float, *, pass_on: bool) -> None:
+        """Finish what is in flight within ``graceful_s`` and end; ``idle_s`` and ``pass_on`` as in
+        :class:`m.Retire`.        ``reason`` is '' if it is the master that wants it.
         """
         self._limit_s = min(self._limit_s, time.monotonic() + graceful_s)
         if self._engine.retiring:
@@ -238,7 +307,7 @@ class Watchdog(threading.Thread):
         if reason:
             self.send(m.Retiring(reason))
         self._on_retire()
-        self._engine.retire(idle_s)
+        self._engine.retire(idle_s, pass_on=pass_on)
 
     def _check_end(self, now_s: float) -> None:
         crew = self._crew
@@ -256,7 +325,10 @@ class Watchdog(threading.Thread):
             if crew.seats[0].response is not None:  # the main thread is stuck in a request that was cut
                 self._exit_now(0)
         elif all(seat.response is not None and seat.response.cut for seat in crew.seats):
+            # Nobody here will serve what else is connected, but the siblings can.
             self._stuck_limit_s = min(self._stuck_limit_s, now_s + FAREWELL_S)
+            with crew.lock:
+                self._engine.abandon()
             if now_s >= self._stuck_limit_s:
                 self._exit_now(0)
 
@@ -313,5 +385,6 @@ class Watchdog(threading.Thread):
         path = request.target.partition("?")[0]
         self.send(m.RequestTimeout(seat.index, request.method, path, elapsed_s, m.clip(stack), answered))
         reason = f"a request took longer than {self._timeout_s:g} s"
-        self.retire(reason, engine.settings.graceful_timeout, engine.settings.keepalive)
+        settings = engine.settings
+        self.retire(reason, settings.graceful_timeout, settings.keepalive, pass_on=engine.has_siblings())
         engine.wake()
