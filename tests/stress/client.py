@@ -444,7 +444,9 @@ class _Line:
             counts["declined"] += len(self._asks)
         elif self._batches and not self._ending:
             counts["idle connections closed by the server"] += 1
-            if time.monotonic() - self._answered_s < 0.9 * self.client.keepalive_s:
+            # A slow reader has its answer long after the server has sent it.
+            early = time.monotonic() - self._answered_s < 0.9 * self.client.keepalive_s
+            if early and not self.script.slow:
                 counts["idle connections closed early"] += 1
         elif error and not self._ending:
             counts["resets behind everything"] += 1

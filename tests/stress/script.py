@@ -195,7 +195,7 @@ def _ask(rng: random.Random, number: int, mix: Mix, *, last: bool, alone: bool, 
     elif draw < 0.027:
         spin_ms = rng.randint(1, 20 if blocks == 1 else 4)
     if slow and rng.random() < 0.3:
-        size = rng.randrange(200_000, 1_500_000)
+        size = rng.randrange(200_000, 900_000)
         blocks = rng.randint(1, 20)
     elif rng.random() < 0.002:
         size = rng.randrange(500_000, 3_000_000)
