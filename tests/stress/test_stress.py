@@ -1,0 +1,19 @@
+"""50,000 requests while the server reloads and scales. ``python -m tests.stress`` runs it for longer."""
+
+from __future__ import annotations
+
+import pytest
+
+from tests.stress.run import Plan, stress
+
+pytestmark = [pytest.mark.process, pytest.mark.slow, pytest.mark.timeout(240)]
+
+
+@pytest.mark.parametrize("shape", ["1x4", "1x8", "4x1", "2x3"])
+def test_no_response_is_lost_doubled_or_given_to_the_wrong_connection(shape: str) -> None:
+    workers, threads = map(int, shape.split("x"))
+    report = stress(Plan(workers, threads, 12_500, seed=7, every_s=1.0))
+    print(report)
+    assert not report.faults, str(report)
+    assert report.counts["answered"] > 12_000
+    assert report.record["X"] and report.actions["SIGHUP"]
