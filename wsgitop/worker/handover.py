@@ -25,8 +25,8 @@ from typing import Final
 from wsgitop.worker.connection import Connection
 from wsgitop.worker.seat import Seat
 
-RELIEF_AFTER_S: Final = 0.001
-"""A thread that becomes free takes over from a leader whose request has been running for longer than this."""
+RELIEF_AFTER_S: Final = 0.0005
+"""A leader is relieved whose request has been running for longer than this."""
 WAITING_NS: Final = 1_000_000
 """A request that spent more than this without computing is one that waits."""
 EAGER_SHARE: Final = 0.6

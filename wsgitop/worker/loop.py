@@ -589,12 +589,11 @@ class Engine:
         return self._exchange is not None and self.siblings.least_load() is not None
 
     def may_pass(self) -> bool:
-        """Other connections may wait here while a sibling could serve them."""
-        return (
-            len(self.connections) > 1
-            and not self.retiring
-            and self._room_elsewhere(len(self.connections)) > 0
-        )
+        """Other connections may wait here, and siblings could serve them."""
+        if self.retiring or len(self.connections) < 2 or self._exchange is None:
+            return False
+        # If all threads are busy here as there, only who keeps house can compare the loads.
+        return self.siblings.idle_threads() > 0 or (not self.crew.idle and self.has_siblings())
 
     def _room_elsewhere(self, load: int) -> int:
         """How many connections other workers can serve sooner than this one, which has ``load`` to do."""

@@ -28,6 +28,7 @@ from wsgitop.http.response import DateLine, render_error
 from wsgitop.logs.error_log import LOGGER
 from wsgitop.scoreboard import layout as at
 from wsgitop.worker.access_log import Entry
+from wsgitop.worker.handover import RELIEF_AFTER_S
 from wsgitop.worker.loop import INTERNAL_ERROR_STATUS, Engine
 from wsgitop.worker.seat import Seat
 from wsgitop.worker.service import escape
@@ -43,6 +44,7 @@ another thread have a turn every 5 ms (sys.setswitchinterval).
 """
 PATIENCE_S: Final = 0.025
 """Computing for longer than this is worth a second thread, in spite of the GIL."""
+TEND_S: Final = 0.02
 DOZE_S: Final = 0.1
 QUIET_TICKS: Final = 10
 """Ticks without a new request after which it stops ticking."""
@@ -82,7 +84,11 @@ class Watchdog(threading.Thread):
         self._stuck_limit_s = float("inf")
         self._outbox: list[m.Message] = []
         self._master_gone = False
-        self._seen: tuple[Seat | None, int] = (None, -1)
+        self._seen_leader: Seat | None = None
+        self._seen_serial = -1
+        self._siblings = False
+        self._relieves = len(engine.crew.seats) > 1
+        self._tend_at_s = 0.0
         self._quiet = 0
         self._computing = False  # the thread that runs a request seems to hold the GIL
         self._waiting = False  # somebody waits whom nobody attends to
@@ -90,11 +96,8 @@ class Watchdog(threading.Thread):
         self._watches_connections = False
         self._date = DateLine()
         self._wake_fd = os.eventfd(0, os.EFD_CLOEXEC | os.EFD_NONBLOCK)
-        self._poll = select.poll()
-        self._poll.register(self._wake_fd, select.POLLIN)
         self._channel_fd = channel.fileno()
-        self._poll.register(self._channel_fd, select.POLLIN)
-        self._poll.register(signals_fd, select.POLLIN)
+        self._watched = [self._wake_fd, self._channel_fd, signals_fd]
         engine.crew.wake_watchdog = self.wake
 
     # -- for other threads -----------------------------------------------------------------------------
@@ -133,8 +136,8 @@ class Watchdog(threading.Thread):
         while True:
             timeout_s = self._pace()
             began_s = time.monotonic()
-            found = self._poll.poll(None if timeout_s is None else max(1.0, timeout_s * 1000))
-            for fd, _ in found:
+            found = self._wait(timeout_s)
+            for fd in found:
                 if fd == self._wake_fd:
                     with contextlib.suppress(BlockingIOError):
                         os.eventfd_read(fd)
@@ -144,63 +147,67 @@ class Watchdog(threading.Thread):
                     self._listen()
             now_s = time.monotonic()
             # Who comes back late from a short sleep has waited for the GIL.
-            self._computing = timeout_s == TICK_S and not found and now_s - began_s > TICK_S + GIL_WAIT_S
+            self._computing = timeout_s is not None and not found and now_s - began_s > timeout_s + GIL_WAIT_S
             self._relieve(now_s)
-            self._tick(now_s)
+            if found or now_s >= self._tend_at_s:
+                self._tend_at_s = now_s + TEND_S
+                self._tend(now_s)
+
+    def _wait(self, timeout_s: float | None) -> list[int]:
+        """The descriptors that are readable. select(2), because the others know no less than a millisecond."""
+        return select.select(self._watched, [], [], timeout_s)[0]
 
     def _pace(self) -> float | None:
         """Seconds until the next tick; None: sleep until woken."""
-        engine = self._engine
         crew = self._crew
         leader = crew.leader
-        busy = any(seat.response is not None for seat in crew.seats)
-        seen = leader, leader.serial if leader is not None else -1
-        self._quiet = 0 if leader is not None and seen != self._seen else self._quiet + 1
-        self._seen = seen
-        # With one thread and no siblings there is nobody who could relieve it.
-        relieves = len(crew.seats) > 1 or engine.has_siblings()
-        keeps_house = leader is None and busy and relieves and not crew.finished
-        # While nobody leads and nothing waits, what comes is reason enough to wake up.
-        self._watch_connections(keeps_house and not self._waiting)
-        if keeps_house:
-            return (TICK_S if self._quiet < LONG_TICKS else LONG_TICK_S) if self._waiting else DOZE_S
-        if relieves:
-            if self._is_relievable(leader):
-                return TICK_S if self._quiet < LONG_TICKS else LONG_TICK_S
+        serial = leader.serial if leader is not None else -1
+        if leader is not None and (serial != self._seen_serial or leader is not self._seen_leader):
+            self._quiet = 0
+        else:
+            self._quiet += 1
+        self._seen_leader, self._seen_serial = leader, serial
+        if self._relieves and leader is not None:
+            if leader.token and (crew.idle or self._siblings):
+                # Just begun: look again when it has had its time.
+                return RELIEF_AFTER_S if self._quiet < LONG_TICKS else LONG_TICK_S
             if self._quiet < QUIET_TICKS:
                 return TICK_S
-        if self._outbox:
+        return self._pace_at_leisure(leader)
+
+    def _pace_at_leisure(self, leader: Seat | None) -> float | None:
+        """There is no request that somebody could be relieved of."""
+        crew = self._crew
+        busy = any(seat.response is not None for seat in crew.seats)
+        keeps_house = leader is None and busy and self._relieves and not crew.finished
+        # While nobody leads and nothing waits, what comes is reason enough to wake up.
+        self._watch_connections(keeps_house and not self._waiting)
+        if keeps_house and self._waiting:
+            return TICK_S if self._quiet < LONG_TICKS else LONG_TICK_S
+        if keeps_house or self._outbox:
             return DOZE_S
-        # From here on a request must wake it.
-        wake_wanted = relieves or not (busy or self._quiet < 2)
-        if wake_wanted:
-            crew.wake_wanted = True
-            leader = crew.leader
-            if leader is not None and leader.token and (len(crew.seats) == 1 or crew.idle):
-                crew.wake_wanted = False
-                return TICK_S
-        if busy or not wake_wanted:
+        # From here on a request must wake it. With one thread and no siblings nobody could relieve it.
+        if not self._relieves and (busy or self._quiet < 2):
             return DOZE_S
-        if engine.retiring:
+        crew.wake_wanted = True
+        leader = crew.leader
+        if leader is not None and leader.token and (len(crew.seats) == 1 or crew.idle):
+            crew.wake_wanted = False
+            return TICK_S
+        if busy:
+            return DOZE_S
+        if self._engine.retiring:
             return max(0.0, min(1.0, self._limit_s - time.monotonic()))
         return None
-
-    def _is_relievable(self, leader: Seat | None) -> bool:
-        """It runs a request, and somebody could go on in its place."""
-        return (
-            leader is not None
-            and bool(leader.token)
-            and (bool(self._crew.idle) or self._engine.has_siblings())
-        )
 
     def _watch_connections(self, wanted: bool) -> None:
         """Wake up, or not, when the engine's poller has something."""
         if wanted != self._watches_connections:
             self._watches_connections = wanted
             if wanted:
-                self._poll.register(self._engine.poller_fd, select.POLLIN)
+                self._watched.append(self._engine.poller_fd)
             else:
-                self._poll.unregister(self._engine.poller_fd)
+                self._watched.remove(self._engine.poller_fd)
 
     def _relieve(self, now_s: float) -> None:
         """See to it that others are served while the leader's request takes long.
@@ -212,11 +219,16 @@ class Watchdog(threading.Thread):
         crew = self._crew
         leader = crew.leader
         if leader is not None:
-            if not leader.token or (leader, leader.serial) != self._seen:
-                return
             response = leader.response
-            since_s = response.since_s if response is not None else 0.0
-            if crew.idle and (not self._computing or (since_s and now_s - since_s > PATIENCE_S)):
+            if not leader.token or response is None:
+                return
+            # 0: it is between two calls of the application, for example because it is sending.
+            elapsed_s = now_s - response.since_s if response.since_s else 0.0
+            if elapsed_s < RELIEF_AFTER_S and (
+                leader is not self._seen_leader or leader.serial != self._seen_serial
+            ):
+                return
+            if crew.idle and (not self._computing or elapsed_s > PATIENCE_S):
                 crew.hand_over(waits=not self._computing)
                 return
             if not self._engine.may_pass():
@@ -229,8 +241,11 @@ class Watchdog(threading.Thread):
         with crew.lock:
             self._waiting = crew.leader is None and not crew.finished and self._engine.keep_house()
 
-    def _tick(self, now_s: float) -> None:
+    def _tend(self, now_s: float) -> None:
+        """What need not be done each tick."""
         crew = self._crew
+        self._siblings = self._engine.has_siblings()
+        self._relieves = len(crew.seats) > 1 or self._siblings
         self._row[at.HANDOVERS] = crew.handovers
         busy = False
         for seat in crew.seats:
@@ -276,7 +291,7 @@ class Watchdog(threading.Thread):
             os.close(fd)
 
     def _lose_master(self) -> None:
-        self._poll.unregister(self._channel_fd)
+        self._watched.remove(self._channel_fd)
         self._master_gone = True
         # What reads standard error is gone, too: a print would raise there.
         null = os.open(os.devnull, os.O_WRONLY | os.O_CLOEXEC)
