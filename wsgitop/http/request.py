@@ -84,6 +84,13 @@ class RequestParser:
         return self._request is not None
 
     @property
+    def unread(self) -> bytes | None:
+        """The bytes that no request has taken yet: given to another parser, they mean the same. None: within a
+        body, or when nothing more will be taken.
+        """
+        return None if self._request is not None or self._last else bytes(self._buffer)
+
+    @property
     def wants_continue(self) -> bool:
         """The client waits for ``100 Continue`` before it sends the body (RFC 9110 section 10.1.1). Asked
         once per request.

@@ -33,7 +33,7 @@ from wsgitop.worker.acceptor import Acceptor
 from wsgitop.worker.access_log import AccessLog
 from wsgitop.worker.connection import NEVER, Connection, Peer, State
 from wsgitop.worker.handover import Crew
-from wsgitop.worker.migration import Exchange, Parcel
+from wsgitop.worker.migration import UNREAD_LIMIT_BYTES, Exchange, Parcel
 from wsgitop.worker.seat import Seat
 from wsgitop.worker.service import Service
 from wsgitop.worker.siblings import Siblings
@@ -578,11 +578,20 @@ class Engine:
         return bool(ready)
 
     def abandon(self) -> None:
-        """Watchdog, with the crew's lock, when no thread will ever lead again: give away what can be given
-        away.
+        """Watchdog, with the crew's lock, when no thread will ever lead again: give away what can be given away,
+        with what has been read of the next request.
         """
         if self._passes_on:
-            self._pass_idle_on(_monotonic())
+            for connection in list(self.connections.values()):
+                if connection.state in (_READING, _READY):
+                    self._pass_on(connection, unread=True)
+
+    def refuse_rest(self) -> None:
+        """Watchdog, before the process ends with no thread left: say so to those whose request is not complete."""
+        answer = render_error(503, "The worker has no thread left.", self._service.refresh_date())
+        for connection in list(self.connections.values()):
+            if connection.state in (_READING, _READY) and connection.parser.in_message:
+                connection.cut(answer)
 
     def has_siblings(self) -> bool:
         """Other workers accept connections, and could take some over."""
@@ -607,14 +616,18 @@ class Engine:
         # All are busy: even out what accepting has piled up, but do not move for motion's sake.
         return 1 if least is not None and load - least >= UNEVEN else 0
 
-    def _pass_on(self, connection: Connection) -> bool:
-        """Give a connection to another worker, if it is between two messages. False: it stays."""
+    def _pass_on(self, connection: Connection, *, unread: bool = False) -> bool:
+        """Give a connection to another worker, if it is between two messages, or, with ``unread``, if its next
+        request has not got further than its head. False: it stays.
+        """
         exchange = self._exchange
-        waiting = connection.state is _READY
+        parser = connection.parser
+        data = parser.unread if unread else None if parser.in_message else b""
         if (
             exchange is None
-            or not connection.mask
-            or connection.parser.in_message
+            or data is None
+            or len(data) > UNREAD_LIMIT_BYTES
+            or not (connection.mask or unread)
             or connection.closing
             or not connection.flushed
         ):
@@ -623,7 +636,8 @@ class Engine:
             *connection.peer,
             requests=connection.requests,
             deadline_s=min(connection.deadline_s, _monotonic() + self._keepalive_s),
-            waiting=waiting,
+            waiting=connection.state is _READY or bool(data),
+            unread=data,
         )
         if not exchange.send(parcel, connection.fd):
             return False
@@ -658,7 +672,10 @@ class Engine:
             connection = self._connect(sock, Peer(parcel.server, parcel.client))
             connection.requests = parcel.requests
             self._set_deadline(connection, parcel.deadline_s)
-            self._watch(connection, _IN)
+            if parcel.unread:
+                connection.parser.feed(parcel.unread)  # and is looked at before more is read
+            else:
+                self._watch(connection, _IN)
             self._migrated_in += 1
             self._row[at.MIGRATED_IN] = self._migrated_in
             if parcel.waiting:

@@ -19,14 +19,17 @@ import socket
 
 import msgspec
 
-_PARCEL_BYTES = 1024
+UNREAD_LIMIT_BYTES = 32 * 1024
+"""What a parcel carries of a request that its worker will not live to see complete."""
+_PARCEL_BYTES = UNREAD_LIMIT_BYTES + 1024
 _DESCRIPTORS_BYTES = socket.CMSG_SPACE(4)
 
 
 class Parcel(msgspec.Struct, frozen=True, array_like=True):
     """What the next worker must know of a connection. ``server`` and ``client`` as in
     :class:`wsgitop.worker.connection.Peer`; ``deadline_s`` (CLOCK_MONOTONIC) is when an idle one is closed;
-    ``waiting`` says that there is something to read on it.
+    ``waiting`` says that there is something to read on it. ``unread`` are bytes that were read and not
+    understood yet, empty but for connections of a worker that has no thread left.
     """
 
     server: tuple[str, str]
@@ -34,6 +37,7 @@ class Parcel(msgspec.Struct, frozen=True, array_like=True):
     requests: int
     deadline_s: float
     waiting: bool
+    unread: bytes = b""
 
 
 _ENCODER = msgspec.msgpack.Encoder()

@@ -344,8 +344,9 @@ class Watchdog(threading.Thread):
             self._stuck_limit_s = min(self._stuck_limit_s, now_s + FAREWELL_S)
             with crew.lock:
                 self._engine.abandon()
-            if now_s >= self._stuck_limit_s:
-                self._exit_now(0)
+                if now_s >= self._stuck_limit_s:
+                    self._engine.refuse_rest()
+                    self._exit_now(0)
 
     # -- cutting ---------------------------------------------------------------------------------------
 
