@@ -117,14 +117,14 @@ def parse_request_line(line: bytes) -> Request:
     elif version == b"HTTP/1.0":
         minor = 0
     elif _VERSION.fullmatch(version):
-        raise RequestFault(505, "HTTP version is neither 1.0 nor 1.1")
+        raise _unsupported(line, 505, "HTTP version is neither 1.0 nor 1.1")
     else:
         raise RequestFault(400, "Malformed HTTP version")
     method = METHODS.get(raw_method)
     if method is None:
         if not _TOKEN.fullmatch(raw_method):
             raise RequestFault(400, "Malformed method")
-        raise RequestFault(501, "Method is not implemented")
+        raise _unsupported(line, 501, "Method is not implemented")
     try:
         target = raw_target.decode("ascii")
     except UnicodeDecodeError:
@@ -136,6 +136,15 @@ def parse_request_line(line: bytes) -> Request:
     path, _, request.query = origin.partition("?")
     request.path = unquote_to_bytes(path).decode("latin-1") if "%" in path else path
     return request
+
+
+def _unsupported(line: bytes, status: int, reason: str) -> RequestFault:
+    """The fault of a request line that is well-formed. A bare CR or LF in it is left to llhttp, which does not
+    see this line.
+    """
+    if b"\n" in line or b"\r" in line:
+        return RequestFault(400, "Malformed line end")
+    return RequestFault(status, reason)
 
 
 def _origin_form(request: Request) -> str:
