@@ -108,6 +108,9 @@ def parse_request_line(line: bytes) -> Request:
 
     Characters that no target may have are left to llhttp, as far as they are ASCII.
     """
+    if b"\n" in line or b"\r" in line:
+        # Not left to llhttp: it takes "GET /" and LF for a line of HTTP/0.9, and what follows for a header field.
+        raise RequestFault(400, "Malformed line end")
     parts = line.split(b" ")
     if len(parts) != 3:
         raise RequestFault(400, "Malformed request line")
@@ -117,14 +120,14 @@ def parse_request_line(line: bytes) -> Request:
     elif version == b"HTTP/1.0":
         minor = 0
     elif _VERSION.fullmatch(version):
-        raise _unsupported(line, 505, "HTTP version is neither 1.0 nor 1.1")
+        raise RequestFault(505, "HTTP version is neither 1.0 nor 1.1")
     else:
         raise RequestFault(400, "Malformed HTTP version")
     method = METHODS.get(raw_method)
     if method is None:
         if not _TOKEN.fullmatch(raw_method):
             raise RequestFault(400, "Malformed method")
-        raise _unsupported(line, 501, "Method is not implemented")
+        raise RequestFault(501, "Method is not implemented")
     try:
         target = raw_target.decode("ascii")
     except UnicodeDecodeError:
@@ -136,15 +139,6 @@ def parse_request_line(line: bytes) -> Request:
     path, _, request.query = origin.partition("?")
     request.path = unquote_to_bytes(path).decode("latin-1") if "%" in path else path
     return request
-
-
-def _unsupported(line: bytes, status: int, reason: str) -> RequestFault:
-    """The fault of a request line that is well-formed. A bare CR or LF in it is left to llhttp, which does not
-    see this line.
-    """
-    if b"\n" in line or b"\r" in line:
-        return RequestFault(400, "Malformed line end")
-    return RequestFault(status, reason)
 
 
 def _origin_form(request: Request) -> str:
