@@ -191,7 +191,7 @@ class HeadParser:
             error = self._feed(head)
         if error is not None:
             self._parser = httptools.HttpRequestParser(self)
-            self._explain(error, request.minor)
+            self._explain(error, head, request.minor)
         try:
             self._take_fields(request)
         except RequestFault:
@@ -214,12 +214,18 @@ class HeadParser:
             return error
         return None
 
-    def _explain(self, error: Exception, minor: int) -> None:
-        """Raise what a syntax error means; an unknown transfer coding is 501 if that is all that is wrong."""
+    def _explain(self, error: Exception, head: bytes, minor: int) -> None:
+        """Raise what a syntax error means; an unknown transfer coding is 501 if that is all that is wrong.
+
+        The head is looked at anew, because llhttp stops where it finds the first thing wrong.
+        """
         text = str(error)
-        encodings = [value for name, value in self._headers if name.lower() == b"transfer-encoding"]
-        if len(encodings) == 1 and "Transfer-Encoding" in text and "Content-Length" not in text:
-            check_transfer_encoding(encodings[0].decode("latin-1").strip(" \t"), minor)
+        if "Transfer-Encoding" in text and "Content-Length" not in text:
+            lines = head.split(b"\r\n")
+            fields = [line.partition(b":") for line in lines]
+            encodings = [value for name, _, value in fields if name.lower() == b"transfer-encoding"]
+            if len(encodings) == 1 and not any(b"\r" in line or b"\n" in line for line in lines):
+                check_transfer_encoding(encodings[0].decode("latin-1").strip(" \t"), minor)
         raise RequestFault(400, f"Malformed head: {text}") from None
 
     def _take_fields(self, request: Request) -> None:
