@@ -80,8 +80,8 @@ class Request:
     ``target`` is as sent; ``path`` is percent-decoded bytes as latin-1 text (PEP 3333), ``query`` is as sent.
     ``fields`` maps environ keys (``HTTP_ACCEPT``, ``CONTENT_TYPE``) to latin-1 text, repeated fields joined.
     ``minor`` is the minor version. ``length`` is the Content-Length, None without; ``chunked`` says that the
-    body is. ``authority`` is that of an absolute-form target, '' otherwise. ``received_bytes`` is the raw
-    size of head and body.
+    body is; ``closes``, that the client said close. ``authority`` is that of an absolute-form target, ''
+    otherwise. ``received_bytes`` is the raw size of head and body.
     """
 
     # What most requests never change is a default of the class: an object with many slots costs a
@@ -89,6 +89,7 @@ class Request:
     query = ""
     authority = ""
     chunked = False
+    closes = False
     expects_continue = False
     length: int | None = None
     body: BodySink | None = None
@@ -319,12 +320,9 @@ class HeadParser:
             return  # what most clients say, and no news
         options = {option.strip(" \t") for option in value.lower().split(",")}
         if "close" in options:
+            request.closes = True
             request.keep_alive = False
-        elif (
-            request.minor == 0
-            and "keep-alive" in options
-            and "close" not in request.fields.get("HTTP_CONNECTION", "").lower()
-        ):
+        elif request.minor == 0 and "keep-alive" in options and not request.closes:
             request.keep_alive = True
 
 
