@@ -92,7 +92,7 @@ class Driver:
         while (found := parser.next()) is not None:
             if isinstance(found, Fault):
                 assert 400 <= found.status < 600 and found.reason.isprintable()
-                assert parser.faulted and parser.finished and not parser.buffered
+                assert parser.faulted and parser.finished and not parser.in_message
                 self.results.append(Refused(found.status))
             else:
                 assert not parser.faulted and parser.finished is not found.keep_alive

@@ -120,7 +120,10 @@ class RequestParser:
             return self._next_head()
         except RequestFault as error:
             self._last = self.faulted = True
+            # Nothing is under way any more, and nothing of it need be kept while the answer goes out.
             self._buffer = b""
+            self._request = self._body = self._decoder = None
+            self._empty_lines = 0
             return error.fault
 
     # -- head ------------------------------------------------------------------------------------------
