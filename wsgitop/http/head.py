@@ -110,7 +110,7 @@ def parse_request_line(line: bytes) -> Request:
     Characters that no target may have are left to llhttp, as far as they are ASCII.
     """
     if b"\n" in line or b"\r" in line:
-        # Not left to llhttp: it takes "GET /" and LF for a line of HTTP/0.9, and what follows for a header field.
+        # Not left to llhttp: it takes "GET /" and LF for a line of HTTP/0.9, and what follows for a field.
         raise RequestFault(400, "Malformed line end")
     parts = line.split(b" ")
     if len(parts) != 3:
