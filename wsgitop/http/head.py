@@ -104,13 +104,15 @@ class Request:
 
     ``fields`` maps environ keys (``HTTP_ACCEPT``, ``CONTENT_TYPE``) to latin-1 text, repeated fields joined;
     requests may share it, so nobody changes it. ``length`` is the Content-Length, None without; ``chunked``
-    says that the body is. ``received_bytes`` is the raw size of head and body.
+    says that the body is; ``closes``, that the client said close. ``received_bytes`` is the raw size of head
+    and body.
     """
 
     # What most requests never change is a default of the class: an object with many slots costs a
     # microsecond.
     keep_alive = True
     chunked = False
+    closes = False
     expects_continue = False
     length: int | None = None
     body: BodySink | None = None
@@ -148,6 +150,9 @@ class Request:
 
 def parse_request_line(line: bytes) -> RequestLine:
     """Check a request line without its CRLF (RFC 9112 section 3). Raises RequestFault 400, 501, 505."""
+    if b"\n" in line or b"\r" in line:
+        # Not left to llhttp: it takes "GET /" and LF for a line of HTTP/0.9, and what follows for a field.
+        raise RequestFault(400, "Malformed line end")
     parts = line.split(b" ")
     if len(parts) != 3:
         raise RequestFault(400, "Malformed request line")
@@ -263,7 +268,7 @@ class HeadParser:
             error = self._feed(head)
         if error is not None:
             self._parser = httptools.HttpRequestParser(self)
-            self._explain(error, line.minor)
+            self._explain(error, head, line.minor)
         try:
             self._take_fields(request, fields)
         except RequestFault:
@@ -290,12 +295,18 @@ class HeadParser:
             return error
         return None
 
-    def _explain(self, error: Exception, minor: int) -> None:
-        """Raise what a syntax error means; an unknown transfer coding is 501 if that is all that is wrong."""
+    def _explain(self, error: Exception, head: bytes, minor: int) -> None:
+        """Raise what a syntax error means; an unknown transfer coding is 501 if that is all that is wrong.
+
+        The head is looked at anew, because llhttp stops where it finds the first thing wrong.
+        """
         text = str(error)
-        encodings = [value for name, value in self._headers if name.lower() == b"transfer-encoding"]
-        if len(encodings) == 1 and "Transfer-Encoding" in text and "Content-Length" not in text:
-            check_transfer_encoding(encodings[0].decode("latin-1").strip(" \t"), minor)
+        if "Transfer-Encoding" in text and "Content-Length" not in text:
+            lines = head.split(b"\r\n")
+            fields = [line.partition(b":") for line in lines]
+            encodings = [value for name, _, value in fields if name.lower() == b"transfer-encoding"]
+            if len(encodings) == 1 and not any(b"\r" in line or b"\n" in line for line in lines):
+                check_transfer_encoding(encodings[0].decode("latin-1").strip(" \t"), minor)
         raise RequestFault(400, f"Malformed head: {text}") from None
 
     def _take_fields(self, request: Request, fields: dict[str, str]) -> None:
@@ -390,12 +401,9 @@ class HeadParser:
             return  # what most clients say, and no news
         options = {option.strip(" \t") for option in value.lower().split(",")}
         if "close" in options:
+            request.closes = True
             request.keep_alive = False
-        elif (
-            request.line.minor == 0
-            and "keep-alive" in options
-            and "close" not in request.fields.get("HTTP_CONNECTION", "").lower()
-        ):
+        elif request.line.minor == 0 and "keep-alive" in options and not request.closes:
             request.keep_alive = True
 
 

@@ -22,6 +22,9 @@ from wsgitop.http.head import BodySink, HeadParser, Request, parse_request_line
 LEADING_EMPTY_LINES: Final = 2
 """Empty lines tolerated in front of a request line (RFC 9112 section 2.2 asks for at least one)."""
 
+COPIED_BYTES: Final = 4096
+"""A rest of so many is copied sooner than it is made a bytearray."""
+
 
 class RequestParser:
     """Parses one connection; ``faulted`` when it has met what is no request. ``heads`` is shared by the
@@ -140,8 +143,31 @@ class RequestParser:
             return self._next_head()
         except RequestFault as error:
             self._last = self.faulted = True
+            # Nothing is under way any more, and nothing of it need be kept while the answer goes out.
             self._buffer = b""
+            self._request = self._body = self._decoder = None
+            self._empty_lines = 0
             return error.fault
+
+    def _take(self, size: int) -> bytes:
+        """Take so many bytes out of the buffer."""
+        taken = bytes(self._buffer[:size])
+        self._drop(size)
+        return taken
+
+    def _drop(self, size: int) -> None:
+        """Forget the beginning of the buffer."""
+        buffer = self._buffer
+        if size == len(buffer):
+            self._buffer = b""
+        elif isinstance(buffer, bytearray):
+            del buffer[:size]
+        elif len(buffer) - size <= COPIED_BYTES:
+            self._buffer = buffer[size:]
+        else:
+            # A bytearray gives up its beginning without moving the rest; of bytes all that a client has sent
+            # ahead would be copied with each request.
+            self._buffer = bytearray(memoryview(buffer)[size:])
 
     # -- head ------------------------------------------------------------------------------------------
 
@@ -157,10 +183,10 @@ class RequestParser:
             self._check_lines(len(buffer))
             return None
         end += 4
-        if type(buffer) is bytes and not self._line_start:
-            request = self._heads.recall(buffer if end == len(buffer) else buffer[:end])
+        if not self._line_start:
+            request = self._heads.recall(bytes(buffer[:end]))
             if request is not None:
-                self._buffer = buffer[end:]
+                self._drop(end)
                 self._empty_lines = 0
                 return request
         limits = self._heads.limits
@@ -176,8 +202,7 @@ class RequestParser:
             raw = bytes(buffer)
             self._buffer = b""
         else:
-            raw = bytes(buffer[:end])
-            self._buffer = bytes(buffer[end:])
+            raw = self._take(end)
         if self._line_start:
             self._line_start = self._fields = 0
             self._line_checked = False
@@ -204,7 +229,7 @@ class RequestParser:
                 break
             if self._empty_lines > LEADING_EMPTY_LINES:
                 raise RequestFault(400, "Too many empty lines before the request")
-        self._buffer = buffer[position:]
+        self._drop(position)
 
     def _check_lines(self, end: int) -> None:
         """Check the lines that are complete within ``buffer[:end]``, and the size of the one that is not.
@@ -253,19 +278,18 @@ class RequestParser:
     def _continue_body(self, request: Request) -> Request | None:
         body = self._body
         assert body is not None
-        buffer = bytes(self._buffer)
         decoder = self._decoder
         if decoder is not None:
-            position = decoder.decode(buffer, 0, body.write)
+            position = decoder.decode(self._buffer, 0, body.write)
+            self._drop(position)
             done = decoder.done
         else:
-            position = min(self._left, len(buffer))
+            position = min(self._left, len(self._buffer))
             if position:
-                body.write(buffer if position == len(buffer) else buffer[:position])
+                body.write(self._take(position))
             self._left -= position
             done = not self._left
         self._body_bytes += position
-        self._buffer = buffer[position:]
         if not done:
             return None
         self._request = self._body = self._decoder = None
