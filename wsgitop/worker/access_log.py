@@ -163,8 +163,16 @@ class AccessLog:
         self._template += "\n"
         self._broken = False
 
-    def write(self, entry: Entry) -> None:
+    def write(
+        self,
+        request: Request,
+        response: Response,
+        environ: Mapping[str, object],
+        client: str,
+        elapsed_ns: int,
+    ) -> None:
         """One line, with one write, so that lines of several processes do not mix."""
+        entry = Entry(request, response, environ, client, elapsed_ns)
         line = self._template % tuple([atom(entry) for atom in self._atoms])
         try:
             os.write(self._fd, line.encode("utf-8", "backslashreplace"))
@@ -173,6 +181,10 @@ class AccessLog:
             if not self._broken:
                 self._broken = True
                 LOGGER.error("Cannot write the access log: %s", error)
+
+    def close(self) -> None:
+        """Let go of the descriptor, in a process that the application forked."""
+        os.close(self._fd)
 
     def reopen(self, fd: int) -> None:
         """Go on with another file. ``fd`` is taken over; the number in use stays the same, so no line is lost
