@@ -152,7 +152,7 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
     )] = ""
     access_log_format: Annotated[str, option(
         "--access-logformat", section=LOGGING, metavar="FORMAT",
-        help="Format of the access log, with gunicorn's atoms.",
+        help="Format of the access log, with gunicorn's atoms; the word json: one JSON object per line.",
     )] = DEFAULT_ACCESS_FORMAT
     errorlog: Annotated[str, option(
         "--error-logfile", "--log-file", section=LOGGING, metavar="FILE",
