@@ -100,7 +100,7 @@ def open_log(path: str, fallback_fd: int) -> int:
     """
     if path == "-":
         return os.dup(fallback_fd)
-    # O_NONBLOCK is for the opening only: that of a named pipe would wait for a reader, and the server with it.
+    # O_NONBLOCK is for the opening: that of a named pipe would wait for a reader, and the server with it.
     flags = os.O_WRONLY | os.O_APPEND | os.O_CREAT | os.O_CLOEXEC | os.O_NONBLOCK
     try:
         fd = os.open(path, flags, 0o644)
