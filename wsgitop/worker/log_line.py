@@ -24,6 +24,7 @@ from typing import Final, NamedTuple
 from wsgitop.http.head import Request
 from wsgitop.settings.log_format import JSON, Directive, parse_format
 from wsgitop.wsgi.environ import PROTOCOLS
+from wsgitop.wsgi.proxies import environ_key
 from wsgitop.wsgi.response import Response
 
 Line = Callable[[Request, Response, Mapping[str, object], str, int], bytes]
@@ -292,12 +293,6 @@ def user(fields: Mapping[str, str]) -> str:
     except (binascii.Error, ValueError):
         return ""
     return name.decode("latin-1")
-
-
-def environ_key(name: str) -> str:
-    """The key under which environ has a request header, by its name as written in HTTP."""
-    key = name.upper().replace("-", "_")
-    return key if key in ("CONTENT_TYPE", "CONTENT_LENGTH") else "HTTP_" + key
 
 
 def response_header(headers: Iterable[tuple[str, str]], name: str) -> str:
