@@ -39,7 +39,7 @@ _TRANSFER_CODINGS: Final = frozenset(("gzip", "x-gzip", "deflate", "compress", "
 
 MAX_CONTENT_LENGTH: Final = (1 << 63) - 1
 
-_PLAIN, _ONCE, _LENGTH, _ENCODING, _CONNECTION, _EXPECT, _COOKIE, _DROPPED = range(8)
+_PLAIN, _ONCE, _LENGTH, _ENCODING, _CONNECTION, _EXPECT, _COOKIE, _UNDERSCORED = range(8)
 _KINDS: Final = {
     b"host": _ONCE,
     b"content-length": _LENGTH,
@@ -105,7 +105,8 @@ class Request:
     ``fields`` maps environ keys (``HTTP_ACCEPT``, ``CONTENT_TYPE``) to latin-1 text, repeated fields joined;
     requests may share it, so nobody changes it. ``length`` is the Content-Length, None without; ``chunked``
     says that the body is; ``closes``, that the client said close. ``received_bytes`` is the raw size of head
-    and body.
+    and body. ``underscored`` are the fields with an underscore in their names, which are not among
+    ``fields``: names in upper case, and values.
     """
 
     # What most requests never change is a default of the class: an object with many slots costs a
@@ -116,6 +117,7 @@ class Request:
     expects_continue = False
     length: int | None = None
     body: BodySink | None = None
+    underscored: tuple[tuple[str, str], ...] = ()
 
     def __init__(self, line: RequestLine, fields: Mapping[str, str], received_bytes: int) -> None:
         self.line = line
@@ -278,7 +280,9 @@ class HeadParser:
         if request.length is not None or request.chunked or not request.keep_alive or line.minor == 0:
             # llhttp now waits for a body, which it will not be given, or for the end of the connection.
             self._parser = httptools.HttpRequestParser(self)
-        elif not (line.authority or request.expects_continue) and len(head) - line_end <= _BLOCK_KEPT_BYTES:
+        elif len(head) - line_end <= _BLOCK_KEPT_BYTES and not (
+            line.authority or request.expects_continue or request.underscored
+        ):
             if len(self._blocks) >= _BLOCKS_KEPT:
                 self._blocks.clear()
             self._blocks[head[line_end:]] = fields
@@ -338,7 +342,10 @@ class HeadParser:
         self, request: Request, fields: dict[str, str], key: str, kind: int, value: str
     ) -> None:
         """Fields that mean something to the server, and those that may come once only."""
-        if kind == _DROPPED or (kind == _EXPECT and request.line.minor == 0):
+        if kind == _UNDERSCORED:
+            request.underscored = (*request.underscored, (key, value))
+            return
+        if kind == _EXPECT and request.line.minor == 0:
             return
         if kind == _COOKIE:
             fields[key] = f"{fields[key]}; {value}" if key in fields else value
@@ -381,7 +388,8 @@ class HeadParser:
         kind = _KINDS.get(lower, _PLAIN)
         key = name.decode("ascii").upper().replace("-", "_")
         if b"_" in name:
-            kind = _DROPPED  # it would overwrite its twin with a hyphen in environ
+            kind = _UNDERSCORED  # it would overwrite its twin with a hyphen in environ
+            key = name.decode("ascii").upper()
         elif lower not in (b"content-length", b"content-type"):
             key = "HTTP_" + key
         if len(name) <= _NAME_KEPT_BYTES and len(self._names) < _NAMES_KEPT:

@@ -21,7 +21,7 @@ import time
 from collections import deque
 from typing import Final
 
-from wsgitop.http.faults import Fault
+from wsgitop.http.faults import Fault, RequestFault
 from wsgitop.http.head import HeadParser, Limits, Request
 from wsgitop.http.request import RequestParser
 from wsgitop.http.response import CONTINUE, render_error
@@ -38,7 +38,8 @@ from wsgitop.worker.seat import Seat
 from wsgitop.worker.service import Service
 from wsgitop.worker.siblings import Siblings
 from wsgitop.wsgi.body import RequestBody
-from wsgitop.wsgi.environ import EnvironTemplate, TrustedProxies
+from wsgitop.wsgi.environ import EnvironTemplate
+from wsgitop.wsgi.proxies import TrustedProxies
 from wsgitop.wsgi.response import ClientGone
 from wsgitop.wsgi.types import WSGIApplication, WSGIEnvironment
 
@@ -116,7 +117,7 @@ class Engine:
             settings.limit_request_body,
         )
         self._heads = HeadParser(self._limits)
-        self._proxies = TrustedProxies(settings.forwarded_allow_ips, settings.secure_scheme_headers)
+        self._proxies = TrustedProxies(settings, os.environ.get("SCRIPT_NAME", ""))
         self._poller = select.epoll()
         self.poller_fd = self._poller.fileno()
         self._wake_fd = os.eventfd(0, os.EFD_CLOEXEC | os.EFD_NONBLOCK)
@@ -308,6 +309,8 @@ class Engine:
                 return self._serve(seat, connection, request, connection.template.make(request))
         except OSError as error:
             self._refuse_body(connection, error)
+        except RequestFault as error:  # what its peer may not say
+            self._refuse(connection, error.fault)
         else:
             if isinstance(request, Fault):
                 self._refuse(connection, request)

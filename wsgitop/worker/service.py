@@ -15,7 +15,7 @@ from typing import Final, NoReturn
 from wsgitop.http.head import Request
 from wsgitop.http.response import DateLine, render_error
 from wsgitop.logs.error_log import LOGGER
-from wsgitop.worker.access_log import AccessLog, Entry
+from wsgitop.worker.access_log import AccessLog
 from wsgitop.worker.connection import Connection, State
 from wsgitop.worker.handover import Crew
 from wsgitop.worker.seat import Seat
@@ -48,6 +48,8 @@ class Service:
     def forget(self) -> None:
         """In a process that the application forked."""
         self._forked = True
+        if self.access_log is not None:
+            self.access_log.close()
 
     def serve(
         self, seat: Seat, connection: Connection, request: Request, environ: WSGIEnvironment, keeps: bool
@@ -102,9 +104,7 @@ class Service:
             elapsed_ns = done_ns - started_ns
             seat.end(status, failed or status >= 500, request.received_bytes, response.sent_bytes, elapsed_ns)
             if self.access_log is not None:
-                self.access_log.write(
-                    Entry(request, response, environ, connection.client.decode(), elapsed_ns)
-                )
+                self.access_log.write(request, response, environ, connection.peer.client[0], elapsed_ns)
         body = request.body
         if body is not None:
             body.close()

@@ -27,7 +27,6 @@ from wsgitop.errors import ProtocolError
 from wsgitop.http.response import DateLine, render_error
 from wsgitop.logs.error_log import LOGGER
 from wsgitop.scoreboard import layout as at
-from wsgitop.worker.access_log import Entry
 from wsgitop.worker.handover import RELIEF_AFTER_S
 from wsgitop.worker.loop import INTERNAL_ERROR_STATUS, Engine
 from wsgitop.worker.seat import Seat
@@ -397,7 +396,7 @@ class Watchdog(threading.Thread):
         )  # fmt: skip
         if engine.access_log is not None:
             client = connection.client.decode()
-            engine.access_log.write(Entry(request, response, request.fields, client, int(elapsed_s * 1e9)))
+            engine.access_log.write(request, response, request.fields, client, int(elapsed_s * 1e9))
         path = request.target.partition("?")[0]
         self.send(m.RequestTimeout(seat.index, request.method, path, elapsed_s, m.clip(stack), answered))
         reason = f"a request took longer than {self._timeout_s:g} s"
