@@ -26,7 +26,7 @@ class Exchange:
         path_of_target, _, query = target.partition("?")
         line = RequestLine("GET", target, path or path_of_target, query, "", 1)
         self.request = Request(line, fields or {}, 77)
-        self.response = Response(None, False, 1, True, DateLine())  # type: ignore[arg-type]
+        self.response = Response(None, False, 1, True, DateLine(), 0.0)  # type: ignore[arg-type]
         self.response.status, self.response.status_text = 201, "201 Created"
         self.response.body_bytes, self.response.sent_bytes = 1234, 1500
         self.response.headers = headers or []

@@ -109,20 +109,28 @@ class Request:
     ``fields``: names in upper case, and values.
     """
 
-    # What most requests never change is a default of the class: an object with many slots costs a
-    # microsecond.
-    keep_alive = True
-    chunked = False
-    closes = False
-    expects_continue = False
-    length: int | None = None
-    body: BodySink | None = None
-    underscored: tuple[tuple[str, str], ...] = ()
+    __slots__ = (
+        "body",
+        "chunked",
+        "closes",
+        "expects_continue",
+        "fields",
+        "keep_alive",
+        "length",
+        "line",
+        "received_bytes",
+        "underscored",
+    )
 
     def __init__(self, line: RequestLine, fields: Mapping[str, str], received_bytes: int) -> None:
         self.line = line
         self.fields = fields
         self.received_bytes = received_bytes
+        self.keep_alive = True
+        self.chunked = self.closes = self.expects_continue = False
+        self.length: int | None = None
+        self.body: BodySink | None = None
+        self.underscored: tuple[tuple[str, str], ...] = ()
 
     @property
     def method(self) -> str:

@@ -64,11 +64,15 @@ class Service:
             self._tell_time(started_ns)
         line = request.line
         response = Response(
-            connection, line.method == "HEAD", line.minor, keeps and request.keep_alive, self.date
+            connection,
+            line.method == "HEAD",
+            line.minor,
+            keeps and request.keep_alive,
+            self.date,
+            started_ns / SECOND_NS,
         )
         connection.state = _HANDLING
         seat.begin(connection, request, response, started_ns)
-        response.since_s = started_ns / SECOND_NS
         crew = self._crew
         eager = crew.eager and crew.give_lead(seat)
         if not eager:

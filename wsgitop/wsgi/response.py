@@ -56,32 +56,48 @@ class Response:
     the body alone.
     """
 
-    # What most responses never change is a default of the class: to make an object of many slots costs a
-    # microsecond.
-    status = 0
-    status_text = ""
-    head_sent = False
-    complete = False
-    cut = False
-    sent_bytes = 0
-    body_bytes = 0
-    since_s = 0.0
-    headers: Sequence[tuple[str, str]] = ()
-    _status_line = b""
-    _length: int | None = None
-    _chunked = False
-    _exceeded = False
+    # Slots, because the interpreter finds them at once. An attribute of an instance that is an attribute of
+    # its class as well, as a default, costs it a search each time.
+    __slots__ = (
+        "_chunked",
+        "_date",
+        "_exceeded",
+        "_headless",
+        "_length",
+        "_minor",
+        "_sink",
+        "_status_line",
+        "body_bytes",
+        "complete",
+        "cut",
+        "head_sent",
+        "headers",
+        "keep_alive",
+        "sent_bytes",
+        "since_s",
+        "status",
+        "status_text",
+        "voice",
+    )
 
     # Positional, because calls with keywords are slower.
     def __init__(
-        self, sink: Sink, head_only: bool, minor: int, keep_alive: bool, date: http.DateLine
+        self, sink: Sink, head_only: bool, minor: int, keep_alive: bool, date: http.DateLine, since_s: float
     ) -> None:
         self._sink = sink
         self._headless = head_only  # no body goes out: HEAD, later also 1xx, 204 and 304
         self._minor = minor
         self._date = date
         self.keep_alive = keep_alive
+        self.since_s = since_s
         self.voice: list[None] = [None]
+        self.status = 0
+        self.status_text = ""
+        self.headers: Sequence[tuple[str, str]] = ()
+        self.head_sent = self.complete = self.cut = self._chunked = self._exceeded = False
+        self.sent_bytes = self.body_bytes = 0
+        self._status_line = b""
+        self._length: int | None = None
 
     # -- what the application calls --------------------------------------------------------------------
 
