@@ -102,7 +102,7 @@ def test_damaged_conversations(data: bytes, cuts: list[int]) -> None:
     for piece in pieces_of(data, cuts):
         in_pieces.feed(piece)
         if not in_pieces.parser.finished:
-            assert len(in_pieces.parser._buffer) <= MOST_KEPT_BYTES
+            assert len(in_pieces.parser.buffer) <= MOST_KEPT_BYTES
     assert in_pieces.results == whole.results
     assert in_pieces.parser.in_body is whole.parser.in_body
     assert whole.parser.finished or in_pieces.parser.in_message is whole.parser.in_message

@@ -12,7 +12,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping
-from typing import Final, NamedTuple, Protocol
+from typing import Final, NamedTuple, Protocol, TypeVar
 from urllib.parse import unquote_to_bytes
 
 import httptools
@@ -37,6 +37,7 @@ _AUTHORITY = re.compile(
 _ABSOLUTE = re.compile(r"(https?)://([^/?]*)(.*)", re.IGNORECASE | re.DOTALL)
 _TRANSFER_CODINGS: Final = frozenset(("gzip", "x-gzip", "deflate", "compress", "x-compress", "identity"))
 
+PROTOCOLS: Final = ("HTTP/1.0", "HTTP/1.1")
 MAX_CONTENT_LENGTH: Final = (1 << 63) - 1
 
 _PLAIN, _ONCE, _LENGTH, _ENCODING, _CONNECTION, _EXPECT, _COOKIE, _UNDERSCORED = range(8)
@@ -54,7 +55,11 @@ _NAME_KEPT_BYTES: Final = 64  # names come from clients: what is kept of them mu
 _LINES_KEPT: Final = 1024
 _LINE_KEPT_BYTES: Final = 256
 _BLOCKS_KEPT: Final = 256
+_REQUESTS_KEPT: Final = 256
 _BLOCK_KEPT_BYTES: Final = 2048
+
+
+Kept = TypeVar("Kept")
 
 
 class BodySink(Protocol):
@@ -85,10 +90,11 @@ class Limits(NamedTuple):
 class RequestLine:
     """A checked request line. ``target`` is as sent; ``path`` is percent-decoded bytes as latin-1 text (PEP
     3333), ``query`` is as sent. ``authority`` is that of an absolute-form target, '' otherwise; ``minor`` the
-    minor version. Requests share it, so nobody changes it.
+    minor version. ``environ`` is what the line says, in the words of PEP 3333. Requests share it, so nobody
+    changes it.
     """
 
-    __slots__ = ("authority", "method", "minor", "path", "query", "target")
+    __slots__ = ("authority", "environ", "method", "minor", "path", "query", "target")
 
     def __init__(self, method: str, target: str, path: str, query: str, authority: str, minor: int) -> None:
         self.method = method
@@ -97,6 +103,13 @@ class RequestLine:
         self.query = query
         self.authority = authority
         self.minor = minor
+        self.environ = {
+            "REQUEST_METHOD": method,
+            "RAW_URI": target,
+            "PATH_INFO": path,
+            "QUERY_STRING": query,
+            "SERVER_PROTOCOL": PROTOCOLS[minor],
+        }
 
 
 class Request:
@@ -228,6 +241,7 @@ class HeadParser:
         self._last_host = ""
         self._lines: dict[bytes, RequestLine] = {}
         self._blocks: dict[bytes, dict[str, str]] = {}
+        self._requests: dict[bytes, Request] = {}  # whole heads of which both were known
         self._parser = httptools.HttpRequestParser(self)
 
     def on_header(self, name: bytes, value: bytes) -> None:
@@ -239,22 +253,26 @@ class HeadParser:
 
         Raises RequestFault for its request line.
         """
+        request = self._requests.get(head)
+        if request is not None:
+            return request  # with no body, and so nothing that anybody would change
         line_end = head.find(b"\r\n")
         fields = self._blocks.get(head[line_end:])
         if fields is None:
             return None
         raw = head[:line_end]
         line = self._lines.get(raw)
-        if line is None:
-            if line_end > self.limits.request_line:
-                return None
-            line = parse_request_line(raw)
-            if line.minor == 0 or line.authority:
-                return None  # these read the fields in another way
-            if len(self._lines) >= _LINES_KEPT:
-                self._lines.clear()
-            if line_end <= _LINE_KEPT_BYTES:
-                self._lines[raw] = line
+        if line is not None:
+            request = Request(line, fields, len(head))
+            _keep(self._requests, _REQUESTS_KEPT, head, request)
+            return request
+        if line_end > self.limits.request_line:
+            return None
+        line = parse_request_line(raw)
+        if line.minor == 0 or line.authority:
+            return None  # these read the fields in another way
+        if line_end <= _LINE_KEPT_BYTES:
+            _keep(self._lines, _LINES_KEPT, raw, line)
         return Request(line, fields, len(head))
 
     def parse(self, head: bytes, line_end: int) -> Request:
@@ -291,9 +309,7 @@ class HeadParser:
         elif len(head) - line_end <= _BLOCK_KEPT_BYTES and not (
             line.authority or request.expects_continue or request.underscored
         ):
-            if len(self._blocks) >= _BLOCKS_KEPT:
-                self._blocks.clear()
-            self._blocks[head[line_end:]] = fields
+            _keep(self._blocks, _BLOCKS_KEPT, head[line_end:], fields)
         return request
 
     def _feed(self, head: bytes) -> httptools.HttpParserError | None:
@@ -421,6 +437,13 @@ class HeadParser:
             request.keep_alive = False
         elif request.line.minor == 0 and "keep-alive" in options and not request.closes:
             request.keep_alive = True
+
+
+def _keep(cache: dict[bytes, Kept], limit: int, key: bytes, value: Kept) -> None:
+    """Remember, within a limit; when it is reached, begin anew: what comes again is soon there again."""
+    if len(cache) >= limit:
+        cache.clear()
+    cache[key] = value
 
 
 def check_transfer_encoding(value: str, minor: int) -> None:

@@ -27,14 +27,15 @@ COPIED_BYTES: Final = 4096
 
 
 class RequestParser:
-    """Parses one connection; ``faulted`` when it has met what is no request. ``heads`` is shared by the
+    """Parses one connection; ``buffer`` are the bytes that no request has taken yet, and ``faulted`` says that it
+    has met what is no request. ``heads`` is shared by the
     connections of a thread; ``open_body`` makes the sink of a body.
     """
 
     __slots__ = (
         "_body",
         "_body_bytes",
-        "_buffer",
+        "buffer",
         "_decoder",
         "_empty_lines",
         "_fields",
@@ -51,7 +52,7 @@ class RequestParser:
     def __init__(self, heads: HeadParser, open_body: Callable[[], BodySink]) -> None:
         self._heads = heads
         self._open_body = open_body
-        self._buffer: bytes | bytearray = b""
+        self.buffer: bytes | bytearray = b""
         self.faulted = False
         self._last = False
         # Of a head that is not complete yet: how far its lines have been checked.
@@ -67,11 +68,6 @@ class RequestParser:
         self._decoder: ChunkedDecoder | None = None
 
     @property
-    def buffered(self) -> bool:
-        """Bytes are here that no request has taken yet."""
-        return bool(self._buffer)
-
-    @property
     def finished(self) -> bool:
         """No further request is taken from this connection: a fault, or a request with which it ends."""
         return self._last
@@ -79,7 +75,7 @@ class RequestParser:
     @property
     def in_message(self) -> bool:
         """A request has begun and is not complete."""
-        return self._request is not None or bool(self._buffer) or self._empty_lines > 0
+        return self._request is not None or bool(self.buffer) or self._empty_lines > 0
 
     @property
     def in_body(self) -> bool:
@@ -91,7 +87,7 @@ class RequestParser:
         """The bytes that no request has taken yet: given to another parser, they mean the same. None: within a
         body, or when nothing more will be taken.
         """
-        return None if self._request is not None or self._last else bytes(self._buffer)
+        return None if self._request is not None or self._last else bytes(self.buffer)
 
     @property
     def wants_continue(self) -> bool:
@@ -99,14 +95,14 @@ class RequestParser:
         once per request.
         """
         request = self._request
-        if request is None or not request.expects_continue or self._body_bytes or self._buffer:
+        if request is None or not request.expects_continue or self._body_bytes or self.buffer:
             return False
         request.expects_continue = False
         return True
 
     def take(self, data: bytes) -> Request | Fault | None:
         """:meth:`feed` and :meth:`next` in one."""
-        if not (self._buffer or self._request or self._last or self._empty_lines):
+        if not (self.buffer or self._request or self._last or self._empty_lines):
             # What most clients send is one head and nothing else. A faulty one is judged below.
             try:
                 request = self._heads.recall(data)
@@ -119,23 +115,23 @@ class RequestParser:
 
     def feed(self, data: bytes) -> None:
         """Take bytes from the connection."""
-        buffer = self._buffer
+        buffer = self.buffer
         if self._last:
             return  # behind "Connection: close" or a fault nothing counts any more
         if not buffer:
-            self._buffer = data
+            self.buffer = data
         elif isinstance(buffer, bytearray):
             buffer += data
         else:
             # A head in pieces: bytes would be copied with each piece.
-            self._buffer = bytearray(buffer)
-            self._buffer += data
+            self.buffer = bytearray(buffer)
+            self.buffer += data
 
     def next(self) -> Request | Fault | None:
         """The next complete request; a fault, once, with which the connection ends; None: more bytes are
         needed.
         """
-        if self._last or not (self._buffer or self._request):
+        if self._last or not (self.buffer or self._request):
             return None
         try:
             if self._request is not None:
@@ -144,38 +140,38 @@ class RequestParser:
         except RequestFault as error:
             self._last = self.faulted = True
             # Nothing is under way any more, and nothing of it need be kept while the answer goes out.
-            self._buffer = b""
+            self.buffer = b""
             self._request = self._body = self._decoder = None
             self._empty_lines = 0
             return error.fault
 
     def _take(self, size: int) -> bytes:
         """Take so many bytes out of the buffer."""
-        taken = bytes(self._buffer[:size])
+        taken = bytes(self.buffer[:size])
         self._drop(size)
         return taken
 
     def _drop(self, size: int) -> None:
         """Forget the beginning of the buffer."""
-        buffer = self._buffer
+        buffer = self.buffer
         if size == len(buffer):
-            self._buffer = b""
+            self.buffer = b""
         elif isinstance(buffer, bytearray):
             del buffer[:size]
         elif len(buffer) - size <= COPIED_BYTES:
-            self._buffer = buffer[size:]
+            self.buffer = buffer[size:]
         else:
             # A bytearray gives up its beginning without moving the rest; of bytes all that a client has sent
             # ahead would be copied with each request.
-            self._buffer = bytearray(memoryview(buffer)[size:])
+            self.buffer = bytearray(memoryview(buffer)[size:])
 
     # -- head ------------------------------------------------------------------------------------------
 
     def _next_head(self) -> Request | None:
-        buffer = self._buffer
+        buffer = self.buffer
         if buffer[0] in b"\r\n":
             self._skip_empty_lines()
-            buffer = self._buffer
+            buffer = self.buffer
             if not buffer or buffer[0] in b"\r\n":
                 return None
         end = buffer.find(b"\r\n\r\n", self._line_start - 4 if self._line_start else 0)
@@ -200,7 +196,7 @@ class RequestParser:
             self._check_lines(end)
         if end == len(buffer):
             raw = bytes(buffer)
-            self._buffer = b""
+            self.buffer = b""
         else:
             raw = self._take(end)
         if self._line_start:
@@ -215,7 +211,7 @@ class RequestParser:
         return self._begin_body(request)
 
     def _skip_empty_lines(self) -> None:
-        buffer = self._buffer
+        buffer = self.buffer
         position = 0
         while position < len(buffer):
             if buffer[position : position + 2] == b"\r\n":
@@ -236,7 +232,7 @@ class RequestParser:
 
         What is wrong here is wrong whatever follows, so a head that never ends need not be kept.
         """
-        buffer = self._buffer
+        buffer = self.buffer
         limits = self._heads.limits
         while True:
             start = self._line_start
@@ -280,11 +276,11 @@ class RequestParser:
         assert body is not None
         decoder = self._decoder
         if decoder is not None:
-            position = decoder.decode(self._buffer, 0, body.write)
+            position = decoder.decode(self.buffer, 0, body.write)
             self._drop(position)
             done = decoder.done
         else:
-            position = min(self._left, len(self._buffer))
+            position = min(self._left, len(self.buffer))
             if position:
                 body.write(self._take(position))
             self._left -= position

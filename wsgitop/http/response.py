@@ -35,6 +35,7 @@ _STATUS = re.compile(r"[1-5][0-9][0-9](?: [\t\x20-\x7e\x80-\xff]*)?")
 _FORBIDDEN_IN_VALUE = re.compile(r"[\x00-\x08\x0a-\x1f\x7f]")
 _CACHE_ENTRIES: Final = 1024
 _CACHED_LINE_BYTES: Final = 256
+_BLOCK_ENTRIES: Final = 256
 
 CONTINUE: Final = b"HTTP/1.1 100 Continue\r\n\r\n"
 SERVER_LINE: Final = f"Server: {SERVER}\r\n".encode()
@@ -47,6 +48,10 @@ out, CRLF included, and the value of a Content-Length.
 
 header_lines: dict[tuple[str, str], HeaderLine] = {}
 """Headers that :func:`header_line` has checked lately: applications give the same ones again and again."""
+header_blocks: dict[tuple[tuple[str, str], ...], tuple[bytes, int | None]] = {}
+"""All headers of a response, if none of them is special to the server but Content-Length: their lines, without
+that one, and its value.
+"""
 status_lines: dict[str, tuple[int, bytes]] = {}
 """Statuses that :func:`status_line` has checked."""
 
@@ -78,6 +83,13 @@ def header_line(name: str, value: str) -> HeaderLine:
             header_lines.clear()
         header_lines[name, value] = made
     return made
+
+
+def remember_block(headers: tuple[tuple[str, str], ...], lines: bytes, length: int | None) -> None:
+    """Keep what the lines of these headers are."""
+    if len(header_blocks) >= _BLOCK_ENTRIES:
+        header_blocks.clear()
+    header_blocks[headers] = lines, length
 
 
 def status_line(status: str) -> tuple[int, bytes]:

@@ -60,7 +60,7 @@ class Connection:
     """
 
     __slots__ = (
-        "_backlog",
+        "backlog",
         "_buffer_limit_bytes",
         "_lock",
         "_progress_s",
@@ -105,7 +105,7 @@ class Connection:
         self.partial = False
         self.requests = 0
         # A queue costs 600 bytes, and most connections never need one.
-        self._backlog: deque[memoryview | FileRange] | None = None
+        self.backlog: deque[memoryview | FileRange] | None = None
         self.backlog_bytes = 0
         self._lock = threading.Lock()
         self._buffer_limit_bytes = buffer_limit_bytes
@@ -115,12 +115,12 @@ class Connection:
     @property
     def flushed(self) -> bool:
         """The socket has taken everything."""
-        return not self._backlog
+        return not self.backlog
 
     def send(self, data: bytes) -> None:
         """Send what the socket takes and keep the rest. Raises ClientGone."""
         sent = 0
-        if not self._backlog:
+        if not self.backlog:
             try:
                 sent = self.sock.send(data)
             except BlockingIOError:
@@ -134,9 +134,9 @@ class Connection:
             self.backlog_bytes += len(data) - sent
 
     def _queue(self) -> deque[memoryview | FileRange]:
-        if self._backlog is None:
-            self._backlog = deque()
-        return self._backlog
+        if self.backlog is None:
+            self.backlog = deque()
+        return self.backlog
 
     def send_file(self, part: FileRange) -> None:
         """Send what the socket takes of a file; the rest goes out from a duplicate of its descriptor, since
@@ -156,12 +156,12 @@ class Connection:
         """Watchdog: what is kept must not wait until the application has made its next block (PEP 3333,
         "Buffering and Streaming").
         """
-        if self._backlog:
+        if self.backlog:
             with contextlib.suppress(ClientGone):  # the thread that serves it finds out
                 self.flush()
 
     def _flush(self) -> bool:
-        backlog = self._backlog
+        backlog = self.backlog
         progress = False
         room = FLUSH_BYTES
         try:
@@ -199,7 +199,7 @@ class Connection:
         A reader that takes nothing for the progress deadline is given up.
         """
         limit = self._buffer_limit_bytes
-        if not self._backlog:
+        if not self.backlog:
             return
         self.flush()
         if self.backlog_bytes <= limit:
@@ -238,9 +238,9 @@ class Connection:
     def close(self) -> None:
         """Close socket and files. The poller must have let go of it before."""
         with self._lock:
-            for item in self._backlog or ():
+            for item in self.backlog or ():
                 if isinstance(item, FileRange):
                     os.close(item.fd)
-            self._backlog = None
+            self.backlog = None
             self.backlog_bytes = 0
             self.sock.close()

@@ -21,9 +21,8 @@ import time
 from collections.abc import Callable, Iterable, Mapping
 from typing import Final, NamedTuple
 
-from wsgitop.http.head import Request
+from wsgitop.http.head import PROTOCOLS, Request
 from wsgitop.settings.log_format import JSON, Directive, parse_format
-from wsgitop.wsgi.environ import PROTOCOLS
 from wsgitop.wsgi.proxies import environ_key
 from wsgitop.wsgi.response import Response
 

@@ -321,20 +321,20 @@ class Engine:
     def _serve(self, seat: Seat, connection: Connection, request: Request, environ: WSGIEnvironment) -> bool:
         # What a client has pipelined already is served by a retiring worker, too.
         parser = connection.parser
-        if not self._service.serve(
-            seat, connection, request, environ, not self.retiring or parser.buffered or self._passes_on
-        ):
+        service = self._service
+        keeps = not self.retiring or bool(parser.buffer) or self._passes_on
+        if not service.serve(seat, connection, request, environ, keeps):
             self._given_back.append(connection)
             self.wake()
             return False
-        now_s = self._service.done_ns / 1e9
+        now_s = service.done_ns / 1e9
         if (
             connection.closing
             or connection.state is not _ANSWERED
+            or parser.buffer
+            or connection.backlog
             or self.retiring
-            or parser.buffered
             or not connection.mask
-            or not connection.flushed
         ):
             self._settle(connection, now_s)
             return True
@@ -417,10 +417,10 @@ class Engine:
             self._set_deadline(connection, now_s + SEND_PROGRESS_S)
             self._watch(connection, _OUT)
         elif connection.closing or (
-            self._closes_idle and not connection.parser.buffered and not self._readable(connection)
+            self._closes_idle and not connection.parser.buffer and not self._readable(connection)
         ):
             self._part(connection, now_s)
-        elif connection.parser.buffered:
+        elif connection.parser.buffer:
             # Not polled until what is here is used up: else what a client pipelines would pile up without
             # bound, and the end of its side would be met before its last requests. Nor can it be late.
             connection.state = _READY

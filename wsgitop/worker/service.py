@@ -46,8 +46,10 @@ class Service:
         self._forked = False
 
     def forget(self) -> None:
-        """In a process that the application forked."""
+        """In a process that the application forked: when it comes back from there, it finds no token."""
         self._forked = True
+        for seat in self._crew.seats:
+            seat.token.clear()
         if self.access_log is not None:
             self.access_log.close()
 
@@ -85,18 +87,19 @@ class Service:
             response.run(self._app, environ)
         except (ClientGone, RequestCut):
             broken = True
+            response.since_s = 0.0
         except BaseException as error:  # noqa: BLE001 - whatever an application raises, SystemExit too, costs its request only
             if self._forked:
                 end_fork(error)
             failed = True
             broken = not self._answer_failure(request, response, error)
-        if self._forked:
-            end_fork(None)
-        response.since_s = 0.0
+            response.since_s = 0.0
         try:
             seat.token.pop()
             leads = True
         except IndexError:
+            if self._forked:
+                end_fork(None)
             crew.wait_for_transition()
             leads = False
         done_ns = _monotonic_ns()

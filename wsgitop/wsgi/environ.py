@@ -5,7 +5,6 @@ from __future__ import annotations
 import io
 import sys
 from collections.abc import Mapping
-from typing import Final
 
 from wsgitop.http.faults import RequestFault
 from wsgitop.http.head import Request
@@ -14,8 +13,6 @@ from wsgitop.wsgi.body import RequestBody
 from wsgitop.wsgi.files import FileWrapper
 from wsgitop.wsgi.proxies import TrustedProxies, path_below, server_of
 from wsgitop.wsgi.types import WSGIEnvironment
-
-PROTOCOLS: Final = ("HTTP/1.0", "HTTP/1.1")
 
 
 class EnvironTemplate:
@@ -79,13 +76,10 @@ class EnvironTemplate:
         else:
             environ = self._merged.copy()
         line = request.line
-        environ["REQUEST_METHOD"] = line.method
-        environ["RAW_URI"] = line.target
+        environ.update(line.environ)
         script_name = environ["SCRIPT_NAME"]
-        environ["PATH_INFO"] = path_below(script_name, line.path) if script_name else line.path
-        environ["QUERY_STRING"] = line.query
-        if not line.minor:
-            environ["SERVER_PROTOCOL"] = "HTTP/1.0"
+        if script_name:
+            environ["PATH_INFO"] = path_below(script_name, line.path)
         body = request.body
         if body is None:
             environ["wsgi.input"] = io.BytesIO()

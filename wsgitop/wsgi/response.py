@@ -192,12 +192,19 @@ class Response:
             if self._length is not None and size < self._length:
                 self._too_short(size)
         self.body_bytes = size
-        if size <= _JOINED_BYTES:
-            lines.append(body)
-            self._send(b"".join(lines))
-        else:
+        if size > _JOINED_BYTES:
             self._send(b"".join(lines))
             self._send(body)
+        else:
+            lines.append(body)
+            data = b"".join(lines)
+            try:
+                self.voice.pop()
+            except IndexError:
+                raise RequestCut from None
+            self.head_sent = True
+            self.sent_bytes = len(data)
+            self._sink.send(data)
         self.complete = True
 
     def _iterate(self, blocks: Iterator[bytes]) -> None:
@@ -283,29 +290,19 @@ class Response:
         if not self._status_line:
             raise AssertionError("The application did not call start_response")
         lines = [self._status_line, self._date.with_server]
-        length: int | None = None
-        known_lines = http.header_lines
-        for header in self.headers:
-            try:
-                known = known_lines.get(header)
-            except TypeError:  # a list, which PEP 3333 forbids and others take
-                known = None
-            if known is None:
-                name, value = header
-                known = http.header_line(name, value)
-            kind, line, number = known
-            if not kind:
-                lines.append(line)
-            elif kind == http.LENGTH:
-                if length is not None and length != number:
-                    raise ValueError(f"Content-Length is both {length} and {number}")
-                length = number
-            else:
-                self._take_special(lines, kind, header[1], line)
-        self._length = length
+        try:
+            headers = tuple(self.headers)
+            known = http.header_blocks.get(headers)
+        except TypeError:  # no sequence, or a header is a list, which PEP 3333 forbids and others take
+            headers, known = (), None
+        if known is not None:
+            block, self._length = known
+            lines.append(block)
+        else:
+            self._length = self._take_headers(lines, headers)
         if self.status in _BODILESS or self.status < 200:
             self._forbid_body()
-        elif length is None and (not self._headless or of_file):
+        elif self._length is None and (not self._headless or of_file):
             # To a HEAD most applications give an empty body, which says nothing about the body that GET has.
             if known_length is not None:
                 self._length = known_length
@@ -322,6 +319,39 @@ class Response:
             lines.append(b"Connection: keep-alive\r\n")
         lines.append(b"\r\n")
         return lines
+
+    def _take_headers(self, lines: list[bytes], headers: tuple[tuple[str, str], ...]) -> int | None:
+        """Append the lines of the application's headers; returns its Content-Length. ``headers`` is what to
+        remember them by, if all of them are remembered; empty: do not.
+
+        Raises TypeError and ValueError.
+        """
+        length: int | None = None
+        known_lines = http.header_lines
+        remember = bool(headers)
+        begin = len(lines)
+        for header in self.headers:
+            try:
+                known = known_lines.get(header)
+            except TypeError:
+                known = None
+            if known is None:
+                name, value = header
+                known = http.header_line(name, value)
+                remember = False  # it may be one that never comes again
+            kind, line, number = known
+            if not kind:
+                lines.append(line)
+            elif kind == http.LENGTH:
+                if length is not None and length != number:
+                    raise ValueError(f"Content-Length is both {length} and {number}")
+                length = number
+            else:
+                remember = False
+                self._take_special(lines, kind, header[1], line)
+        if remember:
+            http.remember_block(headers, b"".join(lines[begin:]), length)
+        return length
 
     def _forbid_body(self) -> None:
         """1xx, 204 and 304 have none, and only 304 may say how long it would be (RFC 9110 section 8.6)."""
