@@ -1,119 +1,178 @@
-"""The servers that are compared, started the same way, and what each of them costs."""
+"""Who takes part, and the command of each: a table.
+
+To add a peer: a function from a :class:`Job` to a command, and a row in :data:`PEERS`. Every server gets the
+same interpreter and application, keep-alive where it has it, and no access log unless the job has one.
+"""
 
 from __future__ import annotations
 
-import contextlib
-import os
-import signal
-import subprocess
+import platform
 import sys
-import tempfile
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from importlib import metadata
 from pathlib import Path
 
 import psutil
 
-from tests.support.processes import end_session, session_members
-from tests.support.server import environment, free_port
-from tests.support.waiting import eventually
+import wsgitop
 
-CLOCK_TICKS_PER_S = os.sysconf("SC_CLK_TCK")
+RUNNER = (sys.executable, "-P", str(Path(__file__).with_name("runner.py")))
+GUNICORN = (sys.executable, "-m", "gunicorn", "--no-control-socket")
+GRANIAN = (sys.executable, "-m", "granian", "--interface", "wsgi", "--http", "1", "--no-ws")
+UWSGI = (str(Path(sys.executable).with_name("uwsgi")), "--die-on-term", "--need-app", "--enable-threads")
 
 
 @dataclass(frozen=True)
-class Contender:
-    """One way to serve: a name for the table, and the command in front of ``--bind ADDRESS APP``."""
+class Job:
+    """What one server has to do in one scenario."""
+
+    app: str
+    port: int
+    workers: int
+    threads: int
+    access_log: Path | None = None
+    keep_alive_s: int = 2  # what gunicorn and wsgitop have by default; a busy connection never waits so long
+    header_timeout_s: int = 10
+    connections: int = 1000  # that must be possible at once
+
+    @property
+    def address(self) -> str:
+        """HOST:PORT."""
+        return f"127.0.0.1:{self.port}"
+
+
+@dataclass(frozen=True)
+class Peer:
+    """One way to serve. ``threads``, ``workers``, ``logs``: whether it has several, and an access log."""
 
     name: str
-    command: tuple[str, ...]
+    command: Callable[[Job], tuple[str, ...]]
+    packages: tuple[str, ...]  # one of them must be installed
+    threads: bool = True
+    workers: bool = True
+    logs: bool = False
+
+    def version(self) -> str | None:
+        """Of the package; None if it is not installed."""
+        for package in self.packages:
+            try:
+                return metadata.version(package)
+            except metadata.PackageNotFoundError:
+                continue
+        return None
 
 
-GUNICORN = (sys.executable, "-m", "gunicorn", "--no-control-socket")
-WSGITOP = (sys.executable, "-m", "wsgitop", "serve")
-
-
-def contenders(workers: int, threads: int) -> tuple[Contender, ...]:
-    """Who takes part, each with ``workers`` processes, and ``threads`` threads where it has any."""
-    processes = ("--workers", str(workers))
-    pool = (*processes, "--threads", str(threads))
+def _wsgitop(job: Job) -> tuple[str, ...]:
     return (
-        Contender(f"wsgitop {workers}×{threads}", (*WSGITOP, *pool)),
-        Contender(f"wsgitop {workers}×1", (*WSGITOP, *processes)),
-        Contender(f"gunicorn gthread {workers}×{threads}", (*GUNICORN, "-k", "gthread", *pool)),
-        Contender(f"gunicorn sync {workers}", (*GUNICORN, "-k", "sync", *processes)),
+        *(sys.executable, "-m", "wsgitop", "serve", "--bind", job.address),
+        *("--workers", str(job.workers), "--threads", str(job.threads)),
+        *("--keep-alive", str(job.keep_alive_s), "--header-timeout", str(job.header_timeout_s)),
+        *("--worker-connections", str(job.connections), *_gunicorn_log(job), job.app),
     )
 
 
-@dataclass(frozen=True)
-class Running:
-    """A server that serves."""
-
-    port: int
-    session: int
-
-    def cpu_s(self) -> float:
-        """CPU seconds that its living processes have used, user and system."""
-        return sum(sum(process.cpu_times()[:2]) for process in session_members(self.session))
-
-    def rss_bytes(self) -> int:
-        """Resident memory of all its processes; shared pages count several times."""
-        return sum(process.memory_info().rss for process in session_members(self.session))
+def _gunicorn_log(job: Job) -> tuple[str, ...]:
+    return ("--access-logfile", str(job.access_log)) if job.access_log else ()
 
 
-@contextlib.contextmanager
-def running(contender: Contender, app: str, cwd: Path, env: Mapping[str, str]) -> Iterator[Running]:
-    """Serve ``app`` while the context is open."""
-    port = free_port()
-    words: Sequence[str] = [*contender.command, "--bind", f"127.0.0.1:{port}", app]
-    with tempfile.TemporaryDirectory(prefix="wsgitop-bench-") as directory, tempfile.TemporaryFile() as log:
-        process = subprocess.Popen(
-            words,
-            cwd=cwd,
-            env=environment(Path(directory), env),
-            stdin=subprocess.DEVNULL,
-            stdout=log,
-            stderr=log,
-            start_new_session=True,
-        )
-        try:
-            try:
-                eventually(lambda: _serves(process, port), 30, what=f"{contender.name} at port {port}")
-            except AssertionError as error:
-                log.seek(0)
-                raise SystemExit(f"{error}\n{log.read().decode(errors='replace')}") from None
-            yield Running(port, process.pid)
-        finally:
-            with contextlib.suppress(ProcessLookupError):
-                process.send_signal(signal.SIGTERM)
-            try:
-                process.wait(10)
-            except subprocess.TimeoutExpired:
-                process.kill()
-                process.wait()
-            end_session(process.pid)
+def _gthread(job: Job) -> tuple[str, ...]:
+    return (
+        *(*GUNICORN, "-k", "gthread", "--bind", job.address),
+        *("--workers", str(job.workers), "--threads", str(job.threads)),
+        *("--keep-alive", str(job.keep_alive_s), "--worker-connections", str(job.connections)),
+        *(*_gunicorn_log(job), job.app),
+    )
 
 
-def _serves(process: subprocess.Popen[bytes], port: int) -> bool:
-    import http.client
+def _sync(job: Job) -> tuple[str, ...]:
+    return (
+        *GUNICORN,
+        *("-k", "sync", "--bind", job.address, "--workers", str(job.workers)),
+        *(*_gunicorn_log(job), job.app),
+    )
 
-    if process.poll() is not None:
-        raise SystemExit(f"{' '.join(map(str, process.args))} ended with status {process.returncode}")
-    connection = http.client.HTTPConnection("127.0.0.1", port, timeout=30)
+
+def _granian(job: Job) -> tuple[str, ...]:
+    # Its access log goes to standard output, which is a file here.
+    return (
+        *(*GRANIAN, "--host", "127.0.0.1", "--port", str(job.port), "--workers", str(job.workers)),
+        *("--blocking-threads", str(job.threads), "--backlog", "4096"),
+        *("--access-log" if job.access_log else "--no-access-log", job.app),
+    )
+
+
+def _uwsgi_common(job: Job) -> tuple[str, ...]:
+    return (
+        *("--home", sys.prefix, "--module", job.app, "--listen", "1024"),
+        *("--master", "--workers", str(job.workers), "--threads", str(job.threads)),
+        *(("--logto", str(job.access_log)) if job.access_log else ("--disable-logging",)),
+    )
+
+
+def _uwsgi_socket(job: Job) -> tuple[str, ...]:
+    # It closes every connection without saying so, which clients see as an error; this makes it say so.
+    return (*UWSGI, "--http-socket", job.address, "--add-header", "Connection: close", *_uwsgi_common(job))
+
+
+def _uwsgi_router(job: Job) -> tuple[str, ...]:
+    return (*UWSGI, "--http", job.address, "--http-keepalive", *_uwsgi_common(job))
+
+
+def _bjoern(job: Job) -> tuple[str, ...]:
+    return (*RUNNER, "bjoern", job.app, str(job.port), str(job.workers))
+
+
+def _fastwsgi(job: Job) -> tuple[str, ...]:
+    return (*RUNNER, "fastwsgi", job.app, str(job.port), str(job.workers))
+
+
+def _waitress(job: Job) -> tuple[str, ...]:
+    return (
+        *(sys.executable, "-m", "waitress", f"--listen={job.address}", f"--threads={job.threads}"),
+        *(f"--connection-limit={job.connections}", "--asyncore-use-poll", job.app),
+    )
+
+
+def _cheroot(job: Job) -> tuple[str, ...]:
+    return (*RUNNER, "cheroot", job.app, str(job.port), str(job.threads))
+
+
+WSGITOP = Peer("wsgitop", _wsgitop, ("wsgitop",), logs=True)
+
+PEERS = (
+    Peer("bjoern", _bjoern, ("bjoern",), threads=False),
+    Peer("fastwsgi", _fastwsgi, ("fastwsgi",), threads=False),
+    Peer("granian", _granian, ("granian",), logs=True),
+    Peer("uWSGI http-socket", _uwsgi_socket, ("uwsgi", "pyuwsgi"), logs=True),
+    Peer("uWSGI http router", _uwsgi_router, ("uwsgi", "pyuwsgi"), logs=True),
+    Peer("gunicorn gthread", _gthread, ("gunicorn",), logs=True),
+    Peer("gunicorn sync", _sync, ("gunicorn",), threads=False, logs=True),
+    Peer("waitress", _waitress, ("waitress",), workers=False),
+    Peer("cheroot", _cheroot, ("cheroot",), workers=False),
+)
+
+
+def chosen(names: str | None) -> tuple[Peer, ...]:
+    """wsgitop, and the peers whose names begin with one of ``names``, which commas separate; None: all."""
+    wanted = [name.strip().lower() for name in names.split(",")] if names is not None else [""]
+    return (WSGITOP, *(peer for peer in PEERS if peer.name.lower().startswith(tuple(wanted))))
+
+
+def versions(peers: tuple[Peer, ...]) -> Iterator[str]:
+    """What is compared, piece by piece."""
+    yield f"CPython {platform.python_version()}"
+    yield f"wsgitop {wsgitop.__version__}"
+    for name, package in {peer.name.split()[0]: peer for peer in peers[1:]}.items():
+        if version := package.version():
+            yield f"{name} {version}" + (f" ({_gunicorn_parser()} parser)" if name == "gunicorn" else "")
+    yield f"Django {metadata.version('django')}"
+    yield f"{psutil.cpu_count()} cores"
+
+
+def _gunicorn_parser() -> str:
     try:
-        connection.request("GET", "/")
-        return connection.getresponse().status > 0
-    finally:
-        connection.close()
-
-
-def versions() -> str:
-    """What was compared, in one line."""
-    from importlib.metadata import version
-
-    import wsgitop
-
-    return (
-        f"wsgitop {wsgitop.__version__}, gunicorn {version('gunicorn')}, Django {version('django')}, "
-        f"Python {sys.version.split()[0]}, {psutil.cpu_count()} cores"
-    )
+        metadata.version("gunicorn_h1c")
+    except metadata.PackageNotFoundError:
+        return "Python"
+    return "C"

@@ -157,3 +157,15 @@ def test_handler_takes_what_cannot_be_encoded(make: Make, tmp_path: Path) -> Non
     handler = SinkHandler(make(str(path)))
     handler.emit(logging.LogRecord("x", logging.INFO, "", 0, "odd: %s", ("\udcff",), None))
     eventually(lambda: path.read_text() == "odd: \\udcff\n", 5)
+
+
+def test_a_named_pipe_is_not_waited_for(make: Make, tmp_path: Path) -> None:
+    path = str(tmp_path / "pipe")
+    os.mkfifo(path)
+    with pytest.raises(ConfigError, match="No such device or address"):
+        Sink(path)
+    reader = os.open(path, os.O_RDONLY | os.O_NONBLOCK)
+    sink = make(path)
+    sink.write(b"line\n")
+    eventually(lambda: os.read(reader, 9) == b"line\n", 5)
+    os.close(reader)

@@ -78,6 +78,8 @@ def test_empty_variables_say_nothing(empty: str) -> None:
         ("wsgi_app", "rmadmin.wsgi:application", "rmadmin.wsgi:application"),
         ("wsgi_app", "shop:create_app(debug=False)", "shop:create_app(debug=False)"),
         ("wsgi_app", "shop", "shop"),
+        ("forwarded_allow_ips", "*, ::1,10.0.0.0/8,", "*, ::1,10.0.0.0/8,"),
+        ("header_map", "Refuse", "refuse"),
     ],
 )
 def test_a_value_is_read(name: str, raw: Any, value: Any) -> None:
@@ -109,6 +111,16 @@ def test_a_value_is_read(name: str, raw: Any, value: Any) -> None:
         ("bind", 8000, "bind: 8000 is not a text or a list of texts (from --bind)"),
         ("raw_env", ["=x"], "raw_env: '=x' is not NAME=VALUE (from --env)"),
         ("pidfile", "a\0b", "pidfile: 'a\\x00b' is not a text (from --pid)"),
+        (
+            "forwarded_allow_ips",
+            "::1, 192.168.1.1/24",
+            "forwarded_allow_ips: 192.168.1.1/24 has host bits set (from --forwarded-allow-ips)",
+        ),
+        (
+            "header_map",
+            "keep",
+            "header_map: 'keep' is not one of drop, refuse, dangerous (from --header-map)",
+        ),
         ("wsgi_app", "my site", "wsgi_app: 'my site' is not MODULE:CALLABLE (from command line)"),
         (
             "secure_scheme_headers",

@@ -31,13 +31,16 @@ DEADLINE_S = 10.0
 
 
 class WorkerHarness:
-    """One worker. ``messages`` are those it sent, oldest first, as far as :meth:`message` has read them."""
+    """One worker. ``access_fd`` is where its access log goes, if not to a file of the harness; it is taken
+    over.
+    """
 
     def __init__(
         self,
         app: WSGIApplication | None,
         *,
         access_log: bool = False,
+        access_fd: int = -1,
         unix: str = "",
         loglevel: str = "info",
         **settings: Any,
@@ -63,7 +66,8 @@ class WorkerHarness:
         self.listener = listener
         self.log_file = tempfile.TemporaryFile(prefix="wsgitop-log-", buffering=0)  # noqa: SIM115 - closed by end()
         self.access_file = tempfile.NamedTemporaryFile(prefix="wsgitop-access-", buffering=0)  # noqa: SIM115 - the same
-        access_fd = os.open(self.access_file.name, os.O_WRONLY | os.O_APPEND) if access_log else -1
+        if access_log:
+            access_fd = os.open(self.access_file.name, os.O_WRONLY | os.O_APPEND)
         self.status: int | None = None
         boot = WorkerBoot(
             worker=1,
@@ -74,6 +78,7 @@ class WorkerHarness:
             board=self.board,
             channel=theirs,
             listeners=((bound, listener),),
+            exchange=None,
             access_log_fd=access_fd,
             app=app,
         )

@@ -37,7 +37,7 @@ class Recorder:
 
 
 def respond(app: Any, sink: Recorder, *, head_only: bool = False, minor: int = 1) -> Response:
-    response = Response(sink, head_only=head_only, minor=minor, keep_alive=minor == 1, date=DATE)
+    response = Response(sink, head_only, minor, minor == 1, DATE)
     response.since_s = 1.0
     response.run(app, {})
     return response
@@ -232,7 +232,7 @@ def test_after_the_watchdog_has_answered_nothing_goes_out() -> None:
         response.voice.pop()
         return [b"late"]
 
-    response = Response(sink, head_only=False, minor=1, keep_alive=True, date=DATE)
+    response = Response(sink, False, 1, True, DATE)
     with pytest.raises(RequestCut):
         response.run(app, {})
     assert sink.sends == [] and not response.replace(b"x", 500, "500 x")

@@ -10,7 +10,7 @@ from typing import Annotated
 
 import msgspec
 
-PROTOCOL = 1
+PROTOCOL = 2
 """Raised with any change of these structs or of the scoreboard's layout."""
 
 MESSAGE_LIMIT_BYTES = 160 * 1024
@@ -94,8 +94,8 @@ class LoadConfig(Message, frozen=True):
 
 
 class Prepare(Message, frozen=True):
-    """Final settings (JSON of settings.table.Settings). Descriptors: scoreboard, access log, then one per
-    listener.
+    """Final settings (JSON of settings.table.Settings). Descriptors: scoreboard, access log, the
+    two ends over which workers pass connections to each other (sending, receiving), then one per listener.
 
     ``chdir`` is where the application is loaded from. Preload it if asked, then answer :class:`ZygoteReady`
     or :class:`ZygoteFailed`. ``access_log`` says whether that descriptor is to be written to (it is /dev/null
@@ -174,10 +174,12 @@ class Retire(Message, frozen=True):
 
     Idle connections are kept for ``idle_s`` at most, as their clients believe; the next request on one is
     answered with ``Connection: close``. 0 when the whole server stops: there is nobody to connect to again.
+    ``pass_on``: there are other workers, which take over the connections that are between two requests.
     """
 
     graceful_s: float
     idle_s: float = 0.0
+    pass_on: bool = False
 
 
 class Quit(Message, frozen=True):

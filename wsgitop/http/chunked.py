@@ -15,13 +15,21 @@ from wsgitop.http.faults import RequestFault
 
 EXTENSIONS_LIMIT_BYTES: Final = 4096
 TRAILERS_LIMIT_BYTES: Final = 16 * 1024
+OVERHEAD_LIMIT_BYTES: Final = 16 * 1024
+OVERHEAD_PER_BYTE: Final = 8
+"""What size lines and line ends may cost: so much, and so many bytes for each of the body. Chunks of one byte
+cost five; it is sizes filled up with zeros that cost more.
+"""
 
 _SIZE_LINE = re.compile(rb"([0-9A-Fa-f]{1,16})(;[\t\x20-\x7e\x80-\xff]*)?\r\n")
+_SMALL_SIZE = re.compile(rb"([0-9A-Fa-f]{1,3})\r\n")
 _TRAILER = re.compile(rb"([!#$%&'*+\-.^_`|~0-9A-Za-z]+):[\t\x20-\x7e\x80-\xff]*\r\n")
 _SIZE_LINE_LIMIT: Final = 16 + EXTENSIONS_LIMIT_BYTES + 2
 _FORBIDDEN_TRAILERS: Final = frozenset(
     (b"content-length", b"transfer-encoding", b"host", b"trailer", b"content-encoding", b"content-type")
 )
+
+Write = Callable[[bytes | memoryview], object]
 
 _SIZE, _DATA, _DATA_END, _TRAILERS, _DONE = range(5)
 
@@ -37,6 +45,7 @@ class ChunkedDecoder:
         self._chunk_left = 0
         self._total = 0
         self._extensions = 0
+        self._overhead = 0
         self._trailers = 0
         self._trailers_bytes = 0
 
@@ -45,9 +54,9 @@ class ChunkedDecoder:
         """The message is complete."""
         return self._state == _DONE
 
-    def decode(self, data: bytes, position: int, write: Callable[[memoryview], object]) -> int:
-        """Take what can be taken of ``data`` from ``position`` on, hand body bytes to ``write``; return the
-        new position.
+    def decode(self, data: bytes | bytearray, position: int, write: Write) -> int:
+        """Take what can be taken of ``data`` from ``position`` on, hand body bytes to ``write``, which must
+        not hold on to them; return the new position.
 
         What is left over is the beginning of a line, to be given again with more behind it, or the next
         request. Raises RequestFault.
@@ -55,6 +64,10 @@ class ChunkedDecoder:
         end = len(data)
         view = memoryview(data)
         while position < end and self._state != _DONE:
+            if self._state == _SIZE:
+                position = self._take_small_chunks(data, position, write)
+                if position == end:
+                    break
             if self._state == _DATA:
                 take = min(self._chunk_left, end - position)
                 write(view[position : position + take])
@@ -75,13 +88,38 @@ class ChunkedDecoder:
                 if not line_end:
                     self._check_unfinished(end - position)
                     break
-                line = data[position:line_end]
+                line = bytes(view[position:line_end])
                 position = line_end
                 if self._state == _SIZE:
                     self._take_size(line)
                 else:
                     self._take_trailer(line)
         return position
+
+    def _take_small_chunks(self, data: bytes | bytearray, position: int, write: Write) -> int:
+        """Take plain chunks that are complete; return the new position. A client can put forty thousand of
+        them into one read, and nobody else is served meanwhile.
+        """
+        start = position
+        pieces = []
+        while (match := _SMALL_SIZE.match(data, position)) is not None:
+            begin = match.end()
+            stop = begin + int(match[1], 16)
+            if stop == begin or data[stop : stop + 2] != b"\r\n":
+                break
+            pieces.append(data[begin:stop])
+            position = stop + 2
+        if pieces:
+            content = b"".join(pieces)
+            self._add(len(content))
+            self._overhead += position - start - len(content)
+            write(content)
+        return position
+
+    def _add(self, size: int) -> None:
+        self._total += size
+        if 0 < self._body_limit < self._total:
+            raise RequestFault(413, "Body is too large")
 
     def _check_unfinished(self, size: int) -> None:
         if self._state == _SIZE:
@@ -100,9 +138,10 @@ class ChunkedDecoder:
         size = int(match[1], 16)
         if size >= 1 << 63:
             raise RequestFault(400, "Chunk size is too large")
-        self._total += size
-        if 0 < self._body_limit < self._total:
-            raise RequestFault(413, "Body is too large")
+        self._add(size)
+        self._overhead += len(line) + 2
+        if self._overhead > OVERHEAD_LIMIT_BYTES + OVERHEAD_PER_BYTE * self._total:
+            raise RequestFault(400, "Chunk sizes take too much room")
         self._chunk_left = size
         self._state = _DATA if size else _TRAILERS
 

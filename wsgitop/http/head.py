@@ -11,6 +11,7 @@ it: see :mod:`wsgitop.http.chunked`.
 from __future__ import annotations
 
 import re
+from collections.abc import Mapping
 from typing import Final, NamedTuple, Protocol
 from urllib.parse import unquote_to_bytes
 
@@ -38,7 +39,7 @@ _TRANSFER_CODINGS: Final = frozenset(("gzip", "x-gzip", "deflate", "compress", "
 
 MAX_CONTENT_LENGTH: Final = (1 << 63) - 1
 
-_PLAIN, _ONCE, _LENGTH, _ENCODING, _CONNECTION, _EXPECT, _COOKIE, _DROPPED = range(8)
+_PLAIN, _ONCE, _LENGTH, _ENCODING, _CONNECTION, _EXPECT, _COOKIE, _UNDERSCORED = range(8)
 _KINDS: Final = {
     b"host": _ONCE,
     b"content-length": _LENGTH,
@@ -50,6 +51,10 @@ _KINDS: Final = {
 }
 _NAMES_KEPT: Final = 2048
 _NAME_KEPT_BYTES: Final = 64  # names come from clients: what is kept of them must stay small
+_LINES_KEPT: Final = 1024
+_LINE_KEPT_BYTES: Final = 256
+_BLOCKS_KEPT: Final = 256
+_BLOCK_KEPT_BYTES: Final = 2048
 
 
 class BodySink(Protocol):
@@ -59,6 +64,9 @@ class BodySink(Protocol):
 
     def write(self, data: bytes | memoryview, /) -> object:
         """Keep these bytes."""
+
+    def close(self) -> None:
+        """Nobody needs them any more."""
 
 
 class Limits(NamedTuple):
@@ -74,40 +82,79 @@ class Limits(NamedTuple):
     body: int = 1024 * 1024 * 1024
 
 
+class RequestLine:
+    """A checked request line. ``target`` is as sent; ``path`` is percent-decoded bytes as latin-1 text (PEP
+    3333), ``query`` is as sent. ``authority`` is that of an absolute-form target, '' otherwise; ``minor`` the
+    minor version. Requests share it, so nobody changes it.
+    """
+
+    __slots__ = ("authority", "method", "minor", "path", "query", "target")
+
+    def __init__(self, method: str, target: str, path: str, query: str, authority: str, minor: int) -> None:
+        self.method = method
+        self.target = target
+        self.path = path
+        self.query = query
+        self.authority = authority
+        self.minor = minor
+
+
 class Request:
     """A request that may be served; its body is complete when :meth:`RequestParser.next` returns it.
 
-    ``target`` is as sent; ``path`` is percent-decoded bytes as latin-1 text (PEP 3333), ``query`` is as sent.
-    ``fields`` maps environ keys (``HTTP_ACCEPT``, ``CONTENT_TYPE``) to latin-1 text, repeated fields joined.
-    ``minor`` is the minor version. ``length`` is the Content-Length, None without; ``chunked`` says that the
-    body is. ``authority`` is that of an absolute-form target, '' otherwise. ``received_bytes`` is the raw
-    size of head and body.
+    ``fields`` maps environ keys (``HTTP_ACCEPT``, ``CONTENT_TYPE``) to latin-1 text, repeated fields joined;
+    requests may share it, so nobody changes it. ``length`` is the Content-Length, None without; ``chunked``
+    says that the body is; ``closes``, that the client said close. ``received_bytes`` is the raw size of head
+    and body. ``underscored`` are the fields with an underscore in their names, which are not among
+    ``fields``: names in upper case, and values.
     """
 
     # What most requests never change is a default of the class: an object with many slots costs a
     # microsecond.
-    query = ""
-    authority = ""
+    keep_alive = True
     chunked = False
+    closes = False
     expects_continue = False
     length: int | None = None
     body: BodySink | None = None
-    received_bytes = 0
+    underscored: tuple[tuple[str, str], ...] = ()
 
-    def __init__(self, method: str, target: str, minor: int) -> None:
-        self.method = method
-        self.target = target
-        self.minor = minor
-        self.path = target
-        self.keep_alive = minor == 1
-        self.fields: dict[str, str] = {}
+    def __init__(self, line: RequestLine, fields: Mapping[str, str], received_bytes: int) -> None:
+        self.line = line
+        self.fields = fields
+        self.received_bytes = received_bytes
+
+    @property
+    def method(self) -> str:
+        """As in :class:`RequestLine`, like those that follow."""
+        return self.line.method
+
+    @property
+    def target(self) -> str:
+        """As it was sent."""
+        return self.line.target
+
+    @property
+    def path(self) -> str:
+        """Percent-decoded."""
+        return self.line.path
+
+    @property
+    def query(self) -> str:
+        """As it was sent."""
+        return self.line.query
+
+    @property
+    def minor(self) -> int:
+        """The minor version."""
+        return self.line.minor
 
 
-def parse_request_line(line: bytes) -> Request:
-    """Check a request line without its CRLF (RFC 9112 section 3). Raises RequestFault 400, 501, 505.
-
-    Characters that no target may have are left to llhttp, as far as they are ASCII.
-    """
+def parse_request_line(line: bytes) -> RequestLine:
+    """Check a request line without its CRLF (RFC 9112 section 3). Raises RequestFault 400, 501, 505."""
+    if b"\n" in line or b"\r" in line:
+        # Not left to llhttp: it takes "GET /" and LF for a line of HTTP/0.9, and what follows for a field.
+        raise RequestFault(400, "Malformed line end")
     parts = line.split(b" ")
     if len(parts) != 3:
         raise RequestFault(400, "Malformed request line")
@@ -129,46 +176,78 @@ def parse_request_line(line: bytes) -> Request:
         target = raw_target.decode("ascii")
     except UnicodeDecodeError:
         raise RequestFault(400, "Raw bytes in the request target") from None
+    if not target.isprintable():
+        raise RequestFault(400, "Control characters in the request target")
     if "#" in target:
         raise RequestFault(400, "Fragment in the request target")
-    request = Request(method, target, minor)
-    origin = target if target.startswith("/") else _origin_form(request)
-    path, _, request.query = origin.partition("?")
-    request.path = unquote_to_bytes(path).decode("latin-1") if "%" in path else path
-    return request
+    origin, authority = (target, "") if target.startswith("/") else _origin_form(method, target)
+    path, _, query = origin.partition("?")
+    if "%" in path:
+        path = unquote_to_bytes(path).decode("latin-1")
+    return RequestLine(method, target, path, query, authority, minor)
 
 
-def _origin_form(request: Request) -> str:
-    """What stands in absolute-form and asterisk-form for path and query (RFC 9112 section 3.2). Raises
-    RequestFault.
+def _origin_form(method: str, target: str) -> tuple[str, str]:
+    """What stands in absolute-form and asterisk-form for path and query, and the authority (RFC 9112 section
+    3.2). Raises RequestFault.
     """
-    if request.target == "*" and request.method == "OPTIONS":
-        return "*"
-    absolute = _ABSOLUTE.fullmatch(request.target)
+    if target == "*" and method == "OPTIONS":
+        return "*", ""
+    absolute = _ABSOLUTE.fullmatch(target)
     if absolute is None:
         raise RequestFault(400, "Malformed request target")
-    request.authority = absolute[2]
-    if not _AUTHORITY.fullmatch(request.authority):
+    authority = absolute[2]
+    if not _AUTHORITY.fullmatch(authority):
         raise RequestFault(400, "Malformed authority in the request target")
     rest: str = absolute[3]
     if rest.startswith("/"):
-        return rest
-    return "*" if not rest and request.method == "OPTIONS" else "/" + rest
+        return rest, authority
+    return ("*" if not rest and method == "OPTIONS" else "/" + rest), authority
 
 
 class HeadParser:
-    """Parses heads, one at a time; not for use by two threads at once."""
+    """Parses heads, one at a time; not for use by two threads at once.
+
+    It remembers what it has checked, byte for byte: request lines, and the lines behind them, which a client
+    (a proxy, a health check, a browser on a page) repeats from request to request. To find them again costs a
+    tenth of parsing them.
+    """
 
     def __init__(self, limits: Limits) -> None:
         self.limits = limits
         self._headers: list[tuple[bytes, bytes]] = []
         self._names: dict[bytes, tuple[str, int]] = {}
         self._last_host = ""
+        self._lines: dict[bytes, RequestLine] = {}
+        self._blocks: dict[bytes, dict[str, str]] = {}
         self._parser = httptools.HttpRequestParser(self)
 
     def on_header(self, name: bytes, value: bytes) -> None:
         """Called back by httptools."""
         self._headers.append((name, value))
+
+    def recall(self, head: bytes) -> Request | None:
+        """The request of a complete head whose fields have been seen before, None if they have not.
+
+        Raises RequestFault for its request line.
+        """
+        line_end = head.find(b"\r\n")
+        fields = self._blocks.get(head[line_end:])
+        if fields is None:
+            return None
+        raw = head[:line_end]
+        line = self._lines.get(raw)
+        if line is None:
+            if line_end > self.limits.request_line:
+                return None
+            line = parse_request_line(raw)
+            if line.minor == 0 or line.authority:
+                return None  # these read the fields in another way
+            if len(self._lines) >= _LINES_KEPT:
+                self._lines.clear()
+            if line_end <= _LINE_KEPT_BYTES:
+                self._lines[raw] = line
+        return Request(line, fields, len(head))
 
     def parse(self, head: bytes, line_end: int) -> Request:
         """Parse one complete head, its empty line included; ``line_end`` is where the CRLF of the request
@@ -176,8 +255,11 @@ class HeadParser:
 
         Raises RequestFault.
         """
-        request = parse_request_line(head[:line_end])
-        request.received_bytes = len(head)
+        line = parse_request_line(head[:line_end])
+        fields: dict[str, str] = {}
+        request = Request(line, fields, len(head))
+        if line.minor == 0:
+            request.keep_alive = False
         self._headers.clear()
         error = self._feed(head)
         if error is not None:
@@ -188,16 +270,22 @@ class HeadParser:
             error = self._feed(head)
         if error is not None:
             self._parser = httptools.HttpRequestParser(self)
-            self._explain(error, request.minor)
+            self._explain(error, head, line.minor)
         try:
-            self._take_fields(request)
+            self._take_fields(request, fields)
         except RequestFault:
             # llhttp found nothing wrong and may wait for the body: it would take the next head for it.
             self._parser = httptools.HttpRequestParser(self)
             raise
-        if request.length is not None or request.chunked or not request.keep_alive or request.minor == 0:
+        if request.length is not None or request.chunked or not request.keep_alive or line.minor == 0:
             # llhttp now waits for a body, which it will not be given, or for the end of the connection.
             self._parser = httptools.HttpRequestParser(self)
+        elif len(head) - line_end <= _BLOCK_KEPT_BYTES and not (
+            line.authority or request.expects_continue or request.underscored
+        ):
+            if len(self._blocks) >= _BLOCKS_KEPT:
+                self._blocks.clear()
+            self._blocks[head[line_end:]] = fields
         return request
 
     def _feed(self, head: bytes) -> httptools.HttpParserError | None:
@@ -211,16 +299,21 @@ class HeadParser:
             return error
         return None
 
-    def _explain(self, error: Exception, minor: int) -> None:
-        """Raise what a syntax error means; an unknown transfer coding is 501 if that is all that is wrong."""
+    def _explain(self, error: Exception, head: bytes, minor: int) -> None:
+        """Raise what a syntax error means; an unknown transfer coding is 501 if that is all that is wrong.
+
+        The head is looked at anew, because llhttp stops where it finds the first thing wrong.
+        """
         text = str(error)
-        encodings = [value for name, value in self._headers if name.lower() == b"transfer-encoding"]
-        if len(encodings) == 1 and "Transfer-Encoding" in text and "Content-Length" not in text:
-            check_transfer_encoding(encodings[0].decode("latin-1").strip(" \t"), minor)
+        if "Transfer-Encoding" in text and "Content-Length" not in text:
+            lines = head.split(b"\r\n")
+            fields = [line.partition(b":") for line in lines]
+            encodings = [value for name, _, value in fields if name.lower() == b"transfer-encoding"]
+            if len(encodings) == 1 and not any(b"\r" in line or b"\n" in line for line in lines):
+                check_transfer_encoding(encodings[0].decode("latin-1").strip(" \t"), minor)
         raise RequestFault(400, f"Malformed head: {text}") from None
 
-    def _take_fields(self, request: Request) -> None:
-        fields = request.fields
+    def _take_fields(self, request: Request, fields: dict[str, str]) -> None:
         names = self._names
         if len(self._headers) > self.limits.fields:
             raise RequestFault(431, "Too many header fields")
@@ -232,23 +325,27 @@ class HeadParser:
             elif kind == _PLAIN:
                 fields[key] = f"{fields[key]},{value}"
             else:
-                self._take_special(request, key, kind, value)
+                self._take_special(request, fields, key, kind, value)
         if request.chunked:
             if request.length is not None:
                 raise RequestFault(400, "Both Content-Length and Transfer-Encoding")
-            check_transfer_encoding(fields["HTTP_TRANSFER_ENCODING"], request.minor)
+            check_transfer_encoding(fields["HTTP_TRANSFER_ENCODING"], request.line.minor)
         elif request.length is not None and 0 < self.limits.body < request.length:
             raise RequestFault(413, "Body is too large")
         if request.expects_continue and fields["HTTP_EXPECT"].lower() != "100-continue":
             raise RequestFault(417, "Unknown expectation")
         host = fields.get("HTTP_HOST")
-        if not host or host != self._last_host or request.authority:
-            self._check_host(request, host)
+        if not host or host != self._last_host or request.line.authority:
+            self._check_host(request.line, fields)
 
-    def _take_special(self, request: Request, key: str, kind: int, value: str) -> None:
+    def _take_special(
+        self, request: Request, fields: dict[str, str], key: str, kind: int, value: str
+    ) -> None:
         """Fields that mean something to the server, and those that may come once only."""
-        fields = request.fields
-        if kind == _DROPPED or (kind == _EXPECT and request.minor == 0):
+        if kind == _UNDERSCORED:
+            request.underscored = (*request.underscored, (key, value))
+            return
+        if kind == _EXPECT and request.line.minor == 0:
             return
         if kind == _COOKIE:
             fields[key] = f"{fields[key]}; {value}" if key in fields else value
@@ -267,20 +364,21 @@ class HeadParser:
         elif kind == _EXPECT:
             request.expects_continue = True
 
-    def _check_host(self, request: Request, host: str | None) -> None:
+    def _check_host(self, line: RequestLine, fields: dict[str, str]) -> None:
         """RFC 9112 section 3.2; the authority of an absolute-form target wins (section 3.2.2)."""
+        host = fields.get("HTTP_HOST")
         if host is None:
-            if request.minor == 1:
+            if line.minor == 1:
                 raise RequestFault(400, "Missing Host")
         elif not host:
-            if request.minor == 1:
+            if line.minor == 1:
                 raise RequestFault(400, "Empty Host")
         elif not _AUTHORITY.fullmatch(host):
             raise RequestFault(400, "Malformed Host")
         else:
             self._last_host = host
-        if request.authority:
-            request.fields["HTTP_HOST"] = request.authority
+        if line.authority:
+            fields["HTTP_HOST"] = line.authority
 
     def _learn(self, name: bytes) -> tuple[str, int]:
         """The environ key and kind of a field name as it is spelled, kept for the next time while there is
@@ -290,7 +388,8 @@ class HeadParser:
         kind = _KINDS.get(lower, _PLAIN)
         key = name.decode("ascii").upper().replace("-", "_")
         if b"_" in name:
-            kind = _DROPPED  # it would overwrite its twin with a hyphen in environ
+            kind = _UNDERSCORED  # it would overwrite its twin with a hyphen in environ
+            key = name.decode("ascii").upper()
         elif lower not in (b"content-length", b"content-type"):
             key = "HTTP_" + key
         if len(name) <= _NAME_KEPT_BYTES and len(self._names) < _NAMES_KEPT:
@@ -306,16 +405,13 @@ class HeadParser:
     @staticmethod
     def _take_connection(request: Request, value: str) -> None:
         """RFC 9112 section 9.3: close wins; in HTTP/1.0 the connection is kept only when asked for."""
-        if request.minor == 1 and value in ("keep-alive", "Keep-Alive"):
+        if request.line.minor == 1 and value in ("keep-alive", "Keep-Alive"):
             return  # what most clients say, and no news
         options = {option.strip(" \t") for option in value.lower().split(",")}
         if "close" in options:
+            request.closes = True
             request.keep_alive = False
-        elif (
-            request.minor == 0
-            and "keep-alive" in options
-            and "close" not in request.fields.get("HTTP_CONNECTION", "").lower()
-        ):
+        elif request.line.minor == 0 and "keep-alive" in options and not request.closes:
             request.keep_alive = True
 
 

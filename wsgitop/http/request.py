@@ -22,6 +22,9 @@ from wsgitop.http.head import BodySink, HeadParser, Request, parse_request_line
 LEADING_EMPTY_LINES: Final = 2
 """Empty lines tolerated in front of a request line (RFC 9112 section 2.2 asks for at least one)."""
 
+COPIED_BYTES: Final = 4096
+"""A rest of so many is copied sooner than it is made a bytearray."""
+
 
 class RequestParser:
     """Parses one connection; ``faulted`` when it has met what is no request. ``heads`` is shared by the
@@ -84,6 +87,13 @@ class RequestParser:
         return self._request is not None
 
     @property
+    def unread(self) -> bytes | None:
+        """The bytes that no request has taken yet: given to another parser, they mean the same. None: within a
+        body, or when nothing more will be taken.
+        """
+        return None if self._request is not None or self._last else bytes(self._buffer)
+
+    @property
     def wants_continue(self) -> bool:
         """The client waits for ``100 Continue`` before it sends the body (RFC 9110 section 10.1.1). Asked
         once per request.
@@ -93,6 +103,19 @@ class RequestParser:
             return False
         request.expects_continue = False
         return True
+
+    def take(self, data: bytes) -> Request | Fault | None:
+        """:meth:`feed` and :meth:`next` in one."""
+        if not (self._buffer or self._request or self._last or self._empty_lines):
+            # What most clients send is one head and nothing else. A faulty one is judged below.
+            try:
+                request = self._heads.recall(data)
+            except RequestFault:
+                request = None
+            if request is not None:
+                return request
+        self.feed(data)
+        return self.next()
 
     def feed(self, data: bytes) -> None:
         """Take bytes from the connection."""
@@ -120,8 +143,31 @@ class RequestParser:
             return self._next_head()
         except RequestFault as error:
             self._last = self.faulted = True
+            # Nothing is under way any more, and nothing of it need be kept while the answer goes out.
             self._buffer = b""
+            self._request = self._body = self._decoder = None
+            self._empty_lines = 0
             return error.fault
+
+    def _take(self, size: int) -> bytes:
+        """Take so many bytes out of the buffer."""
+        taken = bytes(self._buffer[:size])
+        self._drop(size)
+        return taken
+
+    def _drop(self, size: int) -> None:
+        """Forget the beginning of the buffer."""
+        buffer = self._buffer
+        if size == len(buffer):
+            self._buffer = b""
+        elif isinstance(buffer, bytearray):
+            del buffer[:size]
+        elif len(buffer) - size <= COPIED_BYTES:
+            self._buffer = buffer[size:]
+        else:
+            # A bytearray gives up its beginning without moving the rest; of bytes all that a client has sent
+            # ahead would be copied with each request.
+            self._buffer = bytearray(memoryview(buffer)[size:])
 
     # -- head ------------------------------------------------------------------------------------------
 
@@ -132,12 +178,18 @@ class RequestParser:
             buffer = self._buffer
             if not buffer or buffer[0] in b"\r\n":
                 return None
-        limits = self._heads.limits
         end = buffer.find(b"\r\n\r\n", self._line_start - 4 if self._line_start else 0)
         if end < 0:
             self._check_lines(len(buffer))
             return None
         end += 4
+        if not self._line_start:
+            request = self._heads.recall(bytes(buffer[:end]))
+            if request is not None:
+                self._drop(end)
+                self._empty_lines = 0
+                return request
+        limits = self._heads.limits
         line_end = buffer.find(b"\r\n")
         if (
             self._line_start
@@ -150,8 +202,7 @@ class RequestParser:
             raw = bytes(buffer)
             self._buffer = b""
         else:
-            raw = bytes(buffer[:end])
-            self._buffer = bytes(buffer[end:])
+            raw = self._take(end)
         if self._line_start:
             self._line_start = self._fields = 0
             self._line_checked = False
@@ -178,7 +229,7 @@ class RequestParser:
                 break
             if self._empty_lines > LEADING_EMPTY_LINES:
                 raise RequestFault(400, "Too many empty lines before the request")
-        self._buffer = buffer[position:]
+        self._drop(position)
 
     def _check_lines(self, end: int) -> None:
         """Check the lines that are complete within ``buffer[:end]``, and the size of the one that is not.
@@ -227,19 +278,18 @@ class RequestParser:
     def _continue_body(self, request: Request) -> Request | None:
         body = self._body
         assert body is not None
-        buffer = bytes(self._buffer)
         decoder = self._decoder
         if decoder is not None:
-            position = decoder.decode(buffer, 0, body.write)
+            position = decoder.decode(self._buffer, 0, body.write)
+            self._drop(position)
             done = decoder.done
         else:
-            position = min(self._left, len(buffer))
+            position = min(self._left, len(self._buffer))
             if position:
-                body.write(buffer if position == len(buffer) else buffer[:position])
+                body.write(self._take(position))
             self._left -= position
             done = not self._left
         self._body_bytes += position
-        self._buffer = buffer[position:]
         if not done:
             return None
         self._request = self._body = self._decoder = None

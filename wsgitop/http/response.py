@@ -34,33 +34,29 @@ _TOKEN = re.compile(r"[!#$%&'*+\-.^_`|~0-9A-Za-z]+")
 _STATUS = re.compile(r"[1-5][0-9][0-9](?: [\t\x20-\x7e\x80-\xff]*)?")
 _FORBIDDEN_IN_VALUE = re.compile(r"[\x00-\x08\x0a-\x1f\x7f]")
 _CACHE_ENTRIES: Final = 1024
-
-known_names: dict[str, int] = {}
-"""Names that :func:`header_kind` has checked, and their kinds."""
-
-_status_lines: dict[str, tuple[int, str]] = {}
+_CACHED_LINE_BYTES: Final = 256
 
 CONTINUE: Final = b"HTTP/1.1 100 Continue\r\n\r\n"
+SERVER_LINE: Final = f"Server: {SERVER}\r\n".encode()
 
 
-def header_kind(name: str) -> int:
-    """Check a header's name and say what it is to the server (one of the kinds above). Raises ValueError,
-    TypeError.
-    """
-    kind = known_names.get(name)
-    if kind is None:
-        if not isinstance(name, str):
-            raise TypeError(f"Header name {name!r} is not a str")
-        if not _TOKEN.fullmatch(name):
-            raise ValueError(f"Header name {name!r} is not a token")
-        kind = _KINDS.get(name.lower(), PLAIN)
-        if len(known_names) < _CACHE_ENTRIES:
-            known_names[name] = kind
-    return kind
+HeaderLine = tuple[int, bytes, int]
+"""A checked header of an application: what it is to the server (one of the kinds above), the line that goes
+out, CRLF included, and the value of a Content-Length.
+"""
+
+header_lines: dict[tuple[str, str], HeaderLine] = {}
+"""Headers that :func:`header_line` has checked lately: applications give the same ones again and again."""
+status_lines: dict[str, tuple[int, bytes]] = {}
+"""Statuses that :func:`status_line` has checked."""
 
 
-def check_value(name: str, value: str) -> None:
-    """Refuse what would end or garble a header line. Raises ValueError, TypeError."""
+def header_line(name: str, value: str) -> HeaderLine:
+    """Check and render a header. Raises ValueError, TypeError."""
+    if not isinstance(name, str):
+        raise TypeError(f"Header name {name!r} is not a str")
+    if not _TOKEN.fullmatch(name):
+        raise ValueError(f"Header name {name!r} is not a token")
     if not isinstance(value, str):
         raise TypeError(f"Value of header {name} is not a str: {value!r}")
     # Most values are plain ASCII text; that test is ten times cheaper than the expression.
@@ -68,39 +64,57 @@ def check_value(name: str, value: str) -> None:
         _FORBIDDEN_IN_VALUE.search(value) or max(value) > "\xff"
     ):
         raise ValueError(f"Value of header {name} has characters that no header may have: {value!r}")
+    lower = name.lower()
+    kind = _KINDS.get(lower, PLAIN)
+    length = 0
+    if kind == LENGTH:
+        if not (value.isascii() and value.isdigit()) or len(value) > 19:
+            raise ValueError(f"Content-Length is {value!r}")
+        length = int(value)
+    line = f"{name}: {value}\r\n".encode("latin-1")
+    made = kind, line, length
+    if len(line) <= _CACHED_LINE_BYTES and lower != "set-cookie" and type(name) is type(value) is str:
+        if len(header_lines) >= _CACHE_ENTRIES:
+            header_lines.clear()
+        header_lines[name, value] = made
+    return made
 
 
-def status_line(status: str) -> tuple[int, str]:
+def status_line(status: str) -> tuple[int, bytes]:
     """The code and the line, CRLF included, of a status as PEP 3333 gives it ("200 OK"). Raises ValueError,
     TypeError.
     """
-    known = _status_lines.get(status)
+    known = status_lines.get(status)
     if known is None:
         if not isinstance(status, str):
             raise TypeError(f"Status {status!r} is not a str")
         if not _STATUS.fullmatch(status):
             raise ValueError(f"Status {status!r} is not a code and a reason")
         line = status if len(status) > 3 else status + " "
-        known = int(status[:3]), f"HTTP/1.1 {line}\r\n"
-        if len(_status_lines) < _CACHE_ENTRIES:
-            _status_lines[status] = known
+        known = int(status[:3]), f"HTTP/1.1 {line}\r\n".encode("latin-1")
+        if len(status_lines) < _CACHE_ENTRIES:
+            status_lines[status] = known
     return known
 
 
 class DateLine:
-    """The Date header (RFC 9110 section 6.6.1), rendered once per second."""
+    """The Date header (RFC 9110 section 6.6.1), rendered once per second: ``text`` with its CRLF, and
+    ``with_server`` as bytes behind the Server header.
+    """
 
-    __slots__ = ("_second", "text")
+    __slots__ = ("_second", "text", "with_server")
 
     def __init__(self) -> None:
         self._second = -1
         self.text = ""
+        self.with_server = b""
 
     def at(self, seconds: float) -> str:
         """``Date: …`` with CRLF for a time in seconds since the epoch."""
         second = int(seconds)
         if second != self._second:
             self.text = f"Date: {formatdate(second, usegmt=True)}\r\n"
+            self.with_server = SERVER_LINE + self.text.encode()
             self._second = second
         return self.text
 

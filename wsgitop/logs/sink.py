@@ -96,16 +96,20 @@ class Sink:
 def open_log(path: str, fallback_fd: int) -> int:
     """A descriptor for a log: ``-`` duplicates ``fallback_fd``, otherwise the file is opened for appending.
 
-    Raises ConfigError.
+    Raises ConfigError, for a named pipe without a reader too.
     """
     if path == "-":
         return os.dup(fallback_fd)
+    # O_NONBLOCK is for the opening: that of a named pipe would wait for a reader, and the server with it.
+    flags = os.O_WRONLY | os.O_APPEND | os.O_CREAT | os.O_CLOEXEC | os.O_NONBLOCK
     try:
-        return os.open(path, os.O_WRONLY | os.O_APPEND | os.O_CREAT | os.O_CLOEXEC, 0o644)
+        fd = os.open(path, flags, 0o644)
     except OSError as error:
         raise ConfigError(
             f"log file {path} cannot be opened: {error.strerror}", "Check the directory and its permissions."
         ) from None
+    os.set_blocking(fd, True)
+    return fd
 
 
 class SinkHandler(logging.Handler):

@@ -215,6 +215,7 @@ class Supervisor:
                 if self._reload is not None and self._reload <= number:
                     self._end_of_reload("", "")
             case p.Finished():
+                self._zygotes.close()
                 self.finished.set()
 
     def _follow_settings(self) -> None:

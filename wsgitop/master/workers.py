@@ -244,7 +244,12 @@ class Workers:
     def _tell_retire(self, record: WorkerRecord) -> None:
         quick, stopping = record.graceful_s <= 0, self._context.roster.stopping
         idle_s = 0.0 if stopping else self._context.settings.keepalive
-        self._processes[record.worker].peer.send(m.Quit() if quick else m.Retire(record.graceful_s, idle_s))
+        pass_on = not stopping and any(
+            other.worker != record.worker for other in self._context.roster.ready()
+        )
+        self._processes[record.worker].peer.send(
+            m.Quit() if quick else m.Retire(record.graceful_s, idle_s, pass_on)
+        )
         if quick and stopping:
             # A worker whose watchdog hangs does not read its channel; the signal reaches it all the same.
             self._processes[record.worker].signal(signal.SIGQUIT)

@@ -13,6 +13,7 @@ import msgspec
 
 from wsgitop import __version__
 from wsgitop.channel import messages as m
+from wsgitop.channel.channel import pair
 from wsgitop.errors import ConfigError, WsgitopError
 from wsgitop.master.context import Context, Generation
 from wsgitop.master.processes import Output, Peer, ZygoteProcess, close_all, describe_status, spawn_zygote
@@ -36,7 +37,14 @@ class Zygotes:
         self._access_log_fd = access_log_fd
         self._control_socket = control_socket
         self._environment = dict(os.environ)
+        # Over this workers pass connections to each other; it outlives them, and so does what is under way.
+        self._exchange = pair()
         self.processes: dict[int, ZygoteProcess] = {}
+
+    def close(self) -> None:
+        """Nobody is left who could take over a connection."""
+        for end in self._exchange:
+            end.close()
 
     def spawn(self, *, roll: bool, commanded: bool = False) -> int:
         """Start a new generation; its number. ``roll`` and ``commanded`` as in its record."""
@@ -108,6 +116,7 @@ class Zygotes:
         descriptors = [
             board.fd,
             self._access_log_fd,
+            *(end.fileno() for end in self._exchange),
             *(listener.socket.fileno() for listener in self._context.listeners),
         ]
         message = m.Prepare(

@@ -23,6 +23,9 @@ READY_NS = 4  # writer: the worker, when it begins to accept; 0 before that and 
 THREADS = 5  # writer: the worker, once, at boot
 REJECTED = 6  # writer: whoever leads. Requests answered by the front door with an error, without the app
 HANDOVERS = 7  # writer: the watchdog. Leaderships handed over because a request took long
+MIGRATED_OUT = 8  # writer: whoever leads or keeps house. Connections passed to other workers
+MIGRATED_IN = 9  # writer: whoever leads. Connections taken over from other workers
+LOAD = 10  # writer: whoever leads or keeps house. Connections whose request is in hand or waits to be read
 PROCESS_WORDS = 16
 
 # -- thread words: offsets from the start of the thread's block; the writer is that thread ---

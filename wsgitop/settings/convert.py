@@ -10,12 +10,14 @@ from __future__ import annotations
 import math
 import re
 from collections.abc import Callable
+from ipaddress import ip_network
 from typing import Any, get_args, get_type_hints
 
 import msgspec
 
 from wsgitop.errors import ConfigError
 from wsgitop.settings.addresses import parse_address
+from wsgitop.settings.log_format import check_format
 from wsgitop.settings.table import Setting, Settings
 
 TRUE_WORDS = frozenset({"true", "yes", "on", "1"})
@@ -207,8 +209,21 @@ def _check_app(app: str) -> None:
         )
 
 
+def _check_proxies(text: str) -> None:
+    for entry in text.split(","):
+        try:
+            if entry.strip() not in ("", "*"):
+                ip_network(entry.strip())
+        except ValueError as error:
+            raise ConfigError(
+                f"forwarded_allow_ips: {error}", "Give addresses and networks, as 192.0.2.7,10.0.0.0/8, or *."
+            ) from None
+
+
 _CHECKS: dict[str, Callable[[Any], None]] = {
+    "access_log_format": check_format,
     "bind": _check_bind,
+    "forwarded_allow_ips": _check_proxies,
     "raw_env": _check_env,
     "wsgi_app": _check_app,
 }

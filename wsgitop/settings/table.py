@@ -36,6 +36,7 @@ PROCESS = "Process"
 PROXY = "Proxy"
 
 LogLevel = Literal["debug", "info", "warning", "error", "critical"]
+HeaderMap = Literal["drop", "refuse", "dangerous"]
 Text = tuple[str, ...]
 
 DEFAULT_ACCESS_FORMAT = '%(h)s %(l)s %(u)s %(t)s "%(r)s" %(s)s %(b)s "%(f)s" "%(a)s"'
@@ -152,7 +153,7 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
     )] = ""
     access_log_format: Annotated[str, option(
         "--access-logformat", section=LOGGING, metavar="FORMAT",
-        help="Format of the access log, with gunicorn's atoms.",
+        help="Format of the access log, with gunicorn's atoms; the word json: one JSON object per line.",
     )] = DEFAULT_ACCESS_FORMAT
     errorlog: Annotated[str, option(
         "--error-logfile", "--log-file", section=LOGGING, metavar="FILE",
@@ -204,13 +205,25 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
 
     forwarded_allow_ips: Annotated[str, option(
         "--forwarded-allow-ips", section=PROXY, metavar="IPS",
-        help="Proxies whose X-Forwarded-Proto is believed, separated by commas; * for any. "
+        help="Addresses and networks of proxies whose X-Forwarded-Proto is believed, separated by commas; "
+        "* for any. "
         "Unix sockets are always trusted.",
     )] = "127.0.0.1,::1"
     secure_scheme_headers: Annotated[dict[str, str], option(
         section=PROXY,
-        help="Headers of trusted proxies that mean the client used https, with the value that says so.",
+        help="Headers of trusted proxies that mean the client used https, with the value that says so. "
+        "A request whose headers contradict each other is refused.",
     )] = msgspec.field(default_factory=lambda: dict(DEFAULT_SECURE_HEADERS))
+    forwarder_headers: Annotated[str, option(
+        "--forwarder-headers", section=PROXY, metavar="NAMES",
+        help="Headers with an underscore in their names that trusted proxies may set, separated by commas; "
+        "SCRIPT_NAME says where the application is mounted.",
+    )] = "SCRIPT_NAME,PATH_INFO"
+    header_map: Annotated[HeaderMap, option(
+        "--header-map", section=PROXY, metavar="WHAT",
+        help="What to do with other headers that have an underscore in their names: drop them, refuse the "
+        "request, or mix them up with those that have a hyphen there (dangerous).",
+    )] = "drop"
 
 
 # fmt: on

@@ -17,7 +17,7 @@ import socket
 import threading
 from collections import deque
 from collections.abc import Callable
-from typing import Final
+from typing import Final, NamedTuple
 
 from wsgitop.http.request import RequestParser
 from wsgitop.wsgi.environ import EnvironTemplate
@@ -25,15 +25,30 @@ from wsgitop.wsgi.files import FileRange
 from wsgitop.wsgi.response import ClientGone
 
 NEVER: Final = math.inf
+FLUSH_BYTES: Final = 4 * 1024 * 1024
+"""What goes out at most before other connections get their turn."""
 
 
 class State(enum.Enum):
     """What a connection is at. The leader acts by it when the socket is ready or the deadline has passed."""
 
-    READING = enum.auto()  # idle between requests, or a request is coming in
+    READING = enum.auto()  # idle between requests, or a request is coming in; the poller watches it
+    READY = enum.auto()  # there is something to read; it waits for its turn
     HANDLING = enum.auto()  # the application has it; the loop keeps its hands off
+    ANSWERED = enum.auto()  # the application is done with it; the loop has not taken it back yet
+    BROKEN = enum.auto()  # the same, and nothing more can be said on it
     FLUSHING = enum.auto()  # the response is complete, the reader slow
     LINGERING = enum.auto()  # our side is closed; what the client still sends is thrown away
+    CLOSED = enum.auto()
+
+
+class Peer(NamedTuple):
+    """The ends of a connection as (host, port), in text. Those of a unix socket are empty, but for its path as
+    the host of ``server``.
+    """
+
+    server: tuple[str, str]
+    client: tuple[str, str]
 
 
 class Connection:
@@ -41,7 +56,7 @@ class Connection:
     watches for.
 
     ``closing``: it ends behind what is being sent. ``partial``: a request has begun and is not complete.
-    ``client`` is the peer as text for scoreboard and log.
+    ``client`` is the peer as text for scoreboard and log, ``peer`` both ends as text.
     """
 
     __slots__ = (
@@ -58,6 +73,7 @@ class Connection:
         "mask",
         "parser",
         "partial",
+        "peer",
         "requests",
         "sock",
         "state",
@@ -68,6 +84,7 @@ class Connection:
         self,
         sock: socket.socket,
         client: bytes,
+        peer: Peer,
         parser: RequestParser,
         template: EnvironTemplate,
         *,
@@ -78,6 +95,7 @@ class Connection:
         self.sock = sock
         self.fd = sock.fileno()
         self.client = client
+        self.peer = peer
         self.parser = parser
         self.template = template
         self.state = State.READING
@@ -86,7 +104,8 @@ class Connection:
         self.closing = False
         self.partial = False
         self.requests = 0
-        self._backlog: deque[memoryview | FileRange] = deque()
+        # A queue costs 600 bytes, and most connections never need one.
+        self._backlog: deque[memoryview | FileRange] | None = None
         self.backlog_bytes = 0
         self._lock = threading.Lock()
         self._buffer_limit_bytes = buffer_limit_bytes
@@ -111,8 +130,13 @@ class Connection:
             if sent == len(data):
                 return
         with self._lock:
-            self._backlog.append(memoryview(data)[sent:])
+            self._queue().append(memoryview(data)[sent:])
             self.backlog_bytes += len(data) - sent
+
+    def _queue(self) -> deque[memoryview | FileRange]:
+        if self._backlog is None:
+            self._backlog = deque()
+        return self._backlog
 
     def send_file(self, part: FileRange) -> None:
         """Send what the socket takes of a file; the rest goes out from a duplicate of its descriptor, since
@@ -120,7 +144,7 @@ class Connection:
         ClientGone.
         """
         with self._lock:
-            self._backlog.append(part._replace(fd=os.dup(part.fd)))
+            self._queue().append(part._replace(fd=os.dup(part.fd)))
         self.flush()
 
     def flush(self) -> bool:
@@ -139,14 +163,17 @@ class Connection:
     def _flush(self) -> bool:
         backlog = self._backlog
         progress = False
+        room = FLUSH_BYTES
         try:
-            while backlog:
+            # A fast reader of a large file must not have the loop to itself.
+            while backlog and room > 0:
                 item = backlog[0]
                 if isinstance(item, FileRange):
-                    sent = os.sendfile(self.fd, item.fd, item.offset, min(item.size, 1 << 30))
+                    sent = os.sendfile(self.fd, item.fd, item.offset, min(item.size, room))
                     if not sent:
                         raise ClientGone("the file became shorter while it was sent")
                     progress = True
+                    room -= sent
                     if sent < item.size:
                         backlog[0] = FileRange(item.fd, item.offset + sent, item.size - sent)
                         continue
@@ -154,6 +181,7 @@ class Connection:
                 else:
                     sent = self.sock.send(item)
                     progress = True
+                    room -= sent
                     self.backlog_bytes -= sent
                     if sent < len(item):
                         backlog[0] = item[sent:]
@@ -210,9 +238,9 @@ class Connection:
     def close(self) -> None:
         """Close socket and files. The poller must have let go of it before."""
         with self._lock:
-            for item in self._backlog:
+            for item in self._backlog or ():
                 if isinstance(item, FileRange):
                     os.close(item.fd)
-            self._backlog.clear()
+            self._backlog = None
             self.backlog_bytes = 0
             self.sock.close()

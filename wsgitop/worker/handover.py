@@ -4,8 +4,12 @@ The leader keeps no lock for that. Before it calls the application it pushes an 
 ``token``, afterwards it pops it; pops are atomic, so either it gets the element and still leads, or somebody
 else has got it, and with it the leadership. That somebody (the watchdog, or a thread that has just become
 free) holds ``lock`` for the whole transition: it pops the token, takes the old leader's connection out of the
-poller, and names the new leader. An old leader that finds its token gone takes the same lock once, so that
-the transition is over before it touches its connection again.
+poller, and names the new leader, or nobody, if no thread is free. An old leader that finds its token gone
+takes the same lock once, so that the transition is over before it touches its connection again. While nobody
+leads, whoever holds the lock may touch what is the leader's: the watchdog keeps house then.
+
+When nearly every request waits (for a database, say), it is a waste to find that out a tick later each time:
+``eager`` makes the leader hand over before the call.
 
 The option not taken: a queue between an accepting thread and a pool. It costs two thread switches for each
 request, which is more than the whole of a small one.
@@ -16,17 +20,26 @@ from __future__ import annotations
 import threading
 import time
 from collections.abc import Callable, Sequence
+from typing import Final
 
 from wsgitop.worker.connection import Connection
 from wsgitop.worker.seat import Seat
 
-RELIEF_AFTER_S = 0.001
-"""A thread that becomes free takes over from a leader whose request has been running for longer than this."""
+RELIEF_AFTER_S: Final = 0.0005
+"""A leader is relieved whose request has been running for longer than this."""
+WAITING_NS: Final = 1_000_000
+"""A request that spent more than this without computing is one that waits."""
+EAGER_SHARE: Final = 0.6
+"""Share of requests that wait, above which the lead is given away before the call."""
+LEARNING_RATE: Final = 1 / 8
 
 
 class Crew:
     """The seats of a worker. ``handovers`` counts leads that changed hands within a request. ``park`` takes a
     connection out of the poller, with the lock held.
+
+    ``wake_watchdog`` is called when a request goes to the application and the watchdog has set
+    ``wake_wanted``.
     """
 
     def __init__(self, seats: Sequence[Seat], park: Callable[[Connection], None]) -> None:
@@ -36,9 +49,16 @@ class Crew:
         self.idle: list[Seat] = []
         self.finished = False
         self.handovers = 0
+        self.eager = False
+        self.wake_wanted = False
+        self.wake_watchdog: Callable[[], None] = lambda: None
         self._park = park
+        self._waits = 0.0
+        self._served_at_handover = 0
 
-    def take_or_wait(self, seat: Seat, before_waiting: Callable[[], None]) -> bool:
+    # -- threads ---------------------------------------------------------------------------------------
+
+    def take_or_wait(self, seat: Seat) -> bool:
         """Called by a thread that has nothing to do: returns when it leads. False: the worker is done."""
         with self.lock:
             if self.finished:
@@ -52,27 +72,38 @@ class Crew:
             if since_s and time.monotonic() - since_s > RELIEF_AFTER_S and self._relieve(leader, seat):
                 return True
             self.idle.append(seat)
-        before_waiting()
+            leader = self.leader
+        if self.wake_wanted and leader is not None and leader.token:
+            self.wake_watchdog()  # there is somebody to hand over to now
         seat.baton.acquire()
         return not self.finished
 
-    def still_leads(self, seat: Seat) -> bool:
-        """Called by a thread behind its call of the application. False: it has lost the lead, and the
-        transition is over.
+    def wait_for_transition(self) -> None:
+        """Called by a thread that has found its token gone: what is done with its connection is over then."""
+        with self.lock:
+            return
+
+    def give_lead(self, seat: Seat) -> bool:
+        """Called by a leader before it calls the application: let an idle thread lead. False: there is
+        none.
         """
-        try:
-            seat.token.pop()
-        except IndexError:
-            with self.lock:
+        with self.lock:
+            if not self.idle:
                 return False
+            heir = self.idle.pop()
+            if seat.connection is not None:
+                self._park(seat.connection)
+            self.leader = heir
+            self.handovers += 1
+            heir.baton.release()
+        seat.cpu_since_ns = time.thread_time_ns()
         return True
 
-    def hand_over(self) -> None:
-        """Watchdog: let an idle thread lead, if there is one and the leader is inside the application."""
-        with self.lock:
-            leader = self.leader
-            if leader is not None and self.idle and self._relieve(leader, self.idle[-1]):
-                self.idle.pop().baton.release()
+    def learn(self, seat: Seat, elapsed_ns: int) -> None:
+        """Called by a thread that gave the lead away before the call: did the request wait?"""
+        waited_ns = elapsed_ns - (time.thread_time_ns() - seat.cpu_since_ns)
+        self._waits += (float(waited_ns > WAITING_NS) - self._waits) * LEARNING_RATE
+        self.eager = self._waits > EAGER_SHARE
 
     def step_aside(self, seat: Seat) -> None:
         """Called by a thread that is about to wait within a request: if it leads, let an idle thread lead, or
@@ -82,6 +113,42 @@ class Crew:
         """
         with self.lock:
             self.depose(seat)
+
+    def finish(self) -> None:
+        """Send all threads home. Those that are inside the application find out when they come back."""
+        with self.lock:
+            self.finished = True
+            self.leader = None
+            for seat in self.idle:
+                seat.baton.release()
+            self.idle.clear()
+
+    # -- watchdog --------------------------------------------------------------------------------------
+
+    def hand_over(self, *, waits: bool) -> None:
+        """Let an idle thread lead, if there is one and the leader is inside the application or nobody leads.
+        ``waits``: the leader's request is waiting rather than computing.
+        """
+        with self.lock:
+            leader = self.leader
+            if self.finished or not self.idle:
+                return
+            if leader is None:
+                self.leader = self.idle[-1]
+            elif not self._relieve(leader, self.idle[-1]):
+                return
+            self.idle.pop().baton.release()
+        served = sum(seat.serial for seat in self.seats)
+        share = 1 / max(1, served - self._served_at_handover) if waits else 0.0
+        self._served_at_handover = served
+        self._waits += (share - self._waits) * LEARNING_RATE
+        self.eager = self._waits > EAGER_SHARE
+
+    def vacate(self) -> None:
+        """Let nobody lead, if the leader is inside the application: the watchdog keeps house meanwhile."""
+        with self.lock:
+            if self.leader is not None:
+                self._relieve(self.leader, None)
 
     def depose(self, seat: Seat) -> bool:
         """With the lock held: end this seat's leadership. False: it leads, but its request has just ended."""
@@ -94,15 +161,6 @@ class Crew:
             self.idle.pop()
             heir.baton.release()
         return True
-
-    def finish(self) -> None:
-        """Send all threads home. Those that are inside the application find out when they come back."""
-        with self.lock:
-            self.finished = True
-            self.leader = None
-            for seat in self.idle:
-                seat.baton.release()
-            self.idle.clear()
 
     def _relieve(self, leader: Seat, heir: Seat | None) -> bool:
         try:

@@ -1,49 +1,58 @@
 """The worker's engine: one poller, and threads of which one at a time leads (see
 :mod:`wsgitop.worker.handover`).
 
-Who runs what: ``work`` is the life of each thread; everything that it calls down to ``_serve`` runs in the
-leader. A thread that has lost the lead within ``_serve`` gives its connection back to the leader, which
-settles it: only the leader touches the table of connections, their deadlines and, ``park`` excepted, the
-poller. ``retire`` and ``park`` are called by the watchdog.
+Who runs what: ``work`` is the life of each thread; everything that it calls runs in the leader, but for
+:meth:`Service.serve`, within which the lead may be lost. A thread that has lost it gives its connection back
+to the leader, which settles it: only the leader touches the table of connections, their deadlines, the queue
+of those that are ready and, ``park`` excepted, the poller. ``retire`` and ``park`` are called by the
+watchdog, and ``keep_house`` as well, with the crew's lock, while nobody leads.
 
-One event is taken from the poller at a time: epoll's ready list is then the queue, and connections are served
-in the order in which they became readable, whoever leads.
+The poller is asked for all that is ready, and connections are served in that order, whoever leads: what is
+left of a round is the next leader's. One event at a time would be as fair and costs a system call for each
+request.
 """
 
 from __future__ import annotations
 
-import contextlib
 import os
 import select
 import socket
-import sys
 import time
 from collections import deque
-from collections.abc import Callable
-from typing import Final, NoReturn
+from typing import Final
 
-from wsgitop.http.faults import Fault
+from wsgitop.http.faults import Fault, RequestFault
 from wsgitop.http.head import HeadParser, Limits, Request
 from wsgitop.http.request import RequestParser
-from wsgitop.http.response import CONTINUE, DateLine, render_error
+from wsgitop.http.response import CONTINUE, render_error
 from wsgitop.logs.error_log import LOGGER
 from wsgitop.scoreboard import layout as at
 from wsgitop.settings.addresses import Address
 from wsgitop.settings.table import Settings
 from wsgitop.worker.acceptor import Acceptor
-from wsgitop.worker.access_log import AccessLog, Entry
-from wsgitop.worker.connection import NEVER, Connection, State
+from wsgitop.worker.access_log import AccessLog
+from wsgitop.worker.connection import NEVER, Connection, Peer, State
 from wsgitop.worker.handover import Crew
+from wsgitop.worker.migration import UNREAD_LIMIT_BYTES, Exchange, Parcel
 from wsgitop.worker.seat import Seat
+from wsgitop.worker.service import Service
 from wsgitop.worker.siblings import Siblings
 from wsgitop.wsgi.body import RequestBody
-from wsgitop.wsgi.environ import EnvironTemplate, TrustedProxies
-from wsgitop.wsgi.response import ClientGone, RequestCut, Response
-from wsgitop.wsgi.types import WSGIApplication
+from wsgitop.wsgi.environ import EnvironTemplate
+from wsgitop.wsgi.proxies import TrustedProxies
+from wsgitop.wsgi.response import ClientGone
+from wsgitop.wsgi.types import WSGIApplication, WSGIEnvironment
 
-RECEIVE_BYTES: Final = 32 * 1024
+RECEIVE_BYTES: Final = 16 * 1024
 RECEIVE_BODY_BYTES: Final = 256 * 1024
+EVENTS: Final = 256
+ROUND_NS: Final = 2_000_000
+"""How long the leader serves what was ready before it looks around again."""
 INTERNAL_ERROR_STATUS: Final = os.EX_SOFTWARE
+UNEVEN: Final = 2
+"""A difference in load that makes it worth to move a connection from one busy worker to another."""
+TAKEN_AT_ONCE: Final = 16
+PASSING_INTERVAL_S: Final = 0.05
 LINGER_S: Final = 2.0
 LINGER_LIMIT_BYTES: Final = 1024 * 1024
 SEND_PROGRESS_S: Final = 60.0
@@ -53,7 +62,8 @@ _IN: Final = select.EPOLLIN
 _OUT: Final = select.EPOLLOUT
 
 _READING: Final = State.READING
-_HANDLING: Final = State.HANDLING
+_READY: Final = State.READY
+_ANSWERED: Final = State.ANSWERED
 _monotonic: Final = time.monotonic
 _monotonic_ns: Final = time.monotonic_ns
 
@@ -62,8 +72,7 @@ class Engine:
     """Serves connections of ``listeners`` with ``app`` until it has retired.
 
     ``row`` are the process words of the worker's scoreboard row; ``name`` says in the log which worker this
-    is. ``wake_watchdog`` is called when a request goes to the application and the watchdog has set
-    ``wake_wanted``.
+    is.
     """
 
     def __init__(
@@ -77,25 +86,28 @@ class Engine:
         access_log: AccessLog | None,
         name: str,
         siblings: Siblings,
+        exchange: Exchange | None,
     ) -> None:
-        self.app = app
         self.settings = settings
         self.name = name
         self.access_log = access_log
         self.crew = Crew(seats, self.park)
         self.connections: dict[int, Connection] = {}
         self.retiring = False
-        self.wake_wanted = False
-        self.wake_watchdog: Callable[[], None] = lambda: None
+        self.siblings = siblings
+        self._exchange = exchange
+        self._exchange_fd = -1 if exchange is None else exchange.fileno()
+        self._polls_exchange = False
+        self._passes_on = False
+        self._migrated_in = self._migrated_out = 0
+        self._service = Service(app=app, crew=self.crew, access_log=access_log, name=name)
         self._row = row
         self._rejected = 0
         self._closes_idle = False
         self._draining = False
         self._ready: deque[Connection] = deque()
-        self._given_back: deque[tuple[Connection, bool]] = deque()
-        self._forked = False
+        self._given_back: deque[Connection] = deque()
         self._next_deadline_s = NEVER
-        self._date = DateLine()
         self._multithread = len(seats) > 1
         self._keepalive_s = settings.keepalive
         self._limits = Limits(
@@ -105,8 +117,9 @@ class Engine:
             settings.limit_request_body,
         )
         self._heads = HeadParser(self._limits)
-        self._proxies = TrustedProxies(settings.forwarded_allow_ips, settings.secure_scheme_headers)
+        self._proxies = TrustedProxies(settings, os.environ.get("SCRIPT_NAME", ""))
         self._poller = select.epoll()
+        self.poller_fd = self._poller.fileno()
         self._wake_fd = os.eventfd(0, os.EFD_CLOEXEC | os.EFD_NONBLOCK)
         self._poller.register(self._wake_fd, _IN)
         self._acceptor = Acceptor(listeners, self._poller, siblings, room=self._room, welcome=self._welcome)
@@ -117,9 +130,12 @@ class Engine:
         """Make the leader look around."""
         os.eventfd_write(self._wake_fd, 1)
 
-    def retire(self, idle_s: float) -> None:
-        """Stop accepting; end when the connections are done. ``idle_s``: 0 closes idle ones at once."""
+    def retire(self, idle_s: float, *, pass_on: bool) -> None:
+        """Stop accepting; end when the connections are done. ``idle_s``: 0 closes idle ones at once.
+        ``pass_on``: other workers take over those between two requests.
+        """
         self._closes_idle = idle_s <= 0
+        self._passes_on = pass_on and self._exchange is not None
         self.retiring = True
         self.wake()
 
@@ -129,10 +145,12 @@ class Engine:
 
     def forget(self) -> None:
         """In a process that the application forked: close its copies of what is the worker's."""
-        self._forked = True
+        self._service.forget()
         for connection in self.connections.values():
             connection.forget()
         self._acceptor.forget()
+        if self._exchange is not None:
+            self._exchange.close()
         self._poller.close()
         os.close(self._wake_fd)
 
@@ -143,7 +161,7 @@ class Engine:
         crew = self.crew
         try:
             seat.sit_down()
-            while crew.take_or_wait(seat, self._before_waiting):
+            while crew.take_or_wait(seat):
                 if self._lead(seat):
                     crew.finish()
                     return
@@ -153,50 +171,58 @@ class Engine:
             LOGGER.critical("Internal error in %s; it ends", self.name, exc_info=True)
             os._exit(INTERNAL_ERROR_STATUS)
 
-    def _before_waiting(self) -> None:
-        leader = self.crew.leader
-        if self.wake_wanted and leader is not None and leader.token:
-            self.wake_watchdog()  # there is somebody to hand over to now
-
     def _lead(self, seat: Seat) -> bool:
         """Poll and serve. False: the lead was lost; True: the worker has finished."""
-        poll = self._poller.poll
-        connections = self.connections
         ready = self._ready
-        given_back = self._given_back
-        row = self._row
-        shown = -1
+        service = self._service
         self._begin_accepting()
         while True:
-            while given_back:
-                self._settle(*given_back.popleft(), _monotonic())
-            drained = self.retiring and self._drained()
-            if len(connections) != shown:
-                shown = row[at.CONNECTIONS] = len(connections)
-            if drained:
+            if self._look_around():
                 return True
-            timeout_s = -1.0
-            if self._next_deadline_s != NEVER:
-                timeout_s = self._next_deadline_s - _monotonic()
-                if timeout_s <= 0:
-                    # Here, not behind an empty poll: under load the poll is never empty, and a deadline that
-                    # passed meanwhile would make it return at once for ever.
-                    self._sweep()
-                    continue
-            if ready:
+            until_ns = _monotonic_ns() + ROUND_NS
+            while ready:
                 connection = ready.popleft()
-                if connection.state is _READING and not self._advance(seat, connection):
+                if connection.state is _READY and not self._attend(seat, connection):
                     return False
-                timeout_s = 0.0  # in turns with the poller, so that pipelining does not get ahead of others
-            events = poll(timeout_s, 1)
-            if not events:
-                continue
-            found = connections.get(events[0][0])
-            if found is not None and found.state is _READING:
-                if not self._receive(seat, found):
-                    return False
+                if service.done_ns > until_ns:
+                    break
+
+    def _look_around(self) -> bool:
+        """Take back what other threads have done, act on deadlines, and find out what is ready. True: the
+        worker has finished.
+        """
+        given_back = self._given_back
+        while given_back:
+            self._settle(given_back.popleft(), _monotonic())
+        if self.retiring and not self._draining:
+            self._drain()
+        timeout_s = self._next_deadline_s
+        if timeout_s != NEVER:
+            now_s = _monotonic()
+            if timeout_s <= now_s:
+                # Here, not behind an empty poll: under load the poll is never empty, and a deadline that
+                # passed meanwhile would make it return at once for ever.
+                self._sweep(now_s)
+            timeout_s = self._next_deadline_s - now_s
+        connections = self.connections
+        row = self._row
+        row[at.CONNECTIONS] = len(connections)
+        if self._draining and not connections:
+            return True
+        ready = self._ready
+        if ready:
+            timeout_s = 0.0
+        elif timeout_s == NEVER:
+            timeout_s = -1.0
+        for fd, mask in self._poller.poll(timeout_s, EVENTS):
+            found = connections.get(fd)
+            if found is None or found.state is not _READING:
+                self._other_event(fd, mask, found)
             else:
-                self._other_event(*events[0], found)
+                found.state = _READY
+                ready.append(found)
+        row[at.LOAD] = len(ready)
+        return False
 
     def _other_event(self, fd: int, mask: int, connection: Connection | None) -> None:
         if connection is None:
@@ -206,11 +232,13 @@ class Engine:
                 self._acceptor.accept(fd)
                 self._row[at.ACCEPTED] = self._acceptor.accepted
                 self._next_deadline_s = min(self._next_deadline_s, self._acceptor.resume_at_s)
+            elif fd == self._exchange_fd:
+                self._take_over()
         elif connection.state is State.FLUSHING:
             self._flush(connection)
         elif connection.state is State.LINGERING:
             self._linger(connection)
-        elif mask & ~_IN:
+        elif mask & ~_IN and connection.state is not _READY:
             # Its request is in hand: only a leader that serves it inline leaves it in the poller, and that
             # does not poll.
             self._watch(connection, 0)
@@ -220,71 +248,107 @@ class Engine:
     def _begin_accepting(self) -> None:
         if self._acceptor.resume_at_s == NEVER and not self.retiring:
             self._acceptor.resume()
+            if self._exchange is not None and not self._polls_exchange:
+                self._polls_exchange = True
+                self._poller.register(self._exchange_fd, _IN | select.EPOLLEXCLUSIVE)
 
     def _room(self) -> int:
         return self.settings.worker_connections - len(self.connections)
 
     def _welcome(self, address: Address, sock: socket.socket, peer: object) -> None:
         sock.setblocking(False)
-        host, port = "", ""
+        client = "", ""
         if isinstance(peer, tuple):
             sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
-            host, port = str(peer[0]), str(peer[1])
+            client = str(peer[0]), str(peer[1])
             local = sock.getsockname()
-            server = (str(local[0]), str(local[1]))
+            server = str(local[0]), str(local[1])
         else:
-            server = (address.path, "")
-        settings = self.settings
+            server = address.path, ""
+        connection = self._connect(sock, Peer(server, client))
+        self._set_deadline(connection, _monotonic() + self.settings.header_timeout)
+        self._watch(connection, _IN)
+
+    def _connect(self, sock: socket.socket, peer: Peer) -> Connection:
         connection = Connection(
             sock,
-            host.encode(),
+            peer.client[0].encode(),
+            peer,
             RequestParser(self._heads, self._open_body),
-            EnvironTemplate(server, (host, port), multithread=self._multithread, proxies=self._proxies),
-            buffer_limit_bytes=settings.response_buffer,
+            EnvironTemplate(*peer, multithread=self._multithread, proxies=self._proxies),
+            buffer_limit_bytes=self.settings.response_buffer,
             progress_s=SEND_PROGRESS_S,
             wait=self._wait_for_reader,
         )
         self.connections[connection.fd] = connection
-        self._set_deadline(connection, _monotonic() + settings.header_timeout)
-        self._watch(connection, _IN)
+        return connection
 
     def _open_body(self) -> RequestBody:
         return RequestBody(self.settings.body_buffer, self.settings.worker_tmp_dir)
 
     # -- reading ---------------------------------------------------------------------------------------
 
-    def _receive(self, seat: Seat, connection: Connection) -> bool:
+    def _attend(self, seat: Seat, connection: Connection) -> bool:
         """Read what is there and serve the request that it completes. False: the lead was lost."""
-        parser = connection.parser
+        data = b""
+        if connection.mask:
+            try:
+                data = connection.sock.recv(RECEIVE_BODY_BYTES if connection.partial else RECEIVE_BYTES)
+            except BlockingIOError:
+                connection.state = _READING
+                return True
+            except OSError:
+                self._close(connection)
+                return True
+            if not data:
+                self._end_of_file(connection)
+                return True
         try:
-            data = connection.sock.recv(RECEIVE_BODY_BYTES if connection.partial else RECEIVE_BYTES)
-        except BlockingIOError:
-            return True
-        except OSError:
-            self._close(connection)
-            return True
-        if not data:
-            if parser.in_message:
-                LOGGER.debug("%s left within a request", connection.client.decode() or "A client")
-            self._close(connection)
-            return True
-        parser.feed(data)
-        return self._advance(seat, connection)
-
-    def _advance(self, seat: Seat, connection: Connection) -> bool:
-        """Serve the next request of what has been read, if it is complete. False: the lead was lost."""
-        parser = connection.parser
-        try:
-            request = parser.next()
+            request = connection.parser.take(data)  # of what a client has pipelined, if there is no data
+            if type(request) is Request:
+                return self._serve(seat, connection, request, connection.template.make(request))
         except OSError as error:
-            return self._refuse_body(connection, error)
-        if request is None:
-            self._await_more(connection)
+            self._refuse_body(connection, error)
+        except RequestFault as error:  # what its peer may not say
+            self._refuse(connection, error.fault)
+        else:
+            if isinstance(request, Fault):
+                self._refuse(connection, request)
+            else:
+                self._await_more(connection)
+        return True
+
+    def _serve(self, seat: Seat, connection: Connection, request: Request, environ: WSGIEnvironment) -> bool:
+        # What a client has pipelined already is served by a retiring worker, too.
+        parser = connection.parser
+        if not self._service.serve(
+            seat, connection, request, environ, not self.retiring or parser.buffered or self._passes_on
+        ):
+            self._given_back.append(connection)
+            self.wake()
+            return False
+        now_s = self._service.done_ns / 1e9
+        if (
+            connection.closing
+            or connection.state is not _ANSWERED
+            or self.retiring
+            or parser.buffered
+            or not connection.mask
+            or not connection.flushed
+        ):
+            self._settle(connection, now_s)
             return True
-        if isinstance(request, Fault):
-            self._refuse(connection, request)
-            return True
-        return self._serve(seat, connection, request)
+        # What that comes to for most requests.
+        connection.state = _READING
+        connection.deadline_s = deadline_s = now_s + self._keepalive_s
+        if deadline_s < self._next_deadline_s:
+            self._next_deadline_s = deadline_s
+        return True
+
+    def _end_of_file(self, connection: Connection) -> None:
+        if connection.parser.in_message:
+            LOGGER.debug("%s left within a request", connection.client.decode() or "A client")
+        self._close(connection)
 
     def _await_more(self, connection: Connection) -> None:
         """A request is not complete. Its head has one deadline, from its first byte; its body must make
@@ -294,6 +358,7 @@ class Engine:
         if parser.in_body or not connection.partial:
             self._set_deadline(connection, _monotonic() + self.settings.header_timeout)
         connection.partial = True
+        connection.state = _READING
         if connection.mask != _IN:
             self._watch(connection, _IN)
         if parser.wants_continue:
@@ -302,11 +367,14 @@ class Engine:
             except ClientGone:
                 self._close(connection)
 
-    def _refuse_body(self, connection: Connection, error: OSError) -> bool:
+    def _refuse_body(self, connection: Connection, error: OSError) -> None:
         """The temporary file of a body failed, for example because the disk is full."""
-        LOGGER.error("Cannot keep the body of a request: %s", error)
-        self._refuse(connection, Fault(500, "The server cannot keep the body"))
-        return True
+        LOGGER.error(
+            "Cannot keep the body of a request in %s: %s; see --worker-tmp-dir",
+            self.settings.worker_tmp_dir or "the system's temporary directory",
+            error,
+        )
+        self._refuse(connection, Fault(507, "The server cannot keep the body"))
 
     def _refuse(self, connection: Connection, fault: Fault) -> None:
         """Answer a request that does not get to the application; the connection ends with it."""
@@ -317,96 +385,11 @@ class Engine:
         )
         connection.closing = True
         try:
-            connection.send(render_error(fault.status, fault.reason, self._date.at(time.time())))
+            connection.send(render_error(fault.status, fault.reason, self._service.refresh_date()))
         except ClientGone:
             self._close(connection)
             return
         self._conclude(connection, _monotonic())
-
-    # -- serving ---------------------------------------------------------------------------------------
-
-    def _serve(self, seat: Seat, connection: Connection, request: Request) -> bool:
-        """Run the application for one request. False: the lead was lost meanwhile."""
-        self._date.at(time.time())
-        try:
-            environ = connection.template.make(request)
-        except OSError as error:
-            return self._refuse_body(connection, error)
-        response = Response(
-            connection,
-            head_only=request.method == "HEAD",
-            minor=request.minor,
-            # What a client has pipelined already is served by a retiring worker, too.
-            keep_alive=request.keep_alive and (not self.retiring or connection.parser.buffered),
-            date=self._date,
-        )
-        connection.state = _HANDLING
-        connection.deadline_s = NEVER
-        connection.partial = False
-        connection.requests += 1
-        started_ns = _monotonic_ns()
-        seat.begin(connection, request, response, started_ns)
-        response.since_s = started_ns / 1e9
-        seat.token.append(None)
-        if self.wake_wanted:
-            self.wake_watchdog()
-        broken = False
-        failed = False
-        try:
-            response.run(self.app, environ)
-        except (ClientGone, RequestCut):
-            broken = True
-        except BaseException as error:  # noqa: BLE001 - whatever an application raises, SystemExit too, costs its request only
-            if self._forked:
-                end_fork(error)
-            failed = True
-            broken = not self._answer_failure(request, response, error)
-        if self._forked:
-            end_fork(None)
-        response.since_s = 0.0
-        leads = self.crew.still_leads(seat)
-        now_ns = _monotonic_ns()
-        if response.cut:
-            seat.rest()
-        else:
-            status = response.status if response.head_sent else 0
-            seat.end(
-                status,
-                failed or status >= 500,
-                request.received_bytes,
-                response.sent_bytes,
-                now_ns - started_ns,
-            )
-            if self.access_log is not None:
-                self.access_log.write(
-                    Entry(request, response, environ, connection.client.decode(), now_ns - started_ns)
-                )
-        body = request.body
-        if isinstance(body, RequestBody):
-            body.close()
-        connection.closing = not response.keep_alive or connection.parser.finished
-        if leads:
-            self._settle(connection, broken or response.cut, now_ns / 1e9)
-        else:
-            self._given_back.append((connection, broken or response.cut))
-            self.wake()
-        return leads
-
-    def _answer_failure(self, request: Request, response: Response, error: BaseException) -> bool:
-        """Log what the application raised, and answer 500 if that is still possible. False: the connection
-        must be cut.
-        """
-        LOGGER.error(
-            "Error handling request %s %s in %s",
-            request.method,
-            escape(request.target),
-            self.name,
-            exc_info=error,
-        )
-        if response.head_sent:
-            return response.complete  # then it was close() that failed, which is nothing to the client
-        text = render_error(500, "The application failed.", self._date.text, body=request.method != "HEAD")
-        return response.replace(text, 500, "500 Internal Server Error")
 
     def _wait_for_reader(self, connection: Connection, waits: bool) -> None:
         """The thread that serves this connection waits for its reader, without the lead, or goes on."""
@@ -416,13 +399,13 @@ class Engine:
         seat.writing(waits)
         if waits:
             self.crew.step_aside(seat)
-            self.wake_watchdog()
+            self.crew.wake_watchdog()
 
     # -- behind a response -----------------------------------------------------------------------------
 
-    def _settle(self, connection: Connection, broken: bool, now_s: float) -> None:
-        """A request is done. ``broken``: nothing more can be said on this connection."""
-        if broken:
+    def _settle(self, connection: Connection, now_s: float) -> None:
+        """A request is done."""
+        if connection.state is State.BROKEN:
             self._close(connection)
         else:
             self._conclude(connection, now_s)
@@ -440,14 +423,14 @@ class Engine:
         elif connection.parser.buffered:
             # Not polled until what is here is used up: else what a client pipelines would pile up without
             # bound, and the end of its side would be met before its last requests. Nor can it be late.
-            connection.state = _READING
+            connection.state = _READY
             connection.deadline_s = NEVER
             self._watch(connection, 0)
             self._ready.append(connection)
         else:
             connection.state = _READING
             self._set_deadline(connection, now_s + self._keepalive_s)
-            if connection.mask != _IN:
+            if not (self._passes_on and self._pass_on(connection)) and connection.mask != _IN:
                 self._watch(connection, _IN)
 
     def _flush(self, connection: Connection) -> None:
@@ -496,7 +479,7 @@ class Engine:
         if self.connections.get(connection.fd) is connection:
             del self.connections[connection.fd]
         self._watch(connection, 0)
-        connection.state = State.LINGERING
+        connection.state = State.CLOSED
         connection.close()
 
     @staticmethod
@@ -512,11 +495,10 @@ class Engine:
         connection.deadline_s = deadline_s
         self._next_deadline_s = min(self._next_deadline_s, deadline_s)
 
-    def _sweep(self) -> None:
+    def _sweep(self, now_s: float) -> None:
         """Act on deadlines that have passed, and find the next. It is no sooner than 50 ms from now, to bound
         the cost.
         """
-        now_s = _monotonic()
         nearest_s = NEVER
         if self._acceptor.resume_at_s <= now_s and not self.retiring:
             self._acceptor.resume()
@@ -526,6 +508,8 @@ class Engine:
             if now_s < connection.deadline_s < nearest_s:
                 nearest_s = connection.deadline_s
         self._next_deadline_s = max(min(nearest_s, self._acceptor.resume_at_s), now_s + 0.05)
+        if self._passes_on and self._draining:
+            self._pass_idle_on(now_s)
 
     def _expire(self, connection: Connection, now_s: float) -> None:
         parser = connection.parser
@@ -537,16 +521,10 @@ class Engine:
             return
         if connection.state is _READING and connection.parser.in_message and not connection.parser.finished:
             self._refuse(connection, Fault(408, "The request did not arrive in time"))
-        elif connection.state is not _HANDLING:
+        elif connection.state in (_READING, State.FLUSHING, State.LINGERING):
             self._close(connection)
 
     # -- retiring --------------------------------------------------------------------------------------
-
-    def _drained(self) -> bool:
-        """The last connection has gone."""
-        if not self._draining:
-            self._drain()
-        return not self.connections
 
     def _drain(self) -> None:
         """Close listeners and bound the life of connections on which nothing is under way.
@@ -558,6 +536,10 @@ class Engine:
         self._draining = True
         self._row[at.READY_NS] = 0
         self._acceptor.close()
+        if self._polls_exchange:
+            self._take_over()  # it may be this worker alone that was woken for what waits there
+            self._polls_exchange = False
+            self._poller.unregister(self._exchange_fd)
         now_s = _monotonic()
         for connection in list(self.connections.values()):
             if connection.state is not _READING or connection.parser.in_message or self._readable(connection):
@@ -566,6 +548,143 @@ class Engine:
                 self._close(connection)
             else:
                 self._set_deadline(connection, min(connection.deadline_s, now_s + self.settings.keepalive))
+        if self._passes_on:
+            self._pass_idle_on(now_s)
+
+    # -- migration -------------------------------------------------------------------------------------
+
+    def keep_house(self) -> bool:
+        """Watchdog, with the crew's lock, while nobody leads because all are busy: pass what waits on to workers
+        that can serve it sooner. True: something waits still.
+
+        It does not accept, read or serve.
+        """
+        ready = self._ready
+        connections = self.connections
+        for fd, _ in self._poller.poll(0.0, EVENTS):
+            found = connections.get(fd)
+            if found is not None and found.state is _READING:
+                found.state = _READY
+                ready.append(found)
+        load = len(ready) + sum(seat.response is not None for seat in self.crew.seats)
+        if ready:
+            room = self._room_elsewhere(load)
+            for connection in list(ready):
+                if room <= 0:
+                    break
+                if connection.state is _READY and self._pass_on(connection):
+                    ready.remove(connection)
+                    room -= 1
+                    load -= 1
+        self._row[at.LOAD] = load
+        self._row[at.CONNECTIONS] = len(connections)
+        return bool(ready)
+
+    def abandon(self) -> None:
+        """Watchdog, with the crew's lock, when no thread will ever lead again: give away what can be given away,
+        with what has been read of the next request.
+        """
+        if self._passes_on:
+            for connection in list(self.connections.values()):
+                if connection.state in (_READING, _READY):
+                    self._pass_on(connection, unread=True)
+
+    def refuse_rest(self) -> None:
+        """Watchdog, before the process ends with no thread left: say so to those whose request is not complete."""
+        answer = render_error(503, "The worker has no thread left.", self._service.refresh_date())
+        for connection in list(self.connections.values()):
+            if connection.state in (_READING, _READY) and connection.parser.in_message:
+                connection.cut(answer)
+
+    def has_siblings(self) -> bool:
+        """Other workers accept connections, and could take some over."""
+        return self._exchange is not None and self.siblings.least_load() is not None
+
+    def may_pass(self) -> bool:
+        """Other connections may wait here, and siblings could serve them."""
+        if self.retiring or len(self.connections) < 2 or self._exchange is None:
+            return False
+        # If all threads are busy here as there, only who keeps house can compare the loads.
+        return self.siblings.idle_threads() > 0 or (not self.crew.idle and self.has_siblings())
+
+    def _room_elsewhere(self, load: int) -> int:
+        """How many connections other workers can serve sooner than this one, which has ``load`` to do."""
+        exchange = self._exchange
+        if exchange is None or exchange.pending():
+            return 0  # the siblings are not as free as they look
+        idle = self.siblings.idle_threads()
+        if idle:
+            return idle
+        least = self.siblings.least_load()
+        # All are busy: even out what accepting has piled up, but do not move for motion's sake.
+        return 1 if least is not None and load - least >= UNEVEN else 0
+
+    def _pass_on(self, connection: Connection, *, unread: bool = False) -> bool:
+        """Give a connection to another worker, if it is between two messages, or, with ``unread``, if its next
+        request has not got further than its head. False: it stays.
+        """
+        exchange = self._exchange
+        parser = connection.parser
+        data = parser.unread if unread else None if parser.in_message else b""
+        if (
+            exchange is None
+            or data is None
+            or len(data) > UNREAD_LIMIT_BYTES
+            or not (connection.mask or unread)
+            or connection.closing
+            or not connection.flushed
+        ):
+            return False
+        parcel = Parcel(
+            *connection.peer,
+            requests=connection.requests,
+            deadline_s=min(connection.deadline_s, _monotonic() + self._keepalive_s),
+            waiting=connection.state is _READY or bool(data),
+            unread=data,
+        )
+        if not exchange.send(parcel, connection.fd):
+            return False
+        self._migrated_out += 1
+        self._row[at.MIGRATED_OUT] = self._migrated_out
+        self._close(connection)
+        return True
+
+    def _pass_idle_on(self, now_s: float) -> None:
+        """Retiring: to whoever takes over, with the client none the wiser."""
+        left = False
+        for connection in list(self.connections.values()):
+            if connection.state in (_READING, _READY) and not self._pass_on(connection):
+                left = True
+        if left:  # the others have not taken all of them yet, or a request is coming in
+            self._next_deadline_s = min(self._next_deadline_s, now_s + PASSING_INTERVAL_S)
+
+    def _take_over(self) -> None:
+        """Take connections from siblings: one that waits to be served, or some that do not."""
+        exchange = self._exchange
+        ready = self._ready
+        assert exchange is not None
+        least = self.siblings.least_load() if ready else None
+        if least is not None and len(ready) + 1 - least >= UNEVEN:
+            return  # others have less to do, and it is here for that very reason
+        for _ in range(min(TAKEN_AT_ONCE, self._room())):
+            found = exchange.receive()
+            if found is None:
+                return
+            parcel, sock = found
+            sock.setblocking(False)
+            connection = self._connect(sock, Peer(parcel.server, parcel.client))
+            connection.requests = parcel.requests
+            self._set_deadline(connection, parcel.deadline_s)
+            if parcel.unread:
+                connection.parser.feed(parcel.unread)  # and is looked at before more is read
+            else:
+                self._watch(connection, _IN)
+            self._migrated_in += 1
+            self._row[at.MIGRATED_IN] = self._migrated_in
+            if parcel.waiting:
+                connection.state = _READY
+                ready.appendleft(connection)  # it has waited longer than any other
+                return
 
     # -- poller ----------------------------------------------------------------------------------------
 
@@ -580,24 +699,3 @@ class Engine:
             self._poller.modify(connection.fd, mask)
         else:
             self._poller.unregister(connection.fd)
-
-
-def end_fork(error: BaseException | None) -> NoReturn:
-    """End a process that the application forked and that came back from it, as the interpreter would.
-
-    The request, its connection and the scoreboard are the worker's. Raises nothing.
-    """
-    status = 0 if error is None else 1
-    if isinstance(error, SystemExit):
-        status = error.code if isinstance(error.code, int) else int(error.code is not None)
-    elif error is not None:
-        LOGGER.error("A process that the application forked failed", exc_info=error)
-    for stream in (sys.stdout, sys.stderr):
-        with contextlib.suppress(OSError, ValueError):
-            stream.flush()
-    os._exit(status & 0xFF)
-
-
-def escape(text: str) -> str:
-    """A request target for one line of a log."""
-    return text if text.isprintable() else text.encode("unicode_escape").decode("ascii")

@@ -23,6 +23,7 @@ from wsgitop.scoreboard import layout as at
 from wsgitop.worker.access_log import AccessLog
 from wsgitop.worker.boot import WorkerBoot
 from wsgitop.worker.loop import Engine
+from wsgitop.worker.migration import Exchange
 from wsgitop.worker.seat import Seat
 from wsgitop.worker.siblings import Siblings
 from wsgitop.worker.watchdog import Watchdog
@@ -100,6 +101,7 @@ class _Worker:
             access_log=access_log,
             name=name,
             siblings=Siblings(boot.board, boot.row),
+            exchange=Exchange(*boot.exchange) if boot.exchange is not None else None,
         )
         watchdog = Watchdog(
             engine=engine,
@@ -211,7 +213,10 @@ class _Worker:
             if number in GRACEFUL:
                 settings = self._boot.settings
                 self._watchdog.retire(
-                    "it was told to by SIGTERM", settings.graceful_timeout, settings.keepalive
+                    "it was told to by SIGTERM",
+                    settings.graceful_timeout,
+                    settings.keepalive,
+                    pass_on=self._watchdog.has_siblings(),
                 )
             elif number in FOR_THE_MASTER:
                 LOGGER.warning(

@@ -1,10 +1,12 @@
 """What a worker sees of the other workers of its generation: their rows of the scoreboard.
 
-It decides how greedily a worker accepts. Connections that arrive together wake one idle worker each; if the
-first of them took all, the others would find nothing and stay idle, for as long as those connections live.
+It decides how greedily a worker accepts and which connections it passes on. Connections that arrive together
+wake one idle worker each; if the first of them took all, the others would find nothing and stay idle.
 """
 
 from __future__ import annotations
+
+from collections.abc import Iterator
 
 from wsgitop.scoreboard import layout as at
 from wsgitop.scoreboard.board import Board
@@ -27,15 +29,26 @@ class Siblings:
 
     def idle(self) -> bool:
         """Another worker accepts connections and has a thread with nothing to do."""
+        return any(self._idle_threads(row) for row in self._accepting())
+
+    def idle_threads(self) -> int:
+        """Threads of other workers that accept connections, with nothing to do."""
+        return sum(self._idle_threads(row) for row in self._accepting())
+
+    def least_load(self) -> int | None:
+        """What the least loaded of the other workers has to do; None: there is no other."""
+        return min((row[at.LOAD] for row in self._accepting()), default=None)
+
+    def _accepting(self) -> Iterator[memoryview]:
         unused = 0
         for row in self._rows:
-            if not row[at.READY_NS]:
+            if row[at.READY_NS]:
+                unused = 0
+                yield row
+            else:
                 unused += 1
                 if unused == UNUSED_ROWS_IN_A_ROW:
-                    return False
-                continue
-            unused = 0
-            for state in self._states:
-                if row[state] == at.THREAD_IDLE:
-                    return True
-        return False
+                    return
+
+    def _idle_threads(self, row: memoryview) -> int:
+        return sum(row[state] == at.THREAD_IDLE for state in self._states)

@@ -6,7 +6,7 @@ or runs the application.
 
 It ticks every millisecond or two only while requests come or while one runs that could be relieved of the
 lead; a tenth of a second apart while requests merely run long; and not at all when nothing runs: it then sets
-``Engine.wake_wanted``, and the next request wakes it. An idle worker causes no wake-ups.
+``Crew.wake_wanted``, and the next request wakes it. An idle worker causes no wake-ups.
 """
 
 from __future__ import annotations
@@ -27,12 +27,23 @@ from wsgitop.errors import ProtocolError
 from wsgitop.http.response import DateLine, render_error
 from wsgitop.logs.error_log import LOGGER
 from wsgitop.scoreboard import layout as at
-from wsgitop.worker.access_log import Entry
-from wsgitop.worker.loop import INTERNAL_ERROR_STATUS, Engine, escape
+from wsgitop.worker.handover import RELIEF_AFTER_S
+from wsgitop.worker.loop import INTERNAL_ERROR_STATUS, Engine
 from wsgitop.worker.seat import Seat
+from wsgitop.worker.service import escape
 from wsgitop.wsgi.response import Response
 
 TICK_S: Final = 0.001
+LONG_TICK_S: Final = 0.005
+LONG_TICKS: Final = 50
+"""After so many ticks within the same request the next ones may be further apart."""
+GIL_WAIT_S: Final = 0.002
+"""Coming back so much too late from a tick means that a thread computes without a pause: the interpreter lets
+another thread have a turn every 5 ms (sys.setswitchinterval).
+"""
+PATIENCE_S: Final = 0.025
+"""Computing for longer than this is worth a second thread, in spite of the GIL."""
+TEND_S: Final = 0.02
 DOZE_S: Final = 0.1
 QUIET_TICKS: Final = 10
 """Ticks without a new request after which it stops ticking."""
@@ -72,27 +83,37 @@ class Watchdog(threading.Thread):
         self._stuck_limit_s = float("inf")
         self._outbox: list[m.Message] = []
         self._master_gone = False
-        self._seen: tuple[Seat | None, int] = (None, -1)
+        self._seen_leader: Seat | None = None
+        self._seen_serial = -1
+        self._siblings = False
+        self._relieves = len(engine.crew.seats) > 1
+        self._tend_at_s = 0.0
         self._quiet = 0
+        self._computing = False  # the thread that runs a request seems to hold the GIL
+        self._waiting = False  # somebody waits whom nobody attends to
+        self._vacated_s = 0.0
+        self._watches_connections = False
         self._date = DateLine()
         self._wake_fd = os.eventfd(0, os.EFD_CLOEXEC | os.EFD_NONBLOCK)
-        self._poll = select.poll()
-        self._poll.register(self._wake_fd, select.POLLIN)
-        self._poll.register(channel.fileno(), select.POLLIN)
-        self._poll.register(signals_fd, select.POLLIN)
-        engine.wake_watchdog = self.wake
+        self._channel_fd = channel.fileno()
+        self._watched = [self._wake_fd, self._channel_fd, signals_fd]
+        engine.crew.wake_watchdog = self.wake
 
     # -- for other threads -----------------------------------------------------------------------------
 
     def wake(self) -> None:
         """There is something to watch."""
-        self._engine.wake_wanted = False
+        self._crew.wake_wanted = False
         os.eventfd_write(self._wake_fd, 1)
 
     def send(self, message: m.Message) -> None:
         """Tell the master; from the watchdog's own thread, or before it runs."""
         self._outbox.append(message)
         self._post()
+
+    def has_siblings(self) -> bool:
+        """Other workers could take connections over."""
+        return self._engine.has_siblings()
 
     def forget(self) -> None:
         """In a process that the application forked."""
@@ -113,54 +134,117 @@ class Watchdog(threading.Thread):
     def _watch(self) -> None:
         while True:
             timeout_s = self._pace()
-            for fd, _ in self._poll.poll(None if timeout_s is None else max(1.0, timeout_s * 1000)):
+            began_s = time.monotonic()
+            found = self._wait(timeout_s)
+            for fd in found:
                 if fd == self._wake_fd:
                     with contextlib.suppress(BlockingIOError):
                         os.eventfd_read(fd)
                 elif fd == self._signals_fd:
                     self._on_signals()
-                else:
+                elif fd == self._channel_fd:
                     self._listen()
-            self._tick()
+            now_s = time.monotonic()
+            # Who comes back late from a short sleep has waited for the GIL.
+            self._computing = timeout_s is not None and not found and now_s - began_s > timeout_s + GIL_WAIT_S
+            self._relieve(now_s)
+            if found or now_s >= self._tend_at_s:
+                self._tend_at_s = now_s + TEND_S
+                self._tend(now_s)
+
+    def _wait(self, timeout_s: float | None) -> list[int]:
+        """The descriptors that are readable. select(2), because the others know no less than a millisecond."""
+        return select.select(self._watched, [], [], timeout_s)[0]
 
     def _pace(self) -> float | None:
         """Seconds until the next tick; None: sleep until woken."""
-        engine = self._engine
         crew = self._crew
         leader = crew.leader
-        busy = any(seat.response is not None for seat in crew.seats)
-        if leader is not None and (leader, leader.serial) != self._seen:
+        serial = leader.serial if leader is not None else -1
+        if leader is not None and (serial != self._seen_serial or leader is not self._seen_leader):
             self._quiet = 0
         else:
             self._quiet += 1
-        relievable = len(crew.seats) > 1 and leader is not None and leader.token and crew.idle
-        if relievable or (len(crew.seats) > 1 and self._quiet < QUIET_TICKS):
-            self._seen = leader, leader.serial if leader is not None else -1
-            return TICK_S
-        if self._outbox:
-            return DOZE_S
-        # From here on a request must wake it: with one thread only if nothing runs, since there is nobody to
-        # hand over to.
-        wake_wanted = len(crew.seats) > 1 or not (busy or self._quiet < 2)
-        self._seen = leader, leader.serial if leader is not None else -1
-        if wake_wanted:
-            engine.wake_wanted = True
-            leader = crew.leader
-            if leader is not None and leader.token and (len(crew.seats) == 1 or crew.idle):
-                engine.wake_wanted = False
+        self._seen_leader, self._seen_serial = leader, serial
+        if self._relieves and leader is not None:
+            if leader.token and (crew.idle or self._siblings):
+                # Just begun: look again when it has had its time.
+                return RELIEF_AFTER_S if self._quiet < LONG_TICKS else LONG_TICK_S
+            if self._quiet < QUIET_TICKS:
                 return TICK_S
-        if busy or not wake_wanted:
+        return self._pace_at_leisure(leader)
+
+    def _pace_at_leisure(self, leader: Seat | None) -> float | None:
+        """There is no request that somebody could be relieved of."""
+        crew = self._crew
+        busy = any(seat.response is not None for seat in crew.seats)
+        keeps_house = leader is None and busy and self._relieves and not crew.finished
+        # While nobody leads and nothing waits, what comes is reason enough to wake up.
+        self._watch_connections(keeps_house and not self._waiting)
+        if keeps_house and self._waiting:
+            return TICK_S if self._quiet < LONG_TICKS else LONG_TICK_S
+        if keeps_house or self._outbox:
             return DOZE_S
-        if engine.retiring:
+        # From here on a request must wake it. With one thread and no siblings nobody could relieve it.
+        if not self._relieves and (busy or self._quiet < 2):
+            return DOZE_S
+        crew.wake_wanted = True
+        leader = crew.leader
+        if leader is not None and leader.token and (len(crew.seats) == 1 or crew.idle):
+            crew.wake_wanted = False
+            return TICK_S
+        if busy:
+            return DOZE_S
+        if self._engine.retiring:
             return max(0.0, min(1.0, self._limit_s - time.monotonic()))
         return None
 
-    def _tick(self) -> None:
+    def _watch_connections(self, wanted: bool) -> None:
+        """Wake up, or not, when the engine's poller has something."""
+        if wanted != self._watches_connections:
+            self._watches_connections = wanted
+            if wanted:
+                self._watched.append(self._engine.poller_fd)
+            else:
+                self._watched.remove(self._engine.poller_fd)
+
+    def _relieve(self, now_s: float) -> None:
+        """See to it that others are served while the leader's request takes long.
+
+        A request that waits is left to its thread, and an idle one leads. If it computes instead, a second
+        thread would only compete with it for the GIL: then siblings get what waits here, and an idle thread leads
+        no sooner than the request has shown that it is a long one.
+        """
         crew = self._crew
-        now_s = time.monotonic()
         leader = crew.leader
-        if leader is not None and leader.token and crew.idle and (leader, leader.serial) == self._seen:
-            crew.hand_over()
+        if leader is not None:
+            response = leader.response
+            if not leader.token or response is None:
+                return
+            # 0: it is between two calls of the application, for example because it is sending.
+            elapsed_s = now_s - response.since_s if response.since_s else 0.0
+            if elapsed_s < RELIEF_AFTER_S and (
+                leader is not self._seen_leader or leader.serial != self._seen_serial
+            ):
+                return
+            if crew.idle and (not self._computing or elapsed_s > PATIENCE_S):
+                crew.hand_over(waits=not self._computing)
+                return
+            if not self._engine.may_pass():
+                return
+            crew.vacate()
+            self._vacated_s = now_s
+        if crew.idle and (not self._computing or now_s - self._vacated_s > PATIENCE_S):
+            crew.hand_over(waits=False)
+            return
+        with crew.lock:
+            self._waiting = crew.leader is None and not crew.finished and self._engine.keep_house()
+
+    def _tend(self, now_s: float) -> None:
+        """What need not be done each tick."""
+        crew = self._crew
+        self._siblings = self._engine.has_siblings()
+        self._relieves = len(crew.seats) > 1 or self._siblings
         self._row[at.HANDOVERS] = crew.handovers
         busy = False
         for seat in crew.seats:
@@ -196,8 +280,8 @@ class Watchdog(threading.Thread):
             return
         message, descriptors = received
         match message:
-            case m.Retire(graceful_s, idle_s):
-                self.retire("", graceful_s, idle_s)
+            case m.Retire(graceful_s, idle_s, pass_on):
+                self.retire("", graceful_s, idle_s, pass_on=pass_on)
             case m.Quit():
                 self._exit_now(0)
             case m.Reopen() if self._engine.access_log is not None and descriptors:
@@ -206,13 +290,13 @@ class Watchdog(threading.Thread):
             os.close(fd)
 
     def _lose_master(self) -> None:
-        self._poll.unregister(self._channel.fileno())
+        self._watched.remove(self._channel_fd)
         self._master_gone = True
         # What reads standard error is gone, too: a print would raise there.
         null = os.open(os.devnull, os.O_WRONLY | os.O_CLOEXEC)
         os.dup2(null, 2)
         os.close(null)
-        self.retire("the master is gone", self._engine.settings.graceful_timeout, idle_s=0.0)
+        self.retire("the master is gone", self._engine.settings.graceful_timeout, idle_s=0.0, pass_on=False)
 
     def _post(self) -> None:
         while self._outbox and not self._master_gone:
@@ -227,9 +311,9 @@ class Watchdog(threading.Thread):
 
     # -- ending ----------------------------------------------------------------------------------------
 
-    def retire(self, reason: str, graceful_s: float, idle_s: float) -> None:
-        """Finish what is in flight within ``graceful_s`` and end; ``idle_s`` as in :class:`m.Retire`.
-        ``reason`` is '' if it is the master that wants it.
+    def retire(self, reason: str, graceful_s: float, idle_s: float, *, pass_on: bool) -> None:
+        """Finish what is in flight within ``graceful_s`` and end; ``idle_s`` and ``pass_on`` as in
+        :class:`m.Retire`.        ``reason`` is '' if it is the master that wants it.
         """
         self._limit_s = min(self._limit_s, time.monotonic() + graceful_s)
         if self._engine.retiring:
@@ -237,7 +321,7 @@ class Watchdog(threading.Thread):
         if reason:
             self.send(m.Retiring(reason))
         self._on_retire()
-        self._engine.retire(idle_s)
+        self._engine.retire(idle_s, pass_on=pass_on)
 
     def _check_end(self, now_s: float) -> None:
         crew = self._crew
@@ -255,9 +339,13 @@ class Watchdog(threading.Thread):
             if crew.seats[0].response is not None:  # the main thread is stuck in a request that was cut
                 self._exit_now(0)
         elif all(seat.response is not None and seat.response.cut for seat in crew.seats):
+            # Nobody here will serve what else is connected, but the siblings can.
             self._stuck_limit_s = min(self._stuck_limit_s, now_s + FAREWELL_S)
-            if now_s >= self._stuck_limit_s:
-                self._exit_now(0)
+            with crew.lock:
+                self._engine.abandon()
+                if now_s >= self._stuck_limit_s:
+                    self._engine.refuse_rest()
+                    self._exit_now(0)
 
     # -- cutting ---------------------------------------------------------------------------------------
 
@@ -308,9 +396,10 @@ class Watchdog(threading.Thread):
         )  # fmt: skip
         if engine.access_log is not None:
             client = connection.client.decode()
-            engine.access_log.write(Entry(request, response, request.fields, client, int(elapsed_s * 1e9)))
+            engine.access_log.write(request, response, request.fields, client, int(elapsed_s * 1e9))
         path = request.target.partition("?")[0]
         self.send(m.RequestTimeout(seat.index, request.method, path, elapsed_s, m.clip(stack), answered))
         reason = f"a request took longer than {self._timeout_s:g} s"
-        self.retire(reason, engine.settings.graceful_timeout, engine.settings.keepalive)
+        settings = engine.settings
+        self.retire(reason, settings.graceful_timeout, settings.keepalive, pass_on=engine.has_siblings())
         engine.wake()

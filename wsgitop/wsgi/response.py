@@ -22,8 +22,9 @@ from wsgitop.wsgi.types import WSGIApplication, WSGIEnvironment
 ExcInfo = tuple[type[BaseException], BaseException, TracebackType] | tuple[None, None, None]
 
 _monotonic: Final = time.monotonic
-_SERVER_LINE: Final = f"Server: {http.SERVER}\r\n"
 _CHUNK_END: Final = b"0\r\n\r\n"
+_BODILESS: Final = (204, 304)
+_JOINED_BYTES: Final = 64 * 1024  # a larger body goes out behind its head, since to copy it costs more
 
 
 class ClientGone(Exception):
@@ -66,13 +67,14 @@ class Response:
     body_bytes = 0
     since_s = 0.0
     headers: Sequence[tuple[str, str]] = ()
-    _status_line = ""
+    _status_line = b""
     _length: int | None = None
     _chunked = False
     _exceeded = False
 
+    # Positional, because calls with keywords are slower.
     def __init__(
-        self, sink: Sink, *, head_only: bool, minor: int, keep_alive: bool, date: http.DateLine
+        self, sink: Sink, head_only: bool, minor: int, keep_alive: bool, date: http.DateLine
     ) -> None:
         self._sink = sink
         self._headless = head_only  # no body goes out: HEAD, later also 1xx, 204 and 304
@@ -97,7 +99,8 @@ class Response:
                 exc_info = None  # no cycle through this frame
         elif self._status_line:
             raise AssertionError("start_response was called twice without exc_info")
-        self.status, self._status_line = http.status_line(status)
+        known = http.status_lines.get(status)
+        self.status, self._status_line = http.status_line(status) if known is None else known
         self.status_text = status
         self.headers = headers
         return self.write
@@ -118,11 +121,12 @@ class Response:
         called then.
         """
         result = app(environ, self.start_response)
+        kind = type(result)
+        if kind is list or kind is tuple:  # which have no close()
+            self.since_s = 0.0
+            self._send_all(b"".join(result) if len(result) != 1 else result[0])  # type: ignore[arg-type,index]
+            return
         try:
-            kind = type(result)
-            if kind is list or kind is tuple:
-                self._send_all(b"".join(result) if len(result) != 1 else result[0])  # type: ignore[arg-type,index]
-                return
             part = result.range() if kind is FileWrapper and not self.head_sent else None  # type: ignore[attr-defined]
             if part is not None:
                 self._send_range(part)
@@ -155,20 +159,29 @@ class Response:
 
     def _send_all(self, body: bytes) -> None:
         """The whole body is here, so its length is known."""
+        if type(body) is not bytes:
+            body = bytes_of(body)
         if self.head_sent:
             if body:
                 self._block(body)
             self._finish()
             return
-        head = self._head(len(body))
-        if self._length != len(body):
-            body = self._honest(body)
-            if not self._headless and self._length is not None and self.body_bytes + len(body) < self._length:
-                self._too_short(len(body))
+        size = len(body)
+        lines = self._head(size)
         if self._headless:
-            body = b""
-        self.body_bytes = len(body)
-        self._send(head + body)
+            body, size = b"", 0
+        elif self._length != size:
+            body = self._honest(body)
+            size = len(body)
+            if self._length is not None and size < self._length:
+                self._too_short(size)
+        self.body_bytes = size
+        if size <= _JOINED_BYTES:
+            lines.append(body)
+            self._send(b"".join(lines))
+        else:
+            self._send(b"".join(lines))
+            self._send(body)
         self.complete = True
 
     def _iterate(self, blocks: Iterator[bytes]) -> None:
@@ -196,7 +209,7 @@ class Response:
     def _finish(self) -> None:
         """Behind the last block."""
         if not self.head_sent:
-            self._send(self._head(0))
+            self._send(b"".join(self._head(0)))
         elif self._chunked:
             self._send(_CHUNK_END)
         if self._length is not None and self.body_bytes < self._length and not self._headless:
@@ -205,11 +218,8 @@ class Response:
 
     def _block(self, data: object) -> None:
         """Send one block of the body, the head in front of it if it is the first."""
-        head = b"" if self.head_sent else self._head(None)
-        if not isinstance(data, bytes):
-            if not isinstance(data, (bytearray, memoryview)):
-                raise TypeError(f"The application gave a {type(data).__name__} where bytes belong")
-            data = bytes(data)
+        head = b"" if self.head_sent else b"".join(self._head(None))
+        data = bytes_of(data)
         if self._headless:
             data = b""
         elif self._length is not None:
@@ -221,8 +231,7 @@ class Response:
             self._send(head + data)
 
     def _send_range(self, part: FileRange) -> None:
-        head = self._head(part.size, of_file=True)
-        self._send(head)
+        self._send(b"".join(self._head(part.size, of_file=True)))
         if self._headless:
             self.complete = True
             return
@@ -249,77 +258,74 @@ class Response:
 
     # -- framing ---------------------------------------------------------------------------------------
 
-    def _head(self, known_length: int | None, *, of_file: bool = False) -> bytes:
-        """Render the head and decide on the framing (RFC 9112 section 6). ``known_length`` is the body's, if
-        it is known.
+    def _head(self, known_length: int | None, *, of_file: bool = False) -> list[bytes]:
+        """Render the lines of the head and decide on the framing (RFC 9112 section 6). ``known_length`` is the
+        body's, if it is known.
 
         Raises TypeError and ValueError for what may not be sent, AssertionError if there is nothing to send.
         """
         if not self._status_line:
             raise AssertionError("The application did not call start_response")
-        lines: list[str] = []
-        special: list[tuple[int, str, str]] = []
-        kinds = http.known_names
-        for name, value in self.headers:
-            kind = kinds.get(name)
-            if kind is None:
-                kind = http.header_kind(name)
-            if type(value) is not str or not value.isascii() or not value.isprintable():
-                http.check_value(name, value)
-            if kind:
-                special.append((kind, name, value))
+        lines = [self._status_line, self._date.with_server]
+        length: int | None = None
+        known_lines = http.header_lines
+        for header in self.headers:
+            try:
+                known = known_lines.get(header)
+            except TypeError:  # a list, which PEP 3333 forbids and others take
+                known = None
+            if known is None:
+                name, value = header
+                known = http.header_line(name, value)
+            kind, line, number = known
+            if not kind:
+                lines.append(line)
+            elif kind == http.LENGTH:
+                if length is not None and length != number:
+                    raise ValueError(f"Content-Length is both {length} and {number}")
+                length = number
             else:
-                lines.append(f"{name}: {value}\r\n")
-        date, server, length = (
-            self._take_special(special) if special else (self._date.text, _SERVER_LINE, None)
-        )
-        framing = self._choose_framing(length, known_length, of_file)
-        return f"{self._status_line}{server}{date}{''.join(lines)}{framing}\r\n".encode("latin-1")
-
-    def _choose_framing(self, length: int | None, known_length: int | None, of_file: bool) -> str:
-        """How the client is told where the body ends; the lines that say so."""
-        framing = ""
-        if self.status < 200 or self.status in (204, 304):
-            self._headless = True
-            self.keep_alive = self.keep_alive and self.status >= 200
+                self._take_special(lines, kind, header[1], line)
+        self._length = length
+        if self.status in _BODILESS or self.status < 200:
+            self._forbid_body()
         elif length is None and (not self._headless or of_file):
             # To a HEAD most applications give an empty body, which says nothing about the body that GET has.
             if known_length is not None:
-                length = known_length
+                self._length = known_length
             elif self._minor == 1:
                 self._chunked = True
-                framing = "Transfer-Encoding: chunked\r\n"
+                lines.append(b"Transfer-Encoding: chunked\r\n")
             else:
                 self.keep_alive = False
-        self._length = length
-        if length is not None:
-            framing = f"Content-Length: {length}\r\n"
+        if self._length is not None:
+            lines.append(b"Content-Length: %d\r\n" % self._length)
         if not self.keep_alive:
-            return framing + "Connection: close\r\n"
-        return framing + "Connection: keep-alive\r\n" if self._minor == 0 else framing
+            lines.append(b"Connection: close\r\n")
+        elif self._minor == 0:
+            lines.append(b"Connection: keep-alive\r\n")
+        lines.append(b"\r\n")
+        return lines
 
-    def _take_special(self, headers: Sequence[tuple[int, str, str]]) -> tuple[str, str, int | None]:
-        """The lines of Date and Server, and Content-Length. Raises ValueError.
+    def _forbid_body(self) -> None:
+        """1xx, 204 and 304 have none, and only 304 may say how long it would be (RFC 9110 section 8.6)."""
+        self._headless = True
+        if self.status != 304:
+            self._length = None
+            self.keep_alive = self.keep_alive and self.status >= 200
+
+    def _take_special(self, lines: list[bytes], kind: int, value: str, line: bytes) -> None:
+        """Date and Server, which the application may set, and Connection.
 
         The other hop-by-hop headers are the server's business (PEP 3333); the one wish that makes sense is to
         close.
         """
-        date, server = self._date.text, _SERVER_LINE
-        length: int | None = None
-        for kind, name, value in headers:
-            if kind == http.LENGTH:
-                if self.status == 204 or self.status < 200:
-                    continue
-                if not value.isdigit() or (length is not None and length != int(value)):
-                    raise ValueError(f"Content-Length is {value!r}")
-                length = int(value)
-            elif kind == http.DATE:
-                date = f"{name}: {value}\r\n"
-            elif kind == http.SERVER_NAME:
-                server = f"{name}: {value}\r\n"
-            elif kind == http.CONNECTION and "close" in value.lower():
+        if kind == http.CONNECTION:
+            if "close" in value.lower():
                 self.keep_alive = False
-        return date, server, length
+        elif kind == http.DATE or kind == http.SERVER_NAME:
+            server, _, date = lines[1].partition(b"\r\n")
+            lines[1] = server + b"\r\n" + line if kind == http.DATE else line + date
 
     def _honest(self, data: bytes) -> bytes:
         """What of ``data`` Content-Length leaves room for; the rest would be read as the next response."""
@@ -342,3 +348,12 @@ class Response:
             sent,
             self._length,
         )
+
+
+def bytes_of(data: object) -> bytes:
+    """A block as an application gives it; PEP 3333 says bytes. Raises TypeError."""
+    if isinstance(data, bytes):
+        return data
+    if isinstance(data, (bytearray, memoryview)):
+        return bytes(data)
+    raise TypeError(f"The application gave a {type(data).__name__} where bytes belong")

@@ -67,6 +67,7 @@ class Zygote:
         self._board: Board | None = None
         self._listeners: tuple[tuple[Address, socket.socket], ...] = ()
         self._access_log_fd = -1
+        self._exchange: tuple[socket.socket, socket.socket] | None = None
         self._app: WSGIApplication | None = None
         self._control_socket = ""
 
@@ -127,7 +128,8 @@ class Zygote:
         self._settings = settings = msgspec.json.decode(message.settings_json, type=Settings)
         self._control_socket = message.control_socket
         error_log.configure(settings.loglevel)
-        board_fd, access_log_fd, *listener_fds = descriptors
+        board_fd, access_log_fd, sending_fd, receiving_fd, *listener_fds = descriptors
+        self._exchange = socket.socket(fileno=sending_fd), socket.socket(fileno=receiving_fd)
         self._board = Board.attach(board_fd, message.board_rows, message.board_threads)
         self._access_log_fd = access_log_fd if message.access_log else -1
         self._listeners = tuple(
@@ -206,6 +208,7 @@ class Zygote:
             board=self._board,
             channel=socket.socket(fileno=channel_fd),
             listeners=self._listeners,
+            exchange=self._exchange,
             access_log_fd=self._access_log_fd,
             app=self._app,
         )

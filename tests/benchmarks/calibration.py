@@ -1,0 +1,21 @@
+"""How many rounds of pure Python take so many seconds here."""
+
+from __future__ import annotations
+
+import time
+
+from tests.benchmarks.apps.work import spin
+
+
+def rounds_of(seconds: float, attempts: int = 7) -> int:
+    """Measured once, so that every server gets the same work; the quickest attempt counts."""
+    sample = 20_000
+    spin(sample)  # the interpreter specialises the loop
+    fastest_s = min(_time_s(sample) for _ in range(attempts))
+    return max(1, round(seconds / fastest_s * sample))
+
+
+def _time_s(rounds: int) -> float:
+    started = time.perf_counter()
+    spin(rounds)
+    return time.perf_counter() - started
