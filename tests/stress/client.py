@@ -384,6 +384,11 @@ class _Line:
                 continue
             if self._unsent(ask):
                 self.client.fail(self, f"answer {answer.status} to {ask.number}, which is not sent yet")
+            if answer.status == 503 and b"no thread left" in answer.body and answer.closes:
+                # A worker whose threads all hang cannot pass on what it has read already.
+                self.client.tally.counts["answered 503 by a worker whose threads hang"] += 1
+                self._stop_sending(True)
+                return
             self._settle(ask, wrong(ask, answer))
             if answer.closes or ask.closes:
                 if not (ask.closes or ask.kind in ENDERS):

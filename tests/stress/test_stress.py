@@ -25,3 +25,9 @@ def test_what_has_been_called_is_answered_when_the_server_ends(shape: str) -> No
     report = stress(Plan(workers, threads, 6000, seed=7, stop_at=0.3))
     assert not report.faults, str(report)
     assert report.counts["not answered by a server that ends"]
+
+
+def test_a_worker_whose_threads_hang_takes_no_other_request_along() -> None:
+    report = stress(Plan(4, 1, 4000, seed=8, hangs=0.0008, timeout_s=1.5))
+    assert not report.faults, str(report)
+    assert report.record["H"]
