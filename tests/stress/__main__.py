@@ -33,6 +33,9 @@ def main() -> int:
     parser.add_argument(
         "--hangs", type=float, default=0.0, metavar="SHARE", help="of requests that run into the time limit"
     )
+    parser.add_argument(
+        "--stop-at", type=float, default=0.0, metavar="SHARE", help="end the server when so much is answered"
+    )
     parser.add_argument("--timeout", type=float, default=30.0, help="the server's, per call")
     parser.add_argument("--keep-alive", type=float, default=2.0, help="the server's")
     parser.add_argument("server", nargs="*", help="further arguments for the server, behind --")
@@ -50,6 +53,7 @@ def main() -> int:
                 options.hangs,
                 options.timeout,
                 options.keep_alive,
+                options.stop_at,
                 tuple(options.server),
             )
         )

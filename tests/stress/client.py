@@ -72,6 +72,7 @@ class StressClient:
         self.keepalive_s = keepalive_s
         self.seen = seen
         self.poller = select.epoll()
+        self.stopped = False
         self.thinking = 0  # lines that pause between requests; others take their turn meanwhile
         self._scripts = scripts
         self._again: deque[Script] = deque()
@@ -109,6 +110,11 @@ class StressClient:
         self.poller.close()
         return self.tally
 
+    def stop(self) -> None:
+        """The server ends now: no new connections, and what is not answered must not have been called."""
+        self.stopped = True
+        self._scripts = iter(())
+
     def later(self, delay_s: float, call: Callable[[], None]) -> None:
         """Call it then."""
         heapq.heappush(self._timers, (time.monotonic() + delay_s, next(self._order), call))
@@ -116,15 +122,26 @@ class StressClient:
     def leave(self, line: _Line, leftover: list[Ask]) -> None:
         """A connection is closed. ``leftover`` go out again on a new one."""
         del self._lines[line.fd]
-        if leftover:
+        if self.stopped:
+            self.forgo(leftover)
+        elif leftover:
             self.tally.counts["reconnects"] += 1
             self._again.append(again(line.script.serial, leftover))
+
+    def forgo(self, asks: list[Ask]) -> None:
+        """Requests that were not answered by a server that ends."""
+        for ask in asks:
+            self.tally.counts["not answered by a server that ends"] += 1
+            ask.fate = "must not be called"
+            self.seen(ask)
 
     def fail(self, line: _Line, what: str) -> None:
         """Note what must not happen."""
         self.tally.failures.append(Failure(what, line.script.serial, tuple(line.history())))
 
     def _open_lines(self) -> None:
+        while self.stopped and self._again:
+            self.forgo(self._again.popleft().asks)
         while len(self._lines) - self.thinking < self._connections:
             script = self._again.popleft() if self._again else next(self._scripts, None)
             if script is None:
@@ -367,6 +384,11 @@ class _Line:
                 continue
             if self._unsent(ask):
                 self.client.fail(self, f"answer {answer.status} to {ask.number}, which is not sent yet")
+            if answer.status == 503 and b"no thread left" in answer.body and answer.closes:
+                # A worker whose threads all hang cannot pass on what it has read already.
+                self.client.tally.counts["answered 503 by a worker whose threads hang"] += 1
+                self._stop_sending(True)
+                return
             self._settle(ask, wrong(ask, answer))
             if answer.closes or ask.closes:
                 if not (ask.closes or ask.kind in ENDERS):
@@ -464,7 +486,7 @@ class _Line:
             # Its head is lost: a reset, because of what the client had sent behind, overtook it.
             self.client.tally.counts["answers lost with a reset, as is right"] += 1
             self._settle(ask, "")
-        else:
+        elif not self.client.stopped:
             lost = [ask.number for ask in self._asks]
             self.client.fail(
                 self, f"the server ended it ({error or 'end of file'}) without a byte of an answer to {lost}"

@@ -31,7 +31,9 @@ _ALARMS = re.compile(
 
 @dataclass(frozen=True, slots=True)
 class Plan:
-    """One run. ``every_s`` is about how often the server is reloaded or scaled, 0: never."""
+    """One run. ``every_s`` is about how often the server is reloaded or scaled, 0: never. ``stop_at``: the
+    server is told to end when this share of the requests is answered, 0: when all are.
+    """
 
     workers: int
     threads: int
@@ -42,6 +44,7 @@ class Plan:
     hangs: float = 0.0
     timeout_s: float = 30.0
     keepalive_s: float = 2.0
+    stop_at: float = 0.0
     arguments: tuple[str, ...] = ()
 
 
@@ -63,7 +66,7 @@ class Report:
             (
                 f"shape {plan.workers}x{plan.threads}, seed {plan.seed}, {plan.requests} requests over "
                 f"{plan.connections} connections in {self.duration_s:.1f} s "
-                f"({plan.requests / self.duration_s:.0f} a second)"
+                f"({self.counts['answered'] / self.duration_s:.0f} answers a second)"
             ),
             *(
                 f"  {count:9d} {name}"
@@ -73,8 +76,11 @@ class Report:
                 f"  by the application: {self.record['C']} calls, {self.record['I']} iterables with close(), "
                 f"{self.record['X']} exceptions, {self.record['H']} hangs"
             ),
-            f"  by the server: {self.totals['requests']} requests, {self.totals['errors']} errors",
         ]
+        if self.totals:
+            lines.append(
+                f"  by the server: {self.totals['requests']} requests, {self.totals['errors']} errors"
+            )
         if self.actions:
             lines.append(
                 "  meanwhile: " + ", ".join(f"{n} {name}" for name, n in sorted(self.actions.items()))
@@ -118,45 +124,59 @@ class Disturbance:
 def stress(plan: Plan) -> Report:
     """Run it. Everything that it has started and made is gone afterwards."""
     directory = Path(tempfile.mkdtemp(prefix="wsgitop-stress-"))
+    try:
+        return _stress(plan, directory)
+    finally:
+        shutil.rmtree(directory)
+
+
+def _stress(plan: Plan, directory: Path) -> Report:
     arguments = (
         "--workers", str(plan.workers), "--threads", str(plan.threads),
         "--keep-alive", f"{plan.keepalive_s:g}",
         "--timeout", f"{plan.timeout_s:g}", "--body-buffer", "65536", "--response-buffer", "65536",
         *plan.arguments,
     )  # fmt: skip
-    mix = Mix(plan.keepalive_s, plan.timeout_s, plan.hangs)
     ledger = Ledger(plan.requests)
-    try:
-        with Server(
-            "application:application", *arguments, cwd=HERE, env={"STRESS_RECORD": str(directory)}
-        ) as server:
-            server.wait_until_serving()
-            disturbance = Disturbance(server, plan)
-            started_s = time.monotonic()
-            client = StressClient(
-                ("127.0.0.1", server.port),
-                scripts(plan.seed, plan.requests, mix),
-                connections=plan.connections,
-                each_turn=disturbance,
-                keepalive_s=plan.keepalive_s,
-                seen=ledger.put,
-            )
-            tally = client.run()
-            duration_s = time.monotonic() - started_s
+    totals: dict[str, Any] = {}
+    faults: list[str] = []
+    with Server(
+        "application:application", *arguments, cwd=HERE, env={"STRESS_RECORD": str(directory)}
+    ) as server:
+        server.wait_until_serving()
+        disturbance = Disturbance(server, plan)
+
+        def each_turn() -> None:
+            if plan.stop_at and client.tally.counts["answered"] >= plan.stop_at * plan.requests:
+                if not client.stopped:
+                    client.stop()
+                    server.signal(signal.SIGTERM)
+            else:
+                disturbance()
+
+        client = StressClient(
+            ("127.0.0.1", server.port),
+            scripts(plan.seed, plan.requests, Mix(plan.keepalive_s, plan.timeout_s, plan.hangs)),
+            connections=plan.connections,
+            each_turn=each_turn,
+            keepalive_s=plan.keepalive_s,
+            seen=ledger.put,
+        )
+        started_s = time.monotonic()
+        tally = client.run()
+        duration_s = time.monotonic() - started_s
+        if not client.stopped:
             quiet = _Quiet(server)
             try:
                 eventually(quiet, 20 + 2.5 * plan.timeout_s * bool(plan.hangs), what="rest")
-                faults = []
             except AssertionError as error:
-                faults = [f"the server does not come to rest: {error}"]
+                faults.append(f"the server does not come to rest: {error}")
             totals = quiet.status["totals"]
-            status = server.stop()
-            if status:
-                faults.append(f"the server ended with status {status}")
-            log = server.log()
-        record = ledger.compare(directory)
-    finally:
-        shutil.rmtree(directory)
+        status = server.stop()
+        if status:
+            faults.append(f"the server ended with status {status}")
+        log = server.log()
+    record = ledger.compare(directory, stopped=client.stopped)
     faults += [str(failure) for failure in tally.failures] + record.faults
     faults += _sums(tally, record, totals, log, plan)
     return Report(plan, duration_s, tally.counts, record.sums, disturbance.actions, totals, faults)
@@ -190,10 +210,11 @@ def _sums(tally: Tally, record: Record, totals: dict[str, Any], log: str, plan: 
         if is_ != expected:
             wrong.append(f"{what}: {is_} instead of {expected}")
 
-    ends = ("answered", "wrong", "cut by the client", "lost", "spoilt", "abandoned")
-    equal("requests that came to an end", sum(counts[end] for end in ends), plan.requests)
-    equal("the server's count of requests", totals["requests"], sums["C"])
-    equal("the server's count of errors", totals["errors"], sums["X"] + sums["H"] + sums["R"])
+    if totals:
+        equal("the server's count of requests", totals["requests"], sums["C"])
+        equal("the server's count of errors", totals["errors"], sums["X"] + sums["H"] + sums["R"])
+        ends = ("answered", "wrong", "cut by the client", "lost", "spoilt", "abandoned")
+        equal("requests that came to an end", sum(counts[end] for end in ends), plan.requests)
     equal("log entries of exceptions", len(_FAILED.findall(log)), sums["X"])
     equal("log entries of timeouts", len(_TIMED_OUT.findall(log)), sums["H"])
     wrong += [f"in the log: {line}" for line in sorted(set(_ALARMS.findall(log)))[:5]]
