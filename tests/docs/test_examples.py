@@ -12,6 +12,8 @@ from pathlib import Path
 import click
 import pytest
 
+from tests.support import nginx
+
 EXAMPLES = Path(str(files("wsgitop"))) / "examples"
 
 
@@ -72,7 +74,7 @@ def test_kubernetes_arguments() -> None:
     assert seconds and int(seconds[1]) > 30 + 5, "longer than --graceful-timeout and preStop"
 
 
-@pytest.mark.skipif(not shutil.which("nginx"), reason="needs nginx")
+@pytest.mark.skipif(nginx.PROGRAM is None, reason="needs nginx")
 def test_nginx_site_is_accepted_by_nginx(tmp_path: Path) -> None:
     site = (EXAMPLES / "nginx" / "mysite.conf").read_text()
     (tmp_path / "site.conf").write_text(site.replace("listen 80;", "listen 127.0.0.1:65000;"))
@@ -81,7 +83,7 @@ def test_nginx_site_is_accepted_by_nginx(tmp_path: Path) -> None:
         f"pid {tmp_path}/nginx.pid;\nerror_log stderr;\nevents {{}}\n"
         f"http {{ access_log off; include {tmp_path}/site.conf; }}\n"
     )
-    words = ["nginx", "-t", "-c", str(main), "-p", str(tmp_path)]
+    words = [str(nginx.PROGRAM), "-t", "-c", str(main), "-p", str(tmp_path)]
     result = subprocess.run(words, capture_output=True, text=True, check=False)
     assert "syntax is ok" in result.stderr, result.stderr
     assert "test is successful" in result.stderr, result.stderr

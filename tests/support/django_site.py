@@ -9,10 +9,11 @@ import subprocess
 import sys
 from http.cookies import SimpleCookie
 from pathlib import Path
+from typing import Protocol
 from urllib.parse import urlencode
 
 from tests.support.load import closed_by_server
-from tests.support.server import APPS, Server
+from tests.support.server import APPS
 
 PROJECT = APPS / "rmadmin"
 USER = "admin"
@@ -37,11 +38,21 @@ def make_database(path: Path) -> None:
         )
 
 
-class Browser:
-    """Follows redirects, keeps cookies, reuses its connection, and fills in Django's CSRF token."""
+class Site(Protocol):
+    """What a browser connects to."""
 
-    def __init__(self, server: Server) -> None:
-        self._connection = server.connection(timeout_s=30)
+    def connection(self, *, timeout_s: float) -> http.client.HTTPConnection: ...
+
+
+class Browser:
+    """Follows redirects, keeps cookies, reuses its connection, and fills in Django's CSRF token.
+
+    ``origin``, as https://HOST, is where its forms say that they come from.
+    """
+
+    def __init__(self, site: Site, origin: str = "") -> None:
+        self._connection = site.connection(timeout_s=30)
+        self._origin = origin
         self.cookies = SimpleCookie()
 
     def close(self) -> None:
@@ -76,6 +87,8 @@ class Browser:
             headers = {"Cookie": "; ".join(f"{c.key}={c.value}" for c in self.cookies.values())}
             if body is not None:
                 headers["Content-Type"] = "application/x-www-form-urlencoded"
+                if self._origin:
+                    headers["Referer"] = self._origin + path
             if closed_by_server(self._connection):
                 self._connection.close()  # http.client opens a new one
             self._connection.request(method, path, body, headers)

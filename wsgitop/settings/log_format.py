@@ -14,27 +14,8 @@ from wsgitop.errors import ConfigError
 JSON: Final = "json"
 """The format that is a word: one JSON object per line, with fields of our choice."""
 
-ATOMS: Final = {
-    "h": "address of the client, or of the proxy in front",
-    "l": "-",
-    "u": "user name of Basic authentication",
-    "t": "local time at the end of the request",
-    "r": "request line",
-    "m": "method",
-    "U": "path without the query",
-    "q": "query without the question mark",
-    "H": "protocol",
-    "s": "status",
-    "B": "bytes of the response body",
-    "b": "the same",
-    "f": "Referer",
-    "a": "User-Agent",
-    "T": "whole seconds that it took",
-    "M": "whole milliseconds",
-    "D": "microseconds",
-    "L": "seconds with six decimals",
-    "p": "pid of the worker in angle brackets",
-}
+ATOMS: Final = tuple("hlutrmUqHsBbfaTMDLp")
+"""gunicorn's atoms of one letter; docs/access-log.md says what they are."""
 NUMBERS: Final = frozenset("BTMD")
 """Atoms that conversions for numbers may be used with, such as %(D)08d."""
 
@@ -47,7 +28,7 @@ _MAX_WIDTH: Final = 8192
 
 
 class Directive(NamedTuple):
-    """One %(…)s. ``atom`` is a key of :data:`ATOMS`, or i, o, e with the ``name`` of a header or variable.
+    """One %(…)s. ``atom`` is one of :data:`ATOMS`, or i, o, e with the ``name`` of a header or variable.
 
     ``cut`` is how much is shown of a text (its precision), ``call`` the function to be called with it: str,
     repr or ascii. ``spec`` is for the % operator where that is not all: flags and width and, for a number,
