@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import itertools
 import os
 import signal
 import socket
@@ -11,6 +12,7 @@ import threading
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from wsgiref.types import StartResponse, WSGIEnvironment
 
 import pytest
 
@@ -85,6 +87,26 @@ def test_cve_2019_16770_and_2021_29509_busy_connections_starve_nobody(threads: i
                 wait_until(lambda before=before: sum(answers) > before)  # type: ignore[misc]
             least = min(answers)
             wait_until(lambda: min(answers) > least + 20)  # nor do they starve each other
+
+
+def test_cve_2019_16770_what_one_client_has_sent_ahead_does_not_go_before_others() -> None:
+    entered, leave = apps.Gate(), apps.Gate()
+    served = itertools.count()
+
+    def app(environ: WSGIEnvironment, start_response: StartResponse) -> list[bytes]:
+        if environ["PATH_INFO"] == "/wait":
+            entered.open()
+            leave.pass_through()
+        return apps.text(start_response, b"%d" % next(served))
+
+    with worker(app) as w, w.connect() as greedy_one, w.connect() as other:
+        one = b"GET /%b HTTP/1.1\r\nHost: t\r\n\r\n"
+        greedy_one.send(one % b"wait" + one % b"next" * 700)
+        entered.pass_through()
+        other.get("/other")
+        leave.open()
+        assert int(other.answer().body) < 10
+        assert [int(greedy_one.answer().body) for _ in range(701)][-1] == 701
 
 
 # CVE-2022-31015 (waitress): a thread of the application closed the socket of a client that had gone, while

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import select
 import socket
 import time
 from collections.abc import Iterable, Iterator
@@ -188,6 +189,7 @@ def test_deadlines(w: WorkerHarness) -> None:
             time.sleep(0.3)  # the time that passes is what it is about
         assert patient.answer().body == b"POST /? hello"
         assert time.monotonic() - begun_s > 1.4
+        assert select.select([head.sock], [], [], 0)[0]  # it was late before it had sent the last byte
         assert second.answer().status == 200
         assert [behind.answer().status for _ in range(2)] == [200, 200]
         for client in (head, empty, second, body, chunks, behind):
