@@ -293,9 +293,7 @@ class HeadParser:
             request.fields["HTTP_HOST"] = request.authority
 
     def _learn(self, name: bytes) -> tuple[str, int]:
-        """The environ key and kind of a field name as it is spelled, kept for the next time while there is
-        room.
-        """
+        """The environ key and kind of a field name as it is spelled, kept for the next time."""
         lower = name.lower()
         kind = _KINDS.get(lower, _PLAIN)
         key = name.decode("ascii").upper().replace("-", "_")
@@ -303,7 +301,10 @@ class HeadParser:
             kind = _DROPPED  # it would overwrite its twin with a hyphen in environ
         elif lower not in (b"content-length", b"content-type"):
             key = "HTTP_" + key
-        if len(name) <= _NAME_KEPT_BYTES and len(self._names) < _NAMES_KEPT:
+        if len(name) <= _NAME_KEPT_BYTES:
+            if len(self._names) >= _NAMES_KEPT:
+                # A client may have invented them all: what others really send is soon here again.
+                self._names.clear()
             self._names[name] = key, kind
         return key, kind
 
