@@ -50,6 +50,20 @@ def test_default_limits(fits: bytes, too_large: bytes, refused: int) -> None:
     assert status(too_large) == refused
 
 
+def test_a_field_may_be_limited_to_less_than_a_request_line() -> None:
+    heads = HeadParser(DEFAULTS._replace(request_line=1000, field_size=20))
+    for data in (head(b"X: " + b"a" * 18), head(b"X: " + b"a" * 18, line=b"GET / HTTP/1.0")):
+        assert parse([data], heads) == parse(byte_by_byte(data), heads) == [Refused(431)]
+    (result,) = parse([head(b"X: " + b"a" * 17)], heads)
+    assert isinstance(result, Served)
+
+
+def test_trailers_that_go_on_beyond_the_limit_are_not_waited_for() -> None:
+    many = trailers(*[b"X: %b" % (b"y" * 379)] * 42).removesuffix(b"\r\n")
+    assert parse([many + b"X: "], HeadParser(DEFAULTS)) == []
+    assert status(many + b"X: " + b"y" * 400) == 431
+
+
 def test_a_body_without_limit() -> None:
     heads = HeadParser(DEFAULTS._replace(body=0))
     driver = Driver(heads)
@@ -161,7 +175,10 @@ def test_names_that_clients_invent_are_not_kept_for_ever() -> None:
         return heads
 
     assert kept_bytes(invent) < 1024 * 1024
-    assert status(head(b"X-Y: z")) == 200
+    # Nor do they take the room of those that are sent again and again.
+    for n in range(300):
+        parse([head(b"X-Often: y", b"X-New-%d: y" % n)], heads)
+    assert b"X-Often" in heads._names
 
 
 # -- time ----------------------------------------------------------------------------------------------

@@ -93,7 +93,7 @@ def test_conversations_are_the_sum_of_their_parts_at_any_split(
     assert parse(pieces_of(b"".join(case.data for case in cases), cuts), HEADS) == expected
 
 
-@settings(max_examples=500, deadline=None, suppress_health_check=[HealthCheck.too_slow])
+@settings(max_examples=400, deadline=None, suppress_health_check=[HealthCheck.too_slow])
 @given(damaged(), CUTS)
 def test_damaged_conversations(data: bytes, cuts: list[int]) -> None:
     whole = Driver(HEADS)

@@ -22,7 +22,7 @@ cost five; it is sizes filled up with zeros that cost more.
 """
 
 _SIZE_LINE = re.compile(rb"([0-9A-Fa-f]{1,16})(;[\t\x20-\x7e\x80-\xff]*)?\r\n")
-_SMALL_SIZE = re.compile(rb"([0-9A-Fa-f]{1,3})\r\n")
+_SMALL_SIZE = re.compile(rb"([1-9A-Fa-f][0-9A-Fa-f]{0,2})\r\n")
 _TRAILER = re.compile(rb"([!#$%&'*+\-.^_`|~0-9A-Za-z]+):[\t\x20-\x7e\x80-\xff]*\r\n")
 _SIZE_LINE_LIMIT: Final = 16 + EXTENSIONS_LIMIT_BYTES + 2
 _FORBIDDEN_TRAILERS: Final = frozenset(
@@ -64,7 +64,7 @@ class ChunkedDecoder:
         end = len(data)
         view = memoryview(data)
         while position < end and self._state != _DONE:
-            if self._state == _SIZE:
+            if self._state == _SIZE and _SMALL_SIZE.match(data, position):
                 position = self._take_small_chunks(data, position, write)
                 if position == end:
                     break
@@ -88,7 +88,7 @@ class ChunkedDecoder:
                 if not line_end:
                     self._check_unfinished(end - position)
                     break
-                line = bytes(view[position:line_end])
+                line = data[position:line_end]
                 position = line_end
                 if self._state == _SIZE:
                     self._take_size(line)
@@ -105,7 +105,7 @@ class ChunkedDecoder:
         while (match := _SMALL_SIZE.match(data, position)) is not None:
             begin = match.end()
             stop = begin + int(match[1], 16)
-            if stop == begin or data[stop : stop + 2] != b"\r\n":
+            if data[stop : stop + 2] != b"\r\n":
                 break
             pieces.append(data[begin:stop])
             position = stop + 2
@@ -128,7 +128,7 @@ class ChunkedDecoder:
         elif size > self._field_size_limit + 1 or self._trailers_bytes + size > TRAILERS_LIMIT_BYTES:
             raise RequestFault(431, "Trailers are too large")
 
-    def _take_size(self, line: bytes) -> None:
+    def _take_size(self, line: bytes | bytearray) -> None:
         match = _SIZE_LINE.fullmatch(line) if len(line) <= _SIZE_LINE_LIMIT else None
         if match is None:
             raise RequestFault(400, "Malformed chunk size")
@@ -145,7 +145,7 @@ class ChunkedDecoder:
         self._chunk_left = size
         self._state = _DATA if size else _TRAILERS
 
-    def _take_trailer(self, line: bytes) -> None:
+    def _take_trailer(self, line: bytes | bytearray) -> None:
         if line == b"\r\n":
             self._state = _DONE
             return

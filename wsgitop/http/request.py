@@ -280,9 +280,14 @@ class RequestParser:
             self._drop(position)
             done = decoder.done
         else:
-            position = min(self._left, len(self.buffer))
-            if position:
+            buffer = self.buffer
+            position = len(buffer)
+            if position > self._left:
+                position = self._left
                 body.write(self._take(position))
+            elif position:
+                self.buffer = b""
+                body.write(bytes(buffer))
             self._left -= position
             done = not self._left
         self._body_bytes += position
