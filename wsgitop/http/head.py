@@ -96,7 +96,9 @@ class RequestLine:
 
     __slots__ = ("authority", "environ", "method", "minor", "path", "query", "target")
 
-    def __init__(self, method: str, target: str, path: str, query: str, authority: str, minor: int) -> None:
+    def __init__(  # noqa: PLR0917 - a row of plain values
+        self, method: str, target: str, path: str, query: str, authority: str, minor: int
+    ) -> None:
         self.method = method
         self.target = target
         self.path = path

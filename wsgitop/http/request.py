@@ -27,15 +27,14 @@ COPIED_BYTES: Final = 4096
 
 
 class RequestParser:
-    """Parses one connection; ``buffer`` are the bytes that no request has taken yet, and ``faulted`` says that it
-    has met what is no request. ``heads`` is shared by the
+    """Parses one connection; ``buffer`` are the bytes that no request has taken yet, and ``faulted`` says
+    that it has met what is no request. ``heads`` is shared by the
     connections of a thread; ``open_body`` makes the sink of a body.
     """
 
     __slots__ = (
         "_body",
         "_body_bytes",
-        "buffer",
         "_decoder",
         "_empty_lines",
         "_fields",
@@ -46,6 +45,7 @@ class RequestParser:
         "_line_start",
         "_open_body",
         "_request",
+        "buffer",
         "faulted",
     )
 
@@ -84,8 +84,8 @@ class RequestParser:
 
     @property
     def unread(self) -> bytes | None:
-        """The bytes that no request has taken yet: given to another parser, they mean the same. None: within a
-        body, or when nothing more will be taken.
+        """The bytes that no request has taken yet: given to another parser, they mean the same. None: within
+        a body, or when nothing more will be taken.
         """
         return None if self._request is not None or self._last else bytes(self.buffer)
 

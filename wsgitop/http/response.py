@@ -49,8 +49,8 @@ out, CRLF included, and the value of a Content-Length.
 header_lines: dict[tuple[str, str], HeaderLine] = {}
 """Headers that :func:`header_line` has checked lately: applications give the same ones again and again."""
 header_blocks: dict[tuple[tuple[str, str], ...], tuple[bytes, int | None]] = {}
-"""All headers of a response, if none of them is special to the server but Content-Length: their lines, without
-that one, and its value.
+"""All headers of a response, if none of them is special to the server but Content-Length: their lines,
+without that one, and its value.
 """
 status_lines: dict[str, tuple[int, bytes]] = {}
 """Statuses that :func:`status_line` has checked."""

@@ -15,8 +15,8 @@ from wsgitop.wsgi.types import WSGIApplication
 class WorkerBoot:
     """Everything a worker process needs. It owns the sockets and descriptors from here on.
 
-    ``row`` is its row of ``board``; ``app`` is the application if the zygote has preloaded it. ``exchange`` is
-    where connections are passed from worker to worker (sending, receiving), None for a worker without
+    ``row`` is its row of ``board``; ``app`` is the application if the zygote has preloaded it. ``exchange``
+    is where connections are passed from worker to worker (sending, receiving), None for a worker without
     siblings. ``access_log_fd`` is -1 for no access log. ``channel`` is a SEQPACKET socket to the master:
     end-of-file on it means that the master is gone.
     """

@@ -43,8 +43,8 @@ class State(enum.Enum):
 
 
 class Peer(NamedTuple):
-    """The ends of a connection as (host, port), in text. Those of a unix socket are empty, but for its path as
-    the host of ``server``.
+    """The ends of a connection as (host, port), in text. Those of a unix socket are empty, but for its path
+    as the host of ``server``.
     """
 
     server: tuple[str, str]
@@ -60,11 +60,11 @@ class Connection:
     """
 
     __slots__ = (
-        "backlog",
         "_buffer_limit_bytes",
         "_lock",
         "_progress_s",
         "_wait",
+        "backlog",
         "backlog_bytes",
         "client",
         "closing",

@@ -106,6 +106,7 @@ class Engine:
         self._closes_idle = False
         self._draining = False
         self._ready: deque[Connection] = deque()
+        self._pipelined: list[Connection] = []  # their next request is here; ready behind the next poll
         self._given_back: deque[Connection] = deque()
         self._next_deadline_s = NEVER
         self._multithread = len(seats) > 1
@@ -210,7 +211,8 @@ class Engine:
         if self._draining and not connections:
             return True
         ready = self._ready
-        if ready:
+        pipelined = self._pipelined
+        if ready or pipelined:
             timeout_s = 0.0
         elif timeout_s == NEVER:
             timeout_s = -1.0
@@ -221,6 +223,9 @@ class Engine:
             else:
                 found.state = _READY
                 ready.append(found)
+        if pipelined:
+            ready.extend(pipelined)
+            pipelined.clear()
         row[at.LOAD] = len(ready)
         return False
 
@@ -341,7 +346,7 @@ class Engine:
         # What that comes to for most requests.
         connection.state = _READING
         connection.deadline_s = deadline_s = now_s + self._keepalive_s
-        if deadline_s < self._next_deadline_s:
+        if deadline_s < self._next_deadline_s:  # noqa: PLR1730 - a call would cost more than all the rest
             self._next_deadline_s = deadline_s
         return True
 
@@ -426,7 +431,7 @@ class Engine:
             connection.state = _READY
             connection.deadline_s = NEVER
             self._watch(connection, 0)
-            self._ready.append(connection)
+            self._pipelined.append(connection)
         else:
             connection.state = _READING
             self._set_deadline(connection, now_s + self._keepalive_s)
@@ -554,19 +559,20 @@ class Engine:
     # -- migration -------------------------------------------------------------------------------------
 
     def keep_house(self) -> bool:
-        """Watchdog, with the crew's lock, while nobody leads because all are busy: pass what waits on to workers
-        that can serve it sooner. True: something waits still.
+        """Watchdog, with the crew's lock, while nobody leads because all are busy: pass what waits on to
+        workers that can serve it sooner. True: something waits still.
 
         It does not accept, read or serve.
         """
         ready = self._ready
         connections = self.connections
-        for fd, _ in self._poller.poll(0.0, EVENTS):
+        events = self._poller.poll(0.0, EVENTS)
+        for fd, _ in events:
             found = connections.get(fd)
             if found is not None and found.state is _READING:
                 found.state = _READY
                 ready.append(found)
-        load = len(ready) + sum(seat.response is not None for seat in self.crew.seats)
+        load = len(ready) + len(self._pipelined) + sum(seat.response is not None for seat in self.crew.seats)
         if ready:
             room = self._room_elsewhere(load)
             for connection in list(ready):
@@ -578,11 +584,11 @@ class Engine:
                     load -= 1
         self._row[at.LOAD] = load
         self._row[at.CONNECTIONS] = len(connections)
-        return bool(ready)
+        return bool(ready) or bool(events)  # the latter may be a listener, which stays as it is
 
     def abandon(self) -> None:
-        """Watchdog, with the crew's lock, when no thread will ever lead again: give away what can be given away,
-        with what has been read of the next request.
+        """Watchdog, with the crew's lock, when no thread will ever lead again: give away what can be given
+        away, with what has been read of the next request.
         """
         if self._passes_on:
             for connection in list(self.connections.values()):
@@ -590,7 +596,9 @@ class Engine:
                     self._pass_on(connection, unread=True)
 
     def refuse_rest(self) -> None:
-        """Watchdog, before the process ends with no thread left: say so to those whose request is not complete."""
+        """Watchdog, before the process ends with no thread left: say so to those whose request is not
+        complete.
+        """
         answer = render_error(503, "The worker has no thread left.", self._service.refresh_date())
         for connection in list(self.connections.values()):
             if connection.state in (_READING, _READY) and connection.parser.in_message:
@@ -620,8 +628,8 @@ class Engine:
         return 1 if least is not None and load - least >= UNEVEN else 0
 
     def _pass_on(self, connection: Connection, *, unread: bool = False) -> bool:
-        """Give a connection to another worker, if it is between two messages, or, with ``unread``, if its next
-        request has not got further than its head. False: it stays.
+        """Give a connection to another worker, if it is between two messages, or, with ``unread``, if its
+        next request has not got further than its head. False: it stays.
         """
         exchange = self._exchange
         parser = connection.parser

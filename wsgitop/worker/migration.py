@@ -1,9 +1,9 @@
 """Connections on the move between the workers of a server.
 
-All workers of a server, of all generations, share one pair of SEQPACKET sockets: who cannot serve a connection
-soon puts it in at one end, as a file descriptor with a :class:`Parcel`, and whichever worker is free takes it
-out at the other. Only connections between two messages travel: what they have not read yet waits in the
-kernel and travels along, and a parser or a half-written response need not.
+All workers of a server, of all generations, share one pair of SEQPACKET sockets: who cannot serve a
+connection soon puts it in at one end, as a file descriptor with a :class:`Parcel`, and whichever worker is
+free takes it out at the other. Only connections between two messages travel: what they have not read yet
+waits in the kernel and travels along, and a parser or a half-written response need not.
 
 The option not taken: a queue for each worker. The sender would have to know which sibling is free a moment
 later, and what is left in the queue of one that dies would be lost.

@@ -81,19 +81,7 @@ class Service:
             seat.token.append(None)
         if crew.wake_wanted:
             crew.wake_watchdog()
-        broken = False
-        failed = False
-        try:
-            response.run(self._app, environ)
-        except (ClientGone, RequestCut):
-            broken = True
-            response.since_s = 0.0
-        except BaseException as error:  # noqa: BLE001 - whatever an application raises, SystemExit too, costs its request only
-            if self._forked:
-                end_fork(error)
-            failed = True
-            broken = not self._answer_failure(request, response, error)
-            response.since_s = 0.0
+        whole = self._call(request, response, environ)
         try:
             seat.token.pop()
             leads = True
@@ -105,25 +93,45 @@ class Service:
         done_ns = _monotonic_ns()
         if response.cut:
             seat.rest()
-            broken = True
+            whole = False
         else:
             status = response.status if response.head_sent else 0
             elapsed_ns = done_ns - started_ns
-            seat.end(status, failed or status >= 500, request.received_bytes, response.sent_bytes, elapsed_ns)
+            seat.end(
+                status,
+                response.failed or status >= 500,
+                request.received_bytes,
+                response.sent_bytes,
+                elapsed_ns,
+            )
             if self.access_log is not None:
                 self.access_log.write(request, response, environ, connection.peer.client[0], elapsed_ns)
-        body = request.body
-        if body is not None:
-            body.close()
+        if request.body is not None:
+            request.body.close()
             connection.partial = False
         connection.requests += 1
         connection.closing = not response.keep_alive or connection.parser.finished
-        connection.state = _BROKEN if broken else _ANSWERED
+        connection.state = _ANSWERED if whole else _BROKEN
         if leads:
             self.done_ns = done_ns
         elif eager:
             crew.learn(seat, done_ns - started_ns)
         return leads
+
+    def _call(self, request: Request, response: Response, environ: WSGIEnvironment) -> bool:
+        """Run the application. False: nothing more can be said on the connection."""
+        try:
+            response.run(self._app, environ)
+        except (ClientGone, RequestCut):
+            response.since_s = 0.0
+            return False
+        except BaseException as error:  # noqa: BLE001 - whatever an application raises, SystemExit too, costs its request only
+            if self._forked:
+                end_fork(error)
+            response.since_s = 0.0
+            response.failed = True
+            return self._answer_failure(request, response, error)
+        return True
 
     def _tell_time(self, now_ns: int) -> None:
         now_s = time.time()

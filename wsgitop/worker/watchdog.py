@@ -153,7 +153,9 @@ class Watchdog(threading.Thread):
                 self._tend(now_s)
 
     def _wait(self, timeout_s: float | None) -> list[int]:
-        """The descriptors that are readable. select(2), because the others know no less than a millisecond."""
+        """The descriptors that are readable. select(2), because the others know no less than a
+        millisecond.
+        """
         return select.select(self._watched, [], [], timeout_s)[0]
 
     def _pace(self) -> float | None:
@@ -167,6 +169,7 @@ class Watchdog(threading.Thread):
             self._quiet += 1
         self._seen_leader, self._seen_serial = leader, serial
         if self._relieves and leader is not None:
+            self._watch_connections(False)
             if leader.token and (crew.idle or self._siblings):
                 # Just begun: look again when it has had its time.
                 return RELIEF_AFTER_S if self._quiet < LONG_TICKS else LONG_TICK_S
@@ -183,11 +186,10 @@ class Watchdog(threading.Thread):
         self._watch_connections(keeps_house and not self._waiting)
         if keeps_house and self._waiting:
             return TICK_S if self._quiet < LONG_TICKS else LONG_TICK_S
-        if keeps_house or self._outbox:
+        # With one thread and no siblings nobody could relieve it.
+        if keeps_house or self._outbox or (not self._relieves and (busy or self._quiet < 2)):
             return DOZE_S
-        # From here on a request must wake it. With one thread and no siblings nobody could relieve it.
-        if not self._relieves and (busy or self._quiet < 2):
-            return DOZE_S
+        # From here on a request must wake it.
         crew.wake_wanted = True
         leader = crew.leader
         if leader is not None and leader.token and (len(crew.seats) == 1 or crew.idle):
@@ -212,8 +214,8 @@ class Watchdog(threading.Thread):
         """See to it that others are served while the leader's request takes long.
 
         A request that waits is left to its thread, and an idle one leads. If it computes instead, a second
-        thread would only compete with it for the GIL: then siblings get what waits here, and an idle thread leads
-        no sooner than the request has shown that it is a long one.
+        thread would only compete with it for the GIL: then siblings get what waits here, and an idle thread
+        leads no sooner than the request has shown that it is a long one.
         """
         crew = self._crew
         leader = crew.leader

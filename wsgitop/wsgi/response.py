@@ -52,8 +52,9 @@ class Response:
     """The response to one request. ``keep_alive`` is what the request allows at first, and at the end what
     may be done.
 
-    ``status`` is the code that went out, 0 before. ``sent_bytes`` counts heads and framing, ``body_bytes``
-    the body alone.
+    ``failed`` says that the application raised, ``cut`` that the watchdog has ended it, ``complete`` that
+    all of it was sent. ``status`` is the code that went out, 0 before. ``sent_bytes`` counts heads and
+    framing, ``body_bytes`` the body alone.
     """
 
     # Slots, because the interpreter finds them at once. An attribute of an instance that is an attribute of
@@ -70,6 +71,7 @@ class Response:
         "body_bytes",
         "complete",
         "cut",
+        "failed",
         "head_sent",
         "headers",
         "keep_alive",
@@ -81,7 +83,7 @@ class Response:
     )
 
     # Positional, because calls with keywords are slower.
-    def __init__(
+    def __init__(  # noqa: PLR0917
         self, sink: Sink, head_only: bool, minor: int, keep_alive: bool, date: http.DateLine, since_s: float
     ) -> None:
         self._sink = sink
@@ -94,7 +96,8 @@ class Response:
         self.status = 0
         self.status_text = ""
         self.headers: Sequence[tuple[str, str]] = ()
-        self.head_sent = self.complete = self.cut = self._chunked = self._exceeded = False
+        self.head_sent = self.complete = self.cut = self.failed = False
+        self._chunked = self._exceeded = False
         self.sent_bytes = self.body_bytes = 0
         self._status_line = b""
         self._length: int | None = None
@@ -282,8 +285,8 @@ class Response:
     # -- framing ---------------------------------------------------------------------------------------
 
     def _head(self, known_length: int | None, *, of_file: bool = False) -> list[bytes]:
-        """Render the lines of the head and decide on the framing (RFC 9112 section 6). ``known_length`` is the
-        body's, if it is known.
+        """Render the lines of the head and decide on the framing (RFC 9112 section 6). ``known_length`` is
+        the body's, if it is known.
 
         Raises TypeError and ValueError for what may not be sent, AssertionError if there is nothing to send.
         """
@@ -369,7 +372,7 @@ class Response:
         if kind == http.CONNECTION:
             if "close" in value.lower():
                 self.keep_alive = False
-        elif kind == http.DATE or kind == http.SERVER_NAME:
+        elif kind in (http.DATE, http.SERVER_NAME):
             server, _, date = lines[1].partition(b"\r\n")
             lines[1] = server + b"\r\n" + line if kind == http.DATE else line + date
 
