@@ -106,6 +106,7 @@ class Engine:
         self._closes_idle = False
         self._draining = False
         self._ready: deque[Connection] = deque()
+        self._round_ns = 0
         self._pipelined: list[Connection] = []  # their next request is here; ready behind the next poll
         self._given_back: deque[Connection] = deque()
         self._next_deadline_s = NEVER
@@ -180,7 +181,7 @@ class Engine:
         while True:
             if self._look_around():
                 return True
-            until_ns = _monotonic_ns() + ROUND_NS
+            until_ns = self._round_ns + ROUND_NS
             while ready:
                 connection = ready.popleft()
                 if connection.state is _READY and not self._attend(seat, connection):
@@ -211,11 +212,16 @@ class Engine:
         if self._draining and not connections:
             return True
         ready = self._ready
+        crew = self.crew
+        others = len(crew.seats) - 1 - len(crew.idle)  # that are busy
         pipelined = self._pipelined
         if ready or pipelined:
             timeout_s = 0.0
-        elif timeout_s == NEVER:
-            timeout_s = -1.0
+        else:
+            row[at.DRAINED_NS] = _monotonic_ns()
+            row[at.LOAD] = others
+            if timeout_s == NEVER:
+                timeout_s = -1.0
         for fd, mask in self._poller.poll(timeout_s, EVENTS):
             found = connections.get(fd)
             if found is None or found.state is not _READING:
@@ -226,7 +232,8 @@ class Engine:
         if pipelined:
             ready.extend(pipelined)
             pipelined.clear()
-        row[at.LOAD] = len(ready)
+        row[at.LOAD] = len(ready) + others
+        self._round_ns = _monotonic_ns()
         return False
 
     def _other_event(self, fd: int, mask: int, connection: Connection | None) -> None:
@@ -574,17 +581,24 @@ class Engine:
                 ready.append(found)
         load = len(ready) + len(self._pipelined) + sum(seat.response is not None for seat in self.crew.seats)
         if ready:
-            room = self._room_elsewhere(load)
-            for connection in list(ready):
-                if room <= 0:
-                    break
-                if connection.state is _READY and self._pass_on(connection):
-                    ready.remove(connection)
-                    room -= 1
-                    load -= 1
+            load -= self._pass_ready_on(load)
         self._row[at.LOAD] = load
         self._row[at.CONNECTIONS] = len(connections)
         return bool(ready) or bool(events)  # the latter may be a listener, which stays as it is
+
+    def _pass_ready_on(self, load: int) -> int:
+        """Pass on what waits here and is served sooner elsewhere; how many were passed."""
+        ready = self._ready
+        idle, surplus = self._room_elsewhere(load)
+        # Idle siblings get who has waited longest. Between busy ones who came last moves, to the end of a
+        # shorter queue: anything else would let some go before others again and again.
+        candidates = list(ready)[:idle] if idle else list(ready)[-surplus:] if surplus else []
+        passed = 0
+        for connection in candidates:
+            if connection.state is _READY and self._pass_on(connection, first=bool(idle)):
+                ready.remove(connection)
+                passed += 1
+        return passed
 
     def abandon(self) -> None:
         """Watchdog, with the crew's lock, when no thread will ever lead again: give away what can be given
@@ -615,21 +629,21 @@ class Engine:
         # If all threads are busy here as there, only who keeps house can compare the loads.
         return self.siblings.idle_threads() > 0 or (not self.crew.idle and self.has_siblings())
 
-    def _room_elsewhere(self, load: int) -> int:
-        """How many connections other workers can serve sooner than this one, which has ``load`` to do."""
+    def _room_elsewhere(self, load: int) -> tuple[int, int]:
+        """How many threads are idle in other workers, and, if none is, how many connections one of them
+        should have of this worker's ``load`` for both to have the same to do.
+        """
         exchange = self._exchange
         if exchange is None or exchange.pending():
-            return 0  # the siblings are not as free as they look
+            return 0, 0  # the siblings are not as free as they look
         idle = self.siblings.idle_threads()
-        if idle:
-            return idle
-        least = self.siblings.least_load()
-        # All are busy: even out what accepting has piled up, but do not move for motion's sake.
-        return 1 if least is not None and load - least >= UNEVEN else 0
+        least = None if idle else self.siblings.least_load()
+        return idle, (load - least) // 2 if least is not None and load - least >= UNEVEN else 0
 
-    def _pass_on(self, connection: Connection, *, unread: bool = False) -> bool:
+    def _pass_on(self, connection: Connection, *, unread: bool = False, first: bool = True) -> bool:
         """Give a connection to another worker, if it is between two messages, or, with ``unread``, if its
-        next request has not got further than its head. False: it stays.
+        next request has not got further than its head. ``first``: it goes before who waits there. False: it
+        stays.
         """
         exchange = self._exchange
         parser = connection.parser
@@ -648,6 +662,7 @@ class Engine:
             requests=connection.requests,
             deadline_s=min(connection.deadline_s, _monotonic() + self._keepalive_s),
             waiting=connection.state is _READY or bool(data),
+            first=first,
             unread=data,
         )
         if not exchange.send(parcel, connection.fd):
@@ -671,10 +686,10 @@ class Engine:
         exchange = self._exchange
         ready = self._ready
         assert exchange is not None
-        least = self.siblings.least_load() if ready else None
-        if least is not None and len(ready) + 1 - least >= UNEVEN:
-            return  # others have less to do, and it is here for that very reason
         for _ in range(min(TAKEN_AT_ONCE, self._room())):
+            least = self.siblings.least_load() if ready else None
+            if least is not None and len(ready) + 1 - least >= UNEVEN:
+                return  # others have less to do, and it is here for that very reason
             found = exchange.receive()
             if found is None:
                 return
@@ -691,8 +706,10 @@ class Engine:
             self._row[at.MIGRATED_IN] = self._migrated_in
             if parcel.waiting:
                 connection.state = _READY
-                ready.appendleft(connection)  # it has waited longer than any other
-                return
+                if parcel.first:
+                    ready.appendleft(connection)  # it has waited longer than any other
+                    return
+                ready.append(connection)
 
     # -- poller ----------------------------------------------------------------------------------------
 
