@@ -381,7 +381,7 @@ def test_a_head_request_needs_no_body(served: Served) -> None:
 
 @SITE.app
 def replaces(environ: WSGIEnvironment, start_response: Any) -> Iterable[bytes]:
-    """/replaces/before and /after the head is out; /again without exc_info; /none with an empty one."""
+    """/replaces/before and /after the head is out; /none with an empty exc_info, /keyword with a named one."""
     write = start(start_response, ("X", "first"))
     how = environ["PATH_INFO"].rpartition("/")[2]
     try:
@@ -392,12 +392,16 @@ def replaces(environ: WSGIEnvironment, start_response: Any) -> Iterable[bytes]:
         write(b"out")
     if how == "none":
         information = (None, None, None)
-    start_response("503 Service Unavailable", [("X", "second"), ("Content-Length", "2")], information)
+    arguments = "503 Service Unavailable", [("X", "second"), ("Content-Length", "2")]
+    if how == "keyword":  # against PEP 3333, and done
+        start_response(*arguments, exc_info=information)
+    else:
+        start_response(*arguments, information)
     return [b"no"]
 
 
 def test_exc_info_replaces_what_has_not_gone_out_and_is_raised_when_it_has(served: Served) -> None:
-    for how in ("before", "none"):
+    for how in ("before", "none", "keyword"):
         answer = served.ask(f"/replaces/{how}")
         assert (answer.status, answer.headers["x"], answer.body) == (503, "second", b"no")
         assert not served.complaints()

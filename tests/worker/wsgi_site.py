@@ -58,11 +58,18 @@ class Site:
 
     def app(self, function: Any) -> Any:
         """A decorator; under the name of the function."""
-        self.apps[function.__name__.strip("_")] = function
+        self.apps[function.__name__] = function
         return function
 
     def __call__(self, environ: WSGIEnvironment, start_response: StartResponse) -> Iterable[bytes]:
-        return self.apps[environ["PATH_INFO"].split("/")[1]](environ, start_response)
+        name = environ["PATH_INFO"].strip("/").partition("/")[0]
+        return self.apps.get(name, self.default)(environ, start_response)
+
+    @staticmethod
+    def default(environ: WSGIEnvironment, start_response: StartResponse) -> Iterable[bytes]:
+        """For all other paths."""
+        start(start_response, status="404 Not Found")
+        return [b"no such application"]
 
     @contextmanager
     def worker(self, **settings: Any) -> Iterator[Served]:

@@ -106,7 +106,7 @@ class Response:
     # -- what the application calls --------------------------------------------------------------------
 
     def start_response(
-        self, status: str, headers: list[tuple[str, str]], exc_info: ExcInfo | None = None, /
+        self, status: str, headers: list[tuple[str, str]], exc_info: ExcInfo | None = None
     ) -> Callable[[bytes], object]:
         """PEP 3333. With ``exc_info`` it may replace what was started, and raises it if the head is out
         already.
