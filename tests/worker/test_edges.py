@@ -240,7 +240,7 @@ def test_a_generator_without_end_is_left_where_content_length_says() -> None:
             client.get()
             assert client.answer().body == b"fourfourfo"
             closed.pass_through()
-        assert w.log().count("more than its Content-Length") == 2
+        wait_until(lambda: w.log().count("more than its Content-Length") == 2)
 
 
 def test_file_wrapper_reads_files_that_do_not_know_their_size() -> None:

@@ -131,6 +131,14 @@ class Service:
             response.since_s = 0.0
             response.failed = True
             return self._answer_failure(request, response, error)
+        if response.complaint:
+            LOGGER.error(
+                "Error handling request %s %s in %s: %s",
+                request.method,
+                escape(request.target),
+                self._name,
+                response.complaint,
+            )
         return True
 
     def _tell_time(self, now_ns: int) -> None:

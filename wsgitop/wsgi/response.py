@@ -15,7 +15,6 @@ from types import TracebackType
 from typing import Final, Protocol
 
 from wsgitop.http import response as http
-from wsgitop.logs.error_log import LOGGER
 from wsgitop.wsgi.files import FileRange, FileWrapper
 from wsgitop.wsgi.types import WSGIApplication, WSGIEnvironment
 
@@ -53,7 +52,8 @@ class Response:
     may be done.
 
     ``failed`` says that the application raised, ``cut`` that the watchdog has ended it, ``complete`` that
-    all of it was sent. ``status`` is the code that went out, 0 before. ``sent_bytes`` counts heads and
+    all of it was sent. ``complaint`` is what is wrong with it although the application has not raised: it is
+    not as long as it says. ``status`` is the code that went out, 0 before. ``sent_bytes`` counts heads and
     framing, ``body_bytes`` the body alone.
     """
 
@@ -62,13 +62,13 @@ class Response:
     __slots__ = (
         "_chunked",
         "_date",
-        "_exceeded",
         "_headless",
         "_length",
         "_minor",
         "_sink",
         "_status_line",
         "body_bytes",
+        "complaint",
         "complete",
         "cut",
         "failed",
@@ -97,7 +97,8 @@ class Response:
         self.status_text = ""
         self.headers: Sequence[tuple[str, str]] = ()
         self.head_sent = self.complete = self.cut = self.failed = False
-        self._chunked = self._exceeded = False
+        self._chunked = False
+        self.complaint = ""
         self.sent_bytes = self.body_bytes = 0
         self._status_line = b""
         self._length: int | None = None
@@ -105,7 +106,7 @@ class Response:
     # -- what the application calls --------------------------------------------------------------------
 
     def start_response(
-        self, status: str, headers: list[tuple[str, str]], exc_info: ExcInfo | None = None, /
+        self, status: str, headers: list[tuple[str, str]], exc_info: ExcInfo | None = None
     ) -> Callable[[bytes], object]:
         """PEP 3333. With ``exc_info`` it may replace what was started, and raises it if the head is out
         already.
@@ -128,6 +129,9 @@ class Response:
         """The callable that start_response returns; for applications of old."""
         self.since_s = 0.0
         self._block(data)
+        if self.complaint:
+            self.complete = True  # for the client; PEP 3333 wants to see an application fail that goes on
+            raise ValueError(self.complaint)
         self._sink.drain()
         self.since_s = _monotonic()
 
@@ -223,12 +227,14 @@ class Response:
                 break  # nobody gets the rest
             if block:
                 self._block(block)
-                if self._exceeded:
+                if self.complaint:
                     break  # PEP 3333: stop iterating when enough data has been sent
                 # Once all that Content-Length promised is here, nothing more comes: no need to hold the
                 # thread.
                 if self._length is None or self.body_bytes < self._length:
                     sink.drain()
+            elif type(block) is not bytes:
+                bytes_of(block)  # None and other empty things that are no bytes
         self.since_s = 0.0
         self._finish()
 
@@ -383,19 +389,17 @@ class Response:
         room = self._length - self.body_bytes
         if len(data) <= room:
             return data
-        LOGGER.error(
-            "The application gave more than its Content-Length of %d bytes; the rest is cut off", self._length
+        self.complaint = (
+            f"The application gave more than its Content-Length of {self._length} bytes; the rest is cut off"
         )
-        self._exceeded = True
         return data[:room]
 
     def _too_short(self, sent: int) -> None:
         """The client waits for bytes that do not come: closing tells it."""
         self.keep_alive = False
-        LOGGER.error(
-            "The application gave %d bytes where its Content-Length says %s; the connection is closed",
-            sent,
-            self._length,
+        self.complaint = (
+            f"The application gave {sent} bytes where its Content-Length says {self._length}; "
+            "the connection is closed"
         )
 
 
