@@ -113,7 +113,7 @@ class Watchdog(threading.Thread):
 
     def has_siblings(self) -> bool:
         """Other workers could take connections over."""
-        return self._engine.has_siblings()
+        return self._engine.caretaker.has_siblings()
 
     def forget(self) -> None:
         """In a process that the application forked."""
@@ -232,7 +232,7 @@ class Watchdog(threading.Thread):
             if crew.idle and (not self._computing or elapsed_s > PATIENCE_S):
                 crew.hand_over(waits=not self._computing)
                 return
-            if not self._engine.may_pass():
+            if not self._engine.caretaker.may_pass():
                 return
             crew.vacate()
             self._vacated_s = now_s
@@ -240,12 +240,12 @@ class Watchdog(threading.Thread):
             crew.hand_over(waits=False)
             return
         with crew.lock:
-            self._waiting = crew.leader is None and not crew.finished and self._engine.keep_house()
+            self._waiting = crew.leader is None and not crew.finished and self._engine.caretaker.keep_house()
 
     def _tend(self, now_s: float) -> None:
         """What need not be done each tick."""
         crew = self._crew
-        self._siblings = self._engine.has_siblings()
+        self._siblings = self._engine.caretaker.has_siblings()
         self._relieves = len(crew.seats) > 1 or self._siblings
         self._row[at.HANDOVERS] = crew.handovers
         busy = False
@@ -344,7 +344,7 @@ class Watchdog(threading.Thread):
             # Nobody here will serve what else is connected, but the siblings can.
             self._stuck_limit_s = min(self._stuck_limit_s, now_s + FAREWELL_S)
             with crew.lock:
-                self._engine.abandon()
+                self._engine.caretaker.abandon()
                 if now_s >= self._stuck_limit_s:
                     self._engine.refuse_rest()
                     self._exit_now(0)
@@ -375,8 +375,7 @@ class Watchdog(threading.Thread):
                     response.voice.pop()
                 except IndexError:
                     answered = False
-            if engine.connections.get(connection.fd) is connection:
-                del engine.connections[connection.fd]
+            engine.drop(connection)
             answer = b""
             if answered:
                 answer = render_error(
@@ -403,5 +402,7 @@ class Watchdog(threading.Thread):
         self.send(m.RequestTimeout(seat.index, request.method, path, elapsed_s, m.clip(stack), answered))
         reason = f"a request took longer than {self._timeout_s:g} s"
         settings = engine.settings
-        self.retire(reason, settings.graceful_timeout, settings.keepalive, pass_on=engine.has_siblings())
+        self.retire(
+            reason, settings.graceful_timeout, settings.keepalive, pass_on=engine.caretaker.has_siblings()
+        )
         engine.wake()
