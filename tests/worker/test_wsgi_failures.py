@@ -381,9 +381,7 @@ def test_a_head_request_needs_no_body(served: Served) -> None:
 
 @SITE.app
 def replaces(environ: WSGIEnvironment, start_response: Any) -> Iterable[bytes]:
-    """/replaces/before and /after the head is out; /none with an empty exc_info, /keyword with a named
-    one.
-    """
+    """/replaces/before and /after the head is out; /none: an empty exc_info, /keyword: given by name."""
     write = start(start_response, ("X", "first"))
     how = environ["PATH_INFO"].rpartition("/")[2]
     try:

@@ -25,15 +25,24 @@ class RequestBody:
         self._file: BinaryIO = io.BytesIO()
 
     def write(self, data: bytes | memoryview, /) -> object:
-        """Append; moves what it has to a file when it gets too much for memory."""
+        """Append; moves what it has to a file when it gets too much for memory. If that fails, it is closed:
+        the room that it took is needed.
+        """
+        try:
+            return self._write(data)
+        except OSError:
+            self.close()
+            raise
+
+    def _write(self, data: bytes | memoryview) -> object:
         file = self._file
         self.size_bytes += len(data)
         if self.size_bytes > self._memory_bytes and isinstance(file, io.BytesIO):
-            spooled = tempfile.TemporaryFile(  # noqa: SIM115 - it lives as long as the request
+            self._file = tempfile.TemporaryFile(  # noqa: SIM115 - it lives as long as the request
                 prefix="wsgitop-body-", dir=self._directory or None
             )
-            spooled.write(file.getbuffer())
-            self._file = file = spooled
+            self._file.write(file.getbuffer())
+            file = self._file
         return file.write(data)
 
     @property
@@ -42,11 +51,21 @@ class RequestBody:
         return not isinstance(self._file, io.BytesIO)
 
     def open(self) -> BinaryIO:
-        """The whole body, to be read from its beginning."""
-        self._file.seek(0)
+        """The whole body, to be read from its beginning. What is not in the file yet may find no room, as in
+        :meth:`write`.
+        """
+        try:
+            self._file.seek(0)
+        except OSError:
+            self.close()
+            raise
         return self._file
 
     def close(self) -> None:
         """Give memory and file back; what the application still holds on to, when it lets go."""
+        file = self._file
         with contextlib.suppress(BufferError, OSError):
-            self._file.close()
+            if isinstance(file, io.BufferedRandom):
+                file.raw.close()  # without writing first what nobody will read
+            else:
+                file.close()
