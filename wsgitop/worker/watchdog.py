@@ -38,7 +38,7 @@ LONG_TICK_S: Final = 0.005
 LONG_TICKS: Final = 50
 """After so many ticks within the same request the next ones may be further apart."""
 GIL_WAIT_S: Final = 0.002
-"""Coming back so much too late from a tick means that a thread computes without a pause: the interpreter lets
+"""Coming back so much too late means that a thread computes without a pause: the interpreter lets
 another thread have a turn every 5 ms (sys.setswitchinterval).
 """
 PATIENCE_S: Final = 0.025
@@ -145,8 +145,14 @@ class Watchdog(threading.Thread):
                 elif fd == self._channel_fd:
                     self._listen()
             now_s = time.monotonic()
-            # Who comes back late from a short sleep has waited for the GIL.
-            self._computing = timeout_s is not None and not found and now_s - began_s > timeout_s + GIL_WAIT_S
+            # When it should have been awake: at the end of its sleep, or when the request began that woke it.
+            if found or timeout_s is None:
+                leader = self._crew.leader
+                response = leader.response if leader is not None else None
+                due_s = max(began_s, response.since_s) if response is not None else now_s
+            else:
+                due_s = began_s + timeout_s
+            self._computing = now_s - due_s > GIL_WAIT_S
             self._relieve(now_s)
             if found or now_s >= self._tend_at_s:
                 self._tend_at_s = now_s + TEND_S
