@@ -7,6 +7,7 @@ import os
 import socket
 import time
 from collections.abc import Iterator
+from pathlib import Path
 from typing import Any
 from wsgiref.types import StartResponse, WSGIApplication, WSGIEnvironment
 
@@ -246,6 +247,34 @@ def test_computing_does_not_give_the_lead_away() -> None:
             client.get("/compute")
             assert client.answer().status == 200
         assert w.word(at.HANDOVERS) <= 15
+
+
+def test_a_worker_without_room_takes_nothing_over_and_does_not_spin() -> None:
+    entered, leave = apps.Gate(), apps.Gate()
+    with siblings(who(entered, leave), keepalive=30, worker_connections=4) as (first, later):
+        first.ready()
+        clients = connected(first, 2)
+        second = later.start()
+        first.channel.send(m.Retire(20, 20, True))
+        assert first.wait_exit() == 0
+        clients += connected(second, 2)  # now it is full
+        ours, theirs = socket.socketpair()
+        assert first.shared is not None
+        for _ in range(2):
+            assert Exchange(*first.shared.exchange).send(parcel(), theirs.fileno())
+        theirs.close()
+        used_s = cpu_s(second.pid)
+        assert clients[0].sock.fileno() >= 0
+        wait_until(lambda: second.word(at.CONNECTIONS) == 4)
+        time.sleep(0.5)  # what is measured is what it costs to wait
+        assert cpu_s(second.pid) - used_s < 0.2
+        ours.close()
+        close(clients)
+
+
+def cpu_s(pid: int) -> float:
+    fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
+    return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
 
 
 # -- the parts ---------------------------------------------------------------------------------------------

@@ -25,6 +25,7 @@ UNEVEN: Final = 2
 """A difference in load that makes it worth to move connections from one busy worker to another."""
 TAKEN_AT_ONCE: Final = 16
 PASSING_INTERVAL_S: Final = 0.05
+NO_ROOM_S: Final = 0.25
 
 _IN: Final = select.EPOLLIN
 _READING: Final = State.READING
@@ -207,6 +208,12 @@ class Caretaker:
         table = self._table
         ready = table.ready
         if exchange is None:
+            return
+        if self._room() <= 0:
+            # Not polled meanwhile, or the loop would spin on it; others take what waits.
+            self._polled = False
+            table.poller.unregister(self.fd)
+            table.look_by(_monotonic() + NO_ROOM_S)
             return
         for _ in range(min(TAKEN_AT_ONCE, self._room())):
             least = self._siblings.least_load() if ready else None

@@ -421,8 +421,10 @@ class Engine:
         the cost.
         """
         nearest_s = NEVER
-        if self._acceptor.resume_at_s <= now_s and not self.retiring:
-            self._acceptor.resume()
+        if not self.retiring:
+            if self._acceptor.resume_at_s <= now_s:
+                self._acceptor.resume()
+            self.caretaker.begin()
         for connection in list(self._table.connections.values()):
             if connection.deadline_s <= now_s:
                 self._expire(connection, now_s)
