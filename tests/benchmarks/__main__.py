@@ -29,12 +29,16 @@ SPIN_S = 0.005
 
 def main(arguments: Sequence[str] | None = None) -> None:
     """Measure and print."""
-    options = _parser().parse_args(arguments)
+    parser = _parser()
+    options = parser.parse_args(arguments)
     if options.list:
         _print_list()
         return
     scenarios = [scenario for scenario in SCENARIOS if options.only is None or scenario.key in options.only]
-    peers = chosen(options.servers)
+    try:
+        peers = chosen(options.servers)
+    except ValueError as error:
+        parser.error(str(error))
     results = Results()
     spin = rounds_of(SPIN_S)
     with tempfile.TemporaryDirectory(prefix="wsgitop-bench-") as directory:
@@ -46,6 +50,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     heading = [
         f"{', '.join(versions(peers))}.",
         f"{client_name()}, medians of {options.rounds} rounds of {options.seconds:g} s.",
+        f"{SPIN_S * 1000:g} ms of pure Python are {spin:,} rounds of a loop.",
         "CPU is user and system time of all the server's processes, RSS and PSS their sums.",
     ]
     titles = {scenario.key: scenario.title for scenario in scenarios}
@@ -106,8 +111,8 @@ def compare(
             try:
                 row = measure_once(contender, scenario)
             except (DidNotServe, CannotMeasure) as error:
-                _say(f"{label}: {error}")
-                results.leave_out(scenario.key, contender.name, str(error).partition("\n")[0].rstrip(":"))
+                _say(f"{label}: {error}\n{getattr(error, 'log', '')}")
+                results.leave_out(scenario.key, contender.name, str(error))
                 taking_part.remove(contender)
                 continue
             results.add(scenario.key, contender.name, row)

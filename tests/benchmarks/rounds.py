@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from tests.benchmarks.clients import Load, measure
-from tests.benchmarks.crowd import crowd
+from tests.benchmarks.crowd import allow_descriptors, crowd
 from tests.benchmarks.results import Row
 from tests.benchmarks.scenarios import Scenario
 from tests.benchmarks.servers import WSGITOP, Job, Peer
@@ -60,6 +60,7 @@ def one_round(
 ) -> Row:
     """Start, warm up, gather the crowd, measure, stop."""
     job = _job(contender, scenario, directory)
+    allow_descriptors(job.connections + 200)  # for the server as well
     load = scenario.load
     with serving(
         contender.peer.command(job),
@@ -71,23 +72,23 @@ def one_round(
         measure(job.port, load, WARM_UP_S)
         alone_bytes = server.rss_bytes()
         with crowd(job.port, scenario.idle, scenario.slow_heads) as held:
-            crowded_bytes = server.rss_bytes()
             cpu_before_s = server.cpu_s()
             figures = measure(job.port, load, seconds)
             cpu_s = server.cpu_s() - cpu_before_s
             count = held.held() if scenario.held else None
+            rss_bytes = server.rss_bytes()
             rps = figures.requests / figures.duration_s
             return Row(
                 rps=rps,
                 cpu_us=cpu_s / max(1, figures.requests) * 1e6,
                 p50_ms=figures.p50_ms,
                 p99_ms=figures.p99_ms,
-                rss_mb=server.rss_bytes() / 1e6,
+                rss_mb=rss_bytes / 1e6,
                 pss_mb=server.pss_bytes() / 1e6,
                 failed=figures.failed,
                 limit_share=_share_of_limit(rps, contender, scenario, load),
                 held=count,
-                held_bytes=(crowded_bytes - alone_bytes) / count if count else None,
+                held_bytes=(rss_bytes - alone_bytes) / count if count else None,
             )
 
 

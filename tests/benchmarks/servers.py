@@ -154,8 +154,16 @@ PEERS = (
 
 
 def chosen(names: str | None) -> tuple[Peer, ...]:
-    """wsgitop, and the peers whose names begin with one of ``names``, which commas separate; None: all."""
-    wanted = [name.strip().lower() for name in names.split(",")] if names is not None else [""]
+    """wsgitop, and the peers whose names begin with one of ``names``, which commas separate; None: all.
+
+    Raises ValueError for a name that nobody has.
+    """
+    if names is None:
+        return (WSGITOP, *PEERS)
+    wanted = [name.strip().lower() for name in names.split(",")]
+    for name in wanted:
+        if not name or not any(peer.name.lower().startswith(name) for peer in (WSGITOP, *PEERS)):
+            raise ValueError(f"no server's name begins with {name!r}: see --list")
     return (WSGITOP, *(peer for peer in PEERS if peer.name.lower().startswith(tuple(wanted))))
 
 

@@ -8,9 +8,10 @@ import re
 import signal
 import subprocess
 import tempfile
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TypeVar
 
 import psutil
 
@@ -21,10 +22,16 @@ from tests.support.waiting import eventually
 
 OWN_APPS = Path(__file__).with_name("apps")
 BOOT_DEADLINE_S = 30.0
+Number = TypeVar("Number", int, float)
 
 
 class DidNotServe(Exception):
-    """The server ended, or did not answer, or not what the application says; with what it wrote."""
+    """The server ended, or did not answer, or not what the application says; ``log`` is what it wrote."""
+
+    def __init__(self, reason: str, log: str) -> None:
+        self.log = log.strip()
+        last_line = self.log.rpartition("\n")[2]
+        super().__init__(f"{reason}: {last_line}" if last_line else reason)
 
 
 @dataclass(frozen=True)
@@ -36,19 +43,26 @@ class Serving:
 
     def cpu_s(self) -> float:
         """CPU seconds that its living processes have used, user and system."""
-        return sum(sum(process.cpu_times()[:2]) for process in session_members(self.session))
+        return self._sum(lambda process: sum(process.cpu_times()[:2]))
 
     def rss_bytes(self) -> int:
         """Resident memory of all its processes; shared pages count several times."""
-        return sum(process.memory_info().rss for process in session_members(self.session))
+        return self._sum(lambda process: process.memory_info().rss)
 
     def pss_bytes(self) -> int:
         """Resident memory of all its processes; shared pages count once."""
-        return sum(_pss_bytes(process.pid) for process in session_members(self.session))
+        return self._sum(_pss_bytes)
+
+    def _sum(self, figure: Callable[[psutil.Process], Number]) -> Number:
+        total: Number = 0
+        for process in session_members(self.session):
+            with contextlib.suppress(psutil.NoSuchProcess, OSError):  # it may end at any moment
+                total += figure(process)
+        return total
 
 
-def _pss_bytes(pid: int) -> int:
-    text = Path(f"/proc/{pid}/smaps_rollup").read_text()
+def _pss_bytes(process: psutil.Process) -> int:
+    text = Path(f"/proc/{process.pid}/smaps_rollup").read_text()
     found = re.search(r"^Pss:\s+(\d+) kB", text, re.MULTILINE)
     return int(found[1]) * 1024 if found else 0
 
@@ -79,17 +93,17 @@ def serving(
 
         def answers() -> bool:
             if process.poll() is not None:
-                raise DidNotServe(f"ended with status {process.returncode}:\n{said()}")
+                raise DidNotServe(f"ended with status {process.returncode}", said())
             status, body = ask(port, probe)
             if status and (status, body) != (200, expected):
-                raise DidNotServe(f"answered {status} {body[:200]!r}:\n{said()}")
+                raise DidNotServe(f"answered {status} {body[:80]!r}", said())
             return status == 200
 
         try:
             try:
                 eventually(answers, BOOT_DEADLINE_S)
             except AssertionError:
-                raise DidNotServe(f"did not answer within {BOOT_DEADLINE_S:g} s:\n{said()}") from None
+                raise DidNotServe(f"did not answer within {BOOT_DEADLINE_S:g} s", said()) from None
             yield Serving(port, process.pid)
         finally:
             with contextlib.suppress(ProcessLookupError):
