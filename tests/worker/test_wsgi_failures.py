@@ -160,6 +160,14 @@ def _recursive(environ: WSGIEnvironment, start_response: StartResponse) -> Itera
     return _recursive(environ, start_response)
 
 
+def _closed_twice(environ: WSGIEnvironment, start_response: StartResponse) -> Iterable[bytes]:
+    """By the application, and by the server when it has found that out."""
+    start(start_response)
+    file = io.BytesIO(b"body")
+    file.close()
+    return environ["wsgi.file_wrapper"](file)  # type: ignore[no-any-return]
+
+
 NONSENSE: dict[str, tuple[Any, str]] = {
     "none": (_returned(None), "TypeError"),
     "number": (_returned(5), "TypeError"),
@@ -223,6 +231,7 @@ NONSENSE: dict[str, tuple[Any, str]] = {
     "length_twice": (_headed([("Content-Length", "4"), ("content-length", "5")]), "Content-Length"),
     "close_no_callable": (_returned(WithClose([b"a"], 5)), "not callable"),
     "wrapper_of_none": (lambda e, s: (start(s), e["wsgi.file_wrapper"](None))[1], "AttributeError"),
+    "wrapper_of_closed": (_closed_twice, "ValueError"),
     "wrapper_of_text": (lambda e, s: (start(s), e["wsgi.file_wrapper"](io.StringIO("a")))[1], "where bytes"),
 }
 
