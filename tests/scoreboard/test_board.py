@@ -104,6 +104,8 @@ def test_no_torn_text_under_a_racing_writer(board: Board) -> None:
         while True:
             for method, path, client in texts:
                 write_text(block, text, method, path, client)
+                for _ in range(200):  # as long as a request: else a reader hardly ever finds a whole text
+                    pass
     try:
         seen: Counter[RequestText] = Counter()
 

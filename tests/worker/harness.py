@@ -30,9 +30,27 @@ from wsgitop.wsgi.types import WSGIApplication
 DEADLINE_S = 10.0
 
 
+class Shared:
+    """What the workers of one server share: scoreboard, listener, and the exchange of connections."""
+
+    def __init__(self, threads: int) -> None:
+        self.board = Board.create(threads)
+        self.exchange = pair()
+        self.listener = socket.socket()
+        self.listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        self.listener.bind(("127.0.0.1", 0))
+        self.listener.listen(256)
+
+    def close(self) -> None:
+        self.board.close()
+        self.listener.close()
+        for end in self.exchange:
+            end.close()
+
+
 class WorkerHarness:
     """One worker. ``access_fd`` is where its access log goes, if not to a file of the harness; it is taken
-    over.
+    over. ``shared`` makes it the sibling of others, with ``row`` as its row of the scoreboard.
     """
 
     def __init__(
@@ -43,12 +61,16 @@ class WorkerHarness:
         access_fd: int = -1,
         unix: str = "",
         loglevel: str = "info",
+        shared: Shared | None = None,
+        row: int = 0,
         **settings: Any,
     ) -> None:
+        self.shared = shared
+        self.row = row
         self.settings = Settings(
             loglevel=loglevel, **{"workers": 1, "wsgi_app": "tests.app:application", **settings}
         )
-        self.board = Board.create(self.settings.threads)
+        self.board = Board.create(self.settings.threads) if shared is None else shared.board
         ours, theirs = pair()
         self.channel: Channel[m.FromWorker] = Channel(ours, m.FromWorker, blocking=False)
         if unix:
@@ -56,6 +78,10 @@ class WorkerHarness:
             listener.bind(unix)
             self.address: Any = unix
             bound = Address("unix", path=unix)
+        elif shared is not None:
+            listener = shared.listener
+            self.address = listener.getsockname()
+            bound = Address("tcp", host="127.0.0.1", port=self.address[1])
         else:
             listener = socket.socket()
             listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
@@ -72,13 +98,13 @@ class WorkerHarness:
         boot = WorkerBoot(
             worker=1,
             slot=1,
-            row=0,
+            row=row,
             generation=1,
             settings=self.settings,
             board=self.board,
             channel=theirs,
             listeners=((bound, listener),),
-            exchange=None,
+            exchange=None if shared is None else shared.exchange,
             access_log_fd=access_fd,
             app=app,
         )
@@ -148,10 +174,11 @@ class WorkerHarness:
                 os.kill(self.pid, signal.SIGKILL)
             self.wait_exit()
         self.channel.close()
-        self.listener.close()
         self.log_file.close()
         self.access_file.close()
-        self.board.close()
+        if self.shared is None:
+            self.listener.close()
+            self.board.close()
 
     # -- looking ---------------------------------------------------------------------------------------
 
@@ -165,11 +192,11 @@ class WorkerHarness:
 
     def word(self, offset: int) -> int:
         """A process word of its scoreboard row."""
-        return self.board.row(0)[offset]
+        return self.board.row(self.row)[offset]
 
     def thread_word(self, thread: int, offset: int) -> int:
         """A word of a thread's block."""
-        return self.board.thread(0, thread)[offset]
+        return self.board.thread(self.row, thread)[offset]
 
     def total(self, offset: int) -> int:
         """The sum of a thread word over all threads."""
@@ -177,7 +204,7 @@ class WorkerHarness:
 
     def text(self, thread: int = 0) -> RequestText | None:
         """What a thread serves or served last."""
-        return read_text(self.board.thread(0, thread))
+        return read_text(self.board.thread(self.row, thread))
 
     def wait_busy(self, count: int = 1) -> None:
         """Wait until so many threads are inside the application."""

@@ -19,7 +19,9 @@ from tests.worker.harness import wait_until, worker
 from wsgitop.channel import messages as m
 from wsgitop.scoreboard import layout as at
 from wsgitop.worker.connection import Connection
-from wsgitop.worker.loop import Engine
+from wsgitop.worker.handover import Crew
+from wsgitop.worker.seat import Seat
+from wsgitop.worker.table import Table
 
 pytestmark = pytest.mark.process
 
@@ -153,17 +155,24 @@ def test_a_stream_goes_on_while_the_application_makes_its_next_block() -> None:
 def test_retiring_while_a_thread_without_the_lead_ends_its_request(monkeypatch: pytest.MonkeyPatch) -> None:
     """The leader closes idle connections: not one that another thread is about to give back."""
     entered, leave = apps.Gate(), apps.Gate()
-    set_deadline = Engine._set_deadline
+    set_deadline = Table.set_deadline
+    crews: list[Crew] = []
+    step_in = Crew.take_or_wait
 
-    def slow_set_deadline(engine: Engine, connection: Connection, deadline_s: float) -> None:
-        set_deadline(engine, connection, deadline_s)
-        leader = engine.crew.leader
+    def seen_step_in(crew: Crew, seat: Seat) -> bool:
+        crews.append(crew)
+        return step_in(crew, seat)
+
+    def slow_set_deadline(table: Table, connection: Connection, deadline_s: float) -> None:
+        set_deadline(table, connection, deadline_s)
+        leader = crews[0].leader
         if leader is not None and leader.ident != threading.get_ident():
             limit_s = time.monotonic() + 2
             while connection.sock.fileno() >= 0 and time.monotonic() < limit_s:
                 time.sleep(0.001)
 
-    monkeypatch.setattr(Engine, "_set_deadline", slow_set_deadline)
+    monkeypatch.setattr(Crew, "take_or_wait", seen_step_in)
+    monkeypatch.setattr(Table, "set_deadline", slow_set_deadline)
     with worker(apps.gated(entered, leave), threads=3) as w, w.connect() as client, w.connect() as other:
         for number, slow in enumerate((client, other), 1):
             slow.get("/slow")

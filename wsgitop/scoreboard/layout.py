@@ -26,6 +26,7 @@ HANDOVERS = 7  # writer: the watchdog. Leaderships handed over because a request
 MIGRATED_OUT = 8  # writer: whoever leads or keeps house. Connections passed to other workers
 MIGRATED_IN = 9  # writer: whoever leads. Connections taken over from other workers
 LOAD = 10  # writer: whoever leads or keeps house. Connections whose request is in hand or waits to be read
+DRAINED_NS = 11  # writer: whoever leads. When last nobody waited to be read
 PROCESS_WORDS = 16
 
 # -- thread words: offsets from the start of the thread's block; the writer is that thread ---

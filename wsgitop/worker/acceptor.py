@@ -8,6 +8,7 @@ from __future__ import annotations
 import errno
 import select
 import socket
+import sys
 import time
 from collections.abc import Callable, Sequence
 from typing import Final
@@ -19,6 +20,8 @@ from wsgitop.worker.siblings import Siblings
 
 BATCH: Final = 64
 PAUSE_S: Final = 0.25
+_UNACKED: Final = 24
+"""Offset in struct tcp_info (linux/tcp.h) of what for a listener is the number that wait to be accepted."""
 _NO_DESCRIPTORS: Final = frozenset((errno.EMFILE, errno.ENFILE, errno.ENOBUFS, errno.ENOMEM))
 
 
@@ -64,12 +67,11 @@ class Acceptor:
         self.resume_at_s = time.monotonic() + PAUSE_S
 
     def accept(self, fd: int) -> None:
-        """Accept one connection while another worker is idle, which the next has woken; else a batch.
-
-        With one at a time always, late connections would wait behind slow requests.
+        """Accept one connection while another worker is idle, which the next has woken; else this worker's
+        share of those that wait, in one batch: with one at a time, late ones would wait behind slow requests.
         """
         address, listener = self._listeners[fd]
-        for _ in range(min(1 if self._siblings.idle() else BATCH, self._room())):
+        for _ in range(min(1 if self._siblings.idle() else self._share(listener), self._room())):
             try:
                 sock, peer = listener.accept()
             except (BlockingIOError, ConnectionAbortedError):
@@ -87,6 +89,14 @@ class Acceptor:
             self._welcome(address, sock, peer)
         if self._room() <= 0:
             self.pause()
+
+    def _share(self, listener: socket.socket) -> int:
+        siblings = self._siblings.count()
+        if not siblings or listener.family == socket.AF_UNIX:
+            return BATCH
+        info = listener.getsockopt(socket.IPPROTO_TCP, socket.TCP_INFO, _UNACKED + 4)
+        waiting = int.from_bytes(info[_UNACKED:], sys.byteorder)
+        return min(BATCH, -(-waiting // (siblings + 1)) or 1)
 
     def close(self) -> None:
         """Accept no more, and close this process's copies of the listeners.

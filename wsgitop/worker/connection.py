@@ -117,6 +117,13 @@ class Connection:
         """The socket has taken everything."""
         return not self.backlog
 
+    def readable(self) -> bool:
+        """There are bytes of the client's to read."""
+        try:
+            return bool(self.sock.recv(1, socket.MSG_PEEK))
+        except OSError:
+            return False
+
     def send(self, data: bytes) -> None:
         """Send what the socket takes and keep the rest. Raises ClientGone."""
         sent = 0

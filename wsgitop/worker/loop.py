@@ -31,12 +31,15 @@ from wsgitop.settings.addresses import Address
 from wsgitop.settings.table import Settings
 from wsgitop.worker.acceptor import Acceptor
 from wsgitop.worker.access_log import AccessLog
+from wsgitop.worker.caretaker import Caretaker
 from wsgitop.worker.connection import NEVER, Connection, Peer, State
 from wsgitop.worker.handover import Crew
-from wsgitop.worker.migration import UNREAD_LIMIT_BYTES, Exchange, Parcel
+from wsgitop.worker.migration import Exchange
 from wsgitop.worker.seat import Seat
 from wsgitop.worker.service import Service
+from wsgitop.worker.settlement import SEND_PROGRESS_S, Settlement
 from wsgitop.worker.siblings import Siblings
+from wsgitop.worker.table import EVENTS, Table
 from wsgitop.wsgi.body import RequestBody
 from wsgitop.wsgi.environ import EnvironTemplate
 from wsgitop.wsgi.proxies import TrustedProxies
@@ -45,21 +48,11 @@ from wsgitop.wsgi.types import WSGIApplication, WSGIEnvironment
 
 RECEIVE_BYTES: Final = 16 * 1024
 RECEIVE_BODY_BYTES: Final = 256 * 1024
-EVENTS: Final = 256
 ROUND_NS: Final = 2_000_000
 """How long the leader serves what was ready before it looks around again."""
 INTERNAL_ERROR_STATUS: Final = os.EX_SOFTWARE
-UNEVEN: Final = 2
-"""A difference in load that makes it worth to move a connection from one busy worker to another."""
-TAKEN_AT_ONCE: Final = 16
-PASSING_INTERVAL_S: Final = 0.05
-LINGER_S: Final = 2.0
-LINGER_LIMIT_BYTES: Final = 1024 * 1024
-SEND_PROGRESS_S: Final = 60.0
-"""A reader that takes nothing for so long is given up."""
 
 _IN: Final = select.EPOLLIN
-_OUT: Final = select.EPOLLOUT
 
 _READING: Final = State.READING
 _READY: Final = State.READY
@@ -92,23 +85,13 @@ class Engine:
         self.name = name
         self.access_log = access_log
         self.crew = Crew(seats, self.park)
-        self.connections: dict[int, Connection] = {}
         self.retiring = False
-        self.siblings = siblings
-        self._exchange = exchange
-        self._exchange_fd = -1 if exchange is None else exchange.fileno()
-        self._polls_exchange = False
-        self._passes_on = False
-        self._migrated_in = self._migrated_out = 0
         self._service = Service(app=app, crew=self.crew, access_log=access_log, name=name)
         self._row = row
         self._rejected = 0
-        self._closes_idle = False
         self._draining = False
-        self._ready: deque[Connection] = deque()
-        self._pipelined: list[Connection] = []  # their next request is here; ready behind the next poll
+        self._round_ns = 0
         self._given_back: deque[Connection] = deque()
-        self._next_deadline_s = NEVER
         self._multithread = len(seats) > 1
         self._keepalive_s = settings.keepalive
         self._limits = Limits(
@@ -119,11 +102,24 @@ class Engine:
         )
         self._heads = HeadParser(self._limits)
         self._proxies = TrustedProxies(settings, os.environ.get("SCRIPT_NAME", ""))
-        self._poller = select.epoll()
-        self.poller_fd = self._poller.fileno()
+        self._table = Table()
+        self.poller_fd = self._table.poller.fileno()
         self._wake_fd = os.eventfd(0, os.EFD_CLOEXEC | os.EFD_NONBLOCK)
-        self._poller.register(self._wake_fd, _IN)
-        self._acceptor = Acceptor(listeners, self._poller, siblings, room=self._room, welcome=self._welcome)
+        self._table.poller.register(self._wake_fd, _IN)
+        self._acceptor = Acceptor(
+            listeners, self._table.poller, siblings, room=self._room, welcome=self._welcome
+        )
+        self.caretaker = Caretaker(
+            table=self._table,
+            crew=self.crew,
+            siblings=siblings,
+            exchange=exchange,
+            row=row,
+            keepalive_s=settings.keepalive,
+            connect=self._connect,
+            room=self._room,
+        )
+        self._settlement = Settlement(self._table, self.caretaker, settings.keepalive)
 
     # -- for other threads -----------------------------------------------------------------------------
 
@@ -135,24 +131,32 @@ class Engine:
         """Stop accepting; end when the connections are done. ``idle_s``: 0 closes idle ones at once.
         ``pass_on``: other workers take over those between two requests.
         """
-        self._closes_idle = idle_s <= 0
-        self._passes_on = pass_on and self._exchange is not None
+        self._settlement.closes_idle = idle_s <= 0
+        self.caretaker.passes_on = pass_on
         self.retiring = True
         self.wake()
 
     def park(self, connection: Connection) -> None:
         """Take a connection that a busy thread owns out of the poller. With the crew's lock held."""
-        self._watch(connection, 0)
+        self._table.watch(connection, 0)
+
+    def drop(self, connection: Connection) -> None:
+        """Watchdog: it is no longer this worker's to close; with the crew's lock held."""
+        if self._table.connections.get(connection.fd) is connection:
+            del self._table.connections[connection.fd]
+
+    def refuse_rest(self) -> None:
+        """Watchdog, before the process ends with no thread left; with the crew's lock held."""
+        self.caretaker.refuse_rest(
+            render_error(503, "The worker has no thread left.", self._service.refresh_date())
+        )
 
     def forget(self) -> None:
         """In a process that the application forked: close its copies of what is the worker's."""
         self._service.forget()
-        for connection in self.connections.values():
-            connection.forget()
+        self._table.forget()
         self._acceptor.forget()
-        if self._exchange is not None:
-            self._exchange.close()
-        self._poller.close()
+        self.caretaker.forget()
         os.close(self._wake_fd)
 
     # -- threads ---------------------------------------------------------------------------------------
@@ -174,13 +178,13 @@ class Engine:
 
     def _lead(self, seat: Seat) -> bool:
         """Poll and serve. False: the lead was lost; True: the worker has finished."""
-        ready = self._ready
+        ready = self._table.ready
         service = self._service
         self._begin_accepting()
         while True:
             if self._look_around():
                 return True
-            until_ns = _monotonic_ns() + ROUND_NS
+            until_ns = self._round_ns + ROUND_NS
             while ready:
                 connection = ready.popleft()
                 if connection.state is _READY and not self._attend(seat, connection):
@@ -194,29 +198,34 @@ class Engine:
         """
         given_back = self._given_back
         while given_back:
-            self._settle(given_back.popleft(), _monotonic())
+            self._settlement.settle(given_back.popleft(), _monotonic())
         if self.retiring and not self._draining:
             self._drain()
-        timeout_s = self._next_deadline_s
+        timeout_s = self._table.next_deadline_s
         if timeout_s != NEVER:
             now_s = _monotonic()
             if timeout_s <= now_s:
                 # Here, not behind an empty poll: under load the poll is never empty, and a deadline that
                 # passed meanwhile would make it return at once for ever.
                 self._sweep(now_s)
-            timeout_s = self._next_deadline_s - now_s
-        connections = self.connections
+            timeout_s = self._table.next_deadline_s - now_s
+        connections = self._table.connections
         row = self._row
         row[at.CONNECTIONS] = len(connections)
         if self._draining and not connections:
             return True
-        ready = self._ready
-        pipelined = self._pipelined
+        ready = self._table.ready
+        crew = self.crew
+        others = len(crew.seats) - 1 - len(crew.idle)  # that are busy
+        pipelined = self._table.pipelined
         if ready or pipelined:
             timeout_s = 0.0
-        elif timeout_s == NEVER:
-            timeout_s = -1.0
-        for fd, mask in self._poller.poll(timeout_s, EVENTS):
+        else:
+            row[at.DRAINED_NS] = _monotonic_ns()
+            row[at.LOAD] = others
+            if timeout_s == NEVER:
+                timeout_s = -1.0
+        for fd, mask in self._table.poller.poll(timeout_s, EVENTS):
             found = connections.get(fd)
             if found is None or found.state is not _READING:
                 self._other_event(fd, mask, found)
@@ -226,7 +235,8 @@ class Engine:
         if pipelined:
             ready.extend(pipelined)
             pipelined.clear()
-        row[at.LOAD] = len(ready)
+        row[at.LOAD] = len(ready) + others
+        self._round_ns = _monotonic_ns()
         return False
 
     def _other_event(self, fd: int, mask: int, connection: Connection | None) -> None:
@@ -236,29 +246,27 @@ class Engine:
             elif fd in self._acceptor:
                 self._acceptor.accept(fd)
                 self._row[at.ACCEPTED] = self._acceptor.accepted
-                self._next_deadline_s = min(self._next_deadline_s, self._acceptor.resume_at_s)
-            elif fd == self._exchange_fd:
-                self._take_over()
+                self._table.look_by(self._acceptor.resume_at_s)
+            elif fd == self.caretaker.fd:
+                self.caretaker.take_over()
         elif connection.state is State.FLUSHING:
-            self._flush(connection)
+            self._settlement.flush(connection)
         elif connection.state is State.LINGERING:
-            self._linger(connection)
+            self._settlement.linger(connection)
         elif mask & ~_IN and connection.state is not _READY:
             # Its request is in hand: only a leader that serves it inline leaves it in the poller, and that
             # does not poll.
-            self._watch(connection, 0)
+            self._table.watch(connection, 0)
 
     # -- accepting -------------------------------------------------------------------------------------
 
     def _begin_accepting(self) -> None:
         if self._acceptor.resume_at_s == NEVER and not self.retiring:
             self._acceptor.resume()
-            if self._exchange is not None and not self._polls_exchange:
-                self._polls_exchange = True
-                self._poller.register(self._exchange_fd, _IN | select.EPOLLEXCLUSIVE)
+            self.caretaker.begin()
 
     def _room(self) -> int:
-        return self.settings.worker_connections - len(self.connections)
+        return self.settings.worker_connections - len(self._table.connections)
 
     def _welcome(self, address: Address, sock: socket.socket, peer: object) -> None:
         sock.setblocking(False)
@@ -271,8 +279,8 @@ class Engine:
         else:
             server = address.path, ""
         connection = self._connect(sock, Peer(server, client))
-        self._set_deadline(connection, _monotonic() + self.settings.header_timeout)
-        self._watch(connection, _IN)
+        self._table.set_deadline(connection, _monotonic() + self.settings.header_timeout)
+        self._table.watch(connection, _IN)
 
     def _connect(self, sock: socket.socket, peer: Peer) -> Connection:
         connection = Connection(
@@ -285,7 +293,7 @@ class Engine:
             progress_s=SEND_PROGRESS_S,
             wait=self._wait_for_reader,
         )
-        self.connections[connection.fd] = connection
+        self._table.connections[connection.fd] = connection
         return connection
 
     def _open_body(self) -> RequestBody:
@@ -303,7 +311,7 @@ class Engine:
                 connection.state = _READING
                 return True
             except OSError:
-                self._close(connection)
+                self._table.close(connection)
                 return True
             if not data:
                 self._end_of_file(connection)
@@ -327,7 +335,7 @@ class Engine:
         # What a client has pipelined already is served by a retiring worker, too.
         parser = connection.parser
         service = self._service
-        keeps = not self.retiring or bool(parser.buffer) or self._passes_on
+        keeps = not self.retiring or bool(parser.buffer) or self.caretaker.passes_on
         if not service.serve(seat, connection, request, environ, keeps):
             self._given_back.append(connection)
             self.wake()
@@ -341,19 +349,19 @@ class Engine:
             or self.retiring
             or not connection.mask
         ):
-            self._settle(connection, now_s)
+            self._settlement.settle(connection, now_s)
             return True
         # What that comes to for most requests.
         connection.state = _READING
         connection.deadline_s = deadline_s = now_s + self._keepalive_s
-        if deadline_s < self._next_deadline_s:  # noqa: PLR1730 - a call would cost more than all the rest
-            self._next_deadline_s = deadline_s
+        if deadline_s < self._table.next_deadline_s:  # noqa: PLR1730 - a call would cost more than all the rest
+            self._table.next_deadline_s = deadline_s
         return True
 
     def _end_of_file(self, connection: Connection) -> None:
         if connection.parser.in_message:
             LOGGER.debug("%s left within a request", connection.client.decode() or "A client")
-        self._close(connection)
+        self._table.close(connection)
 
     def _await_more(self, connection: Connection) -> None:
         """A request is not complete. Its head has one deadline, from its first byte; its body must make
@@ -361,16 +369,16 @@ class Engine:
         """
         parser = connection.parser
         if parser.in_body or not connection.partial:
-            self._set_deadline(connection, _monotonic() + self.settings.header_timeout)
+            self._table.set_deadline(connection, _monotonic() + self.settings.header_timeout)
         connection.partial = True
         connection.state = _READING
         if connection.mask != _IN:
-            self._watch(connection, _IN)
+            self._table.watch(connection, _IN)
         if parser.wants_continue:
             try:
                 connection.send(CONTINUE)
             except ClientGone:
-                self._close(connection)
+                self._table.close(connection)
 
     def _refuse_body(self, connection: Connection, error: OSError) -> None:
         """The temporary file of a body failed, for example because the disk is full."""
@@ -392,9 +400,9 @@ class Engine:
         try:
             connection.send(render_error(fault.status, fault.reason, self._service.refresh_date()))
         except ClientGone:
-            self._close(connection)
+            self._table.close(connection)
             return
-        self._conclude(connection, _monotonic())
+        self._settlement.conclude(connection, _monotonic())
 
     def _wait_for_reader(self, connection: Connection, waits: bool) -> None:
         """The thread that serves this connection waits for its reader, without the lead, or goes on."""
@@ -406,99 +414,7 @@ class Engine:
             self.crew.step_aside(seat)
             self.crew.wake_watchdog()
 
-    # -- behind a response -----------------------------------------------------------------------------
-
-    def _settle(self, connection: Connection, now_s: float) -> None:
-        """A request is done."""
-        if connection.state is State.BROKEN:
-            self._close(connection)
-        else:
-            self._conclude(connection, now_s)
-
-    def _conclude(self, connection: Connection, now_s: float) -> None:
-        """The answer is complete: flush it, close, or wait for the next request."""
-        if not connection.flushed:
-            connection.state = State.FLUSHING
-            self._set_deadline(connection, now_s + SEND_PROGRESS_S)
-            self._watch(connection, _OUT)
-        elif connection.closing or (
-            self._closes_idle and not connection.parser.buffer and not self._readable(connection)
-        ):
-            self._part(connection, now_s)
-        elif connection.parser.buffer:
-            # Not polled until what is here is used up: else what a client pipelines would pile up without
-            # bound, and the end of its side would be met before its last requests. Nor can it be late.
-            connection.state = _READY
-            connection.deadline_s = NEVER
-            self._watch(connection, 0)
-            self._pipelined.append(connection)
-        else:
-            connection.state = _READING
-            self._set_deadline(connection, now_s + self._keepalive_s)
-            if not (self._passes_on and self._pass_on(connection)) and connection.mask != _IN:
-                self._watch(connection, _IN)
-
-    def _flush(self, connection: Connection) -> None:
-        now_s = _monotonic()
-        try:
-            if connection.flush():
-                self._set_deadline(connection, now_s + SEND_PROGRESS_S)
-        except ClientGone:
-            self._close(connection)
-            return
-        if connection.flushed:
-            self._conclude(connection, now_s)
-
-    def _part(self, connection: Connection, now_s: float) -> None:
-        """Close our side. If the client is still sending, wait for its end: a reset would eat the last
-        response.
-        """
-        parser = connection.parser
-        if not (parser.faulted or parser.in_message or self._readable(connection)):
-            self._close(connection)
-            return
-        try:
-            connection.sock.shutdown(socket.SHUT_WR)
-        except OSError:
-            self._close(connection)
-            return
-        connection.state = State.LINGERING
-        connection.backlog_bytes = 0
-        self._set_deadline(connection, now_s + LINGER_S)
-        self._watch(connection, _IN)
-
-    def _linger(self, connection: Connection) -> None:
-        try:
-            data = connection.sock.recv(RECEIVE_BODY_BYTES)
-        except BlockingIOError:
-            return
-        except OSError:
-            data = b""
-        connection.backlog_bytes += len(data)
-        if not data or connection.backlog_bytes > LINGER_LIMIT_BYTES:
-            self._close(connection)
-
-    def _close(self, connection: Connection) -> None:
-        # First out of the table, then out of the poller, then closed: the number may be another connection's
-        # right after.
-        if self.connections.get(connection.fd) is connection:
-            del self.connections[connection.fd]
-        self._watch(connection, 0)
-        connection.state = State.CLOSED
-        connection.close()
-
-    @staticmethod
-    def _readable(connection: Connection) -> bool:
-        try:
-            return bool(connection.sock.recv(1, socket.MSG_PEEK))
-        except OSError:
-            return False
-
     # -- time ------------------------------------------------------------------------------------------
-
-    def _set_deadline(self, connection: Connection, deadline_s: float) -> None:
-        connection.deadline_s = deadline_s
-        self._next_deadline_s = min(self._next_deadline_s, deadline_s)
 
     def _sweep(self, now_s: float) -> None:
         """Act on deadlines that have passed, and find the next. It is no sooner than 50 ms from now, to bound
@@ -507,27 +423,27 @@ class Engine:
         nearest_s = NEVER
         if self._acceptor.resume_at_s <= now_s and not self.retiring:
             self._acceptor.resume()
-        for connection in list(self.connections.values()):
+        for connection in list(self._table.connections.values()):
             if connection.deadline_s <= now_s:
                 self._expire(connection, now_s)
             if now_s < connection.deadline_s < nearest_s:
                 nearest_s = connection.deadline_s
-        self._next_deadline_s = max(min(nearest_s, self._acceptor.resume_at_s), now_s + 0.05)
-        if self._passes_on and self._draining:
-            self._pass_idle_on(now_s)
+        self._table.next_deadline_s = max(min(nearest_s, self._acceptor.resume_at_s), now_s + 0.05)
+        if self.caretaker.passes_on and self._draining:
+            self.caretaker.pass_idle_on(now_s)
 
     def _expire(self, connection: Connection, now_s: float) -> None:
         parser = connection.parser
         within_head = parser.in_message and not parser.in_body
-        if connection.state is _READING and not within_head and self._readable(connection):
+        if connection.state is _READING and not within_head and connection.readable():
             # While all threads were busy nobody looked: what has come since is neither idle nor late. Within
             # a head it does not count, or a client could drip it for ever.
-            self._set_deadline(connection, now_s + self.settings.header_timeout)
+            self._table.set_deadline(connection, now_s + self.settings.header_timeout)
             return
         if connection.state is _READING and connection.parser.in_message and not connection.parser.finished:
             self._refuse(connection, Fault(408, "The request did not arrive in time"))
         elif connection.state in (_READING, State.FLUSHING, State.LINGERING):
-            self._close(connection)
+            self._table.close(connection)
 
     # -- retiring --------------------------------------------------------------------------------------
 
@@ -541,169 +457,16 @@ class Engine:
         self._draining = True
         self._row[at.READY_NS] = 0
         self._acceptor.close()
-        if self._polls_exchange:
-            self._take_over()  # it may be this worker alone that was woken for what waits there
-            self._polls_exchange = False
-            self._poller.unregister(self._exchange_fd)
+        self.caretaker.end()
         now_s = _monotonic()
-        for connection in list(self.connections.values()):
-            if connection.state is not _READING or connection.parser.in_message or self._readable(connection):
+        for connection in list(self._table.connections.values()):
+            if connection.state is not _READING or connection.parser.in_message or connection.readable():
                 continue
-            if connection.requests and self._closes_idle:
-                self._close(connection)
+            if connection.requests and self._settlement.closes_idle:
+                self._table.close(connection)
             else:
-                self._set_deadline(connection, min(connection.deadline_s, now_s + self.settings.keepalive))
-        if self._passes_on:
-            self._pass_idle_on(now_s)
-
-    # -- migration -------------------------------------------------------------------------------------
-
-    def keep_house(self) -> bool:
-        """Watchdog, with the crew's lock, while nobody leads because all are busy: pass what waits on to
-        workers that can serve it sooner. True: something waits still.
-
-        It does not accept, read or serve.
-        """
-        ready = self._ready
-        connections = self.connections
-        events = self._poller.poll(0.0, EVENTS)
-        for fd, _ in events:
-            found = connections.get(fd)
-            if found is not None and found.state is _READING:
-                found.state = _READY
-                ready.append(found)
-        load = len(ready) + len(self._pipelined) + sum(seat.response is not None for seat in self.crew.seats)
-        if ready:
-            room = self._room_elsewhere(load)
-            for connection in list(ready):
-                if room <= 0:
-                    break
-                if connection.state is _READY and self._pass_on(connection):
-                    ready.remove(connection)
-                    room -= 1
-                    load -= 1
-        self._row[at.LOAD] = load
-        self._row[at.CONNECTIONS] = len(connections)
-        return bool(ready) or bool(events)  # the latter may be a listener, which stays as it is
-
-    def abandon(self) -> None:
-        """Watchdog, with the crew's lock, when no thread will ever lead again: give away what can be given
-        away, with what has been read of the next request.
-        """
-        if self._passes_on:
-            for connection in list(self.connections.values()):
-                if connection.state in (_READING, _READY):
-                    self._pass_on(connection, unread=True)
-
-    def refuse_rest(self) -> None:
-        """Watchdog, before the process ends with no thread left: say so to those whose request is not
-        complete.
-        """
-        answer = render_error(503, "The worker has no thread left.", self._service.refresh_date())
-        for connection in list(self.connections.values()):
-            if connection.state in (_READING, _READY) and connection.parser.in_message:
-                connection.cut(answer)
-
-    def has_siblings(self) -> bool:
-        """Other workers accept connections, and could take some over."""
-        return self._exchange is not None and self.siblings.least_load() is not None
-
-    def may_pass(self) -> bool:
-        """Other connections may wait here, and siblings could serve them."""
-        if self.retiring or len(self.connections) < 2 or self._exchange is None:
-            return False
-        # If all threads are busy here as there, only who keeps house can compare the loads.
-        return self.siblings.idle_threads() > 0 or (not self.crew.idle and self.has_siblings())
-
-    def _room_elsewhere(self, load: int) -> int:
-        """How many connections other workers can serve sooner than this one, which has ``load`` to do."""
-        exchange = self._exchange
-        if exchange is None or exchange.pending():
-            return 0  # the siblings are not as free as they look
-        idle = self.siblings.idle_threads()
-        if idle:
-            return idle
-        least = self.siblings.least_load()
-        # All are busy: even out what accepting has piled up, but do not move for motion's sake.
-        return 1 if least is not None and load - least >= UNEVEN else 0
-
-    def _pass_on(self, connection: Connection, *, unread: bool = False) -> bool:
-        """Give a connection to another worker, if it is between two messages, or, with ``unread``, if its
-        next request has not got further than its head. False: it stays.
-        """
-        exchange = self._exchange
-        parser = connection.parser
-        data = parser.unread if unread else None if parser.in_message else b""
-        if (
-            exchange is None
-            or data is None
-            or len(data) > UNREAD_LIMIT_BYTES
-            or not (connection.mask or unread)
-            or connection.closing
-            or not connection.flushed
-        ):
-            return False
-        parcel = Parcel(
-            *connection.peer,
-            requests=connection.requests,
-            deadline_s=min(connection.deadline_s, _monotonic() + self._keepalive_s),
-            waiting=connection.state is _READY or bool(data),
-            unread=data,
-        )
-        if not exchange.send(parcel, connection.fd):
-            return False
-        self._migrated_out += 1
-        self._row[at.MIGRATED_OUT] = self._migrated_out
-        self._close(connection)
-        return True
-
-    def _pass_idle_on(self, now_s: float) -> None:
-        """Retiring: to whoever takes over, with the client none the wiser."""
-        left = False
-        for connection in list(self.connections.values()):
-            if connection.state in (_READING, _READY) and not self._pass_on(connection):
-                left = True
-        if left:  # the others have not taken all of them yet, or a request is coming in
-            self._next_deadline_s = min(self._next_deadline_s, now_s + PASSING_INTERVAL_S)
-
-    def _take_over(self) -> None:
-        """Take connections from siblings: one that waits to be served, or some that do not."""
-        exchange = self._exchange
-        ready = self._ready
-        assert exchange is not None
-        least = self.siblings.least_load() if ready else None
-        if least is not None and len(ready) + 1 - least >= UNEVEN:
-            return  # others have less to do, and it is here for that very reason
-        for _ in range(min(TAKEN_AT_ONCE, self._room())):
-            found = exchange.receive()
-            if found is None:
-                return
-            parcel, sock = found
-            sock.setblocking(False)
-            connection = self._connect(sock, Peer(parcel.server, parcel.client))
-            connection.requests = parcel.requests
-            self._set_deadline(connection, parcel.deadline_s)
-            if parcel.unread:
-                connection.parser.feed(parcel.unread)  # and is looked at before more is read
-            else:
-                self._watch(connection, _IN)
-            self._migrated_in += 1
-            self._row[at.MIGRATED_IN] = self._migrated_in
-            if parcel.waiting:
-                connection.state = _READY
-                ready.appendleft(connection)  # it has waited longer than any other
-                return
-
-    # -- poller ----------------------------------------------------------------------------------------
-
-    def _watch(self, connection: Connection, mask: int) -> None:
-        before = connection.mask
-        if mask == before:
-            return
-        connection.mask = mask
-        if not before:
-            self._poller.register(connection.fd, mask)
-        elif mask:
-            self._poller.modify(connection.fd, mask)
-        else:
-            self._poller.unregister(connection.fd)
+                self._table.set_deadline(
+                    connection, min(connection.deadline_s, now_s + self.settings.keepalive)
+                )
+        if self.caretaker.passes_on:
+            self.caretaker.pass_idle_on(now_s)

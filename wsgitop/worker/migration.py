@@ -28,8 +28,9 @@ _DESCRIPTORS_BYTES = socket.CMSG_SPACE(4)
 class Parcel(msgspec.Struct, frozen=True, array_like=True):
     """What the next worker must know of a connection. ``server`` and ``client`` as in
     :class:`wsgitop.worker.connection.Peer`; ``deadline_s`` (CLOCK_MONOTONIC) is when an idle one is closed;
-    ``waiting`` says that there is something to read on it. ``unread`` are bytes that were read and not
-    understood yet, empty but for connections of a worker that has no thread left.
+    ``waiting`` says that there is something to read on it, ``first`` that it goes before others then.
+    ``unread`` are bytes that were read and not understood yet, empty but for connections of a worker that
+    has no thread left.
     """
 
     server: tuple[str, str]
@@ -37,6 +38,7 @@ class Parcel(msgspec.Struct, frozen=True, array_like=True):
     requests: int
     deadline_s: float
     waiting: bool
+    first: bool
     unread: bytes = b""
 
 

@@ -6,11 +6,14 @@ wake one idle worker each; if the first of them took all, the others would find 
 
 from __future__ import annotations
 
+import time
 from collections.abc import Iterator
 
 from wsgitop.scoreboard import layout as at
 from wsgitop.scoreboard.board import Board
 
+PROMPT_NS = 2_000_000
+"""A worker whose queue was empty within this time serves what comes at once."""
 ROWS_LOOKED_AT = 64
 """The master gives out the lowest free rows first, so that these are the ones in use."""
 UNUSED_ROWS_IN_A_ROW = 4
@@ -29,11 +32,24 @@ class Siblings:
 
     def idle(self) -> bool:
         """Another worker accepts connections and has a thread with nothing to do."""
-        return any(self._idle_threads(row) for row in self._accepting())
+        return self.idle_threads() > 0
 
     def idle_threads(self) -> int:
-        """Threads of other workers that accept connections, with nothing to do."""
-        return sum(self._idle_threads(row) for row in self._accepting())
+        """Threads of other workers that accept connections, with nothing to do.
+
+        Between two requests every thread is idle for a moment. One that has a queue behind it, which has not
+        been empty for a while, is not meant.
+        """
+        recently_ns = time.monotonic_ns() - PROMPT_NS
+        return sum(
+            self._idle_threads(row)
+            for row in self._accepting()
+            if row[at.LOAD] < row[at.THREADS] or row[at.DRAINED_NS] > recently_ns
+        )
+
+    def count(self) -> int:
+        """How many others accept connections."""
+        return sum(1 for _ in self._accepting())
 
     def least_load(self) -> int | None:
         """What the least loaded of the other workers has to do; None: there is no other."""

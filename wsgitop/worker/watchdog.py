@@ -38,7 +38,7 @@ LONG_TICK_S: Final = 0.005
 LONG_TICKS: Final = 50
 """After so many ticks within the same request the next ones may be further apart."""
 GIL_WAIT_S: Final = 0.002
-"""Coming back so much too late from a tick means that a thread computes without a pause: the interpreter lets
+"""Coming back so much too late means that a thread computes without a pause: the interpreter lets
 another thread have a turn every 5 ms (sys.setswitchinterval).
 """
 PATIENCE_S: Final = 0.025
@@ -113,7 +113,7 @@ class Watchdog(threading.Thread):
 
     def has_siblings(self) -> bool:
         """Other workers could take connections over."""
-        return self._engine.has_siblings()
+        return self._engine.caretaker.has_siblings()
 
     def forget(self) -> None:
         """In a process that the application forked."""
@@ -145,8 +145,14 @@ class Watchdog(threading.Thread):
                 elif fd == self._channel_fd:
                     self._listen()
             now_s = time.monotonic()
-            # Who comes back late from a short sleep has waited for the GIL.
-            self._computing = timeout_s is not None and not found and now_s - began_s > timeout_s + GIL_WAIT_S
+            # When it should have been awake: at the end of its sleep, or when the request began that woke it.
+            if found or timeout_s is None:
+                leader = self._crew.leader
+                response = leader.response if leader is not None else None
+                due_s = max(began_s, response.since_s) if response is not None else now_s
+            else:
+                due_s = began_s + timeout_s
+            self._computing = now_s - due_s > GIL_WAIT_S
             self._relieve(now_s)
             if found or now_s >= self._tend_at_s:
                 self._tend_at_s = now_s + TEND_S
@@ -232,7 +238,7 @@ class Watchdog(threading.Thread):
             if crew.idle and (not self._computing or elapsed_s > PATIENCE_S):
                 crew.hand_over(waits=not self._computing)
                 return
-            if not self._engine.may_pass():
+            if not self._engine.caretaker.may_pass():
                 return
             crew.vacate()
             self._vacated_s = now_s
@@ -240,12 +246,12 @@ class Watchdog(threading.Thread):
             crew.hand_over(waits=False)
             return
         with crew.lock:
-            self._waiting = crew.leader is None and not crew.finished and self._engine.keep_house()
+            self._waiting = crew.leader is None and not crew.finished and self._engine.caretaker.keep_house()
 
     def _tend(self, now_s: float) -> None:
         """What need not be done each tick."""
         crew = self._crew
-        self._siblings = self._engine.has_siblings()
+        self._siblings = self._engine.caretaker.has_siblings()
         self._relieves = len(crew.seats) > 1 or self._siblings
         self._row[at.HANDOVERS] = crew.handovers
         busy = False
@@ -344,7 +350,7 @@ class Watchdog(threading.Thread):
             # Nobody here will serve what else is connected, but the siblings can.
             self._stuck_limit_s = min(self._stuck_limit_s, now_s + FAREWELL_S)
             with crew.lock:
-                self._engine.abandon()
+                self._engine.caretaker.abandon()
                 if now_s >= self._stuck_limit_s:
                     self._engine.refuse_rest()
                     self._exit_now(0)
@@ -375,8 +381,7 @@ class Watchdog(threading.Thread):
                     response.voice.pop()
                 except IndexError:
                     answered = False
-            if engine.connections.get(connection.fd) is connection:
-                del engine.connections[connection.fd]
+            engine.drop(connection)
             answer = b""
             if answered:
                 answer = render_error(
@@ -403,5 +408,7 @@ class Watchdog(threading.Thread):
         self.send(m.RequestTimeout(seat.index, request.method, path, elapsed_s, m.clip(stack), answered))
         reason = f"a request took longer than {self._timeout_s:g} s"
         settings = engine.settings
-        self.retire(reason, settings.graceful_timeout, settings.keepalive, pass_on=engine.has_siblings())
+        self.retire(
+            reason, settings.graceful_timeout, settings.keepalive, pass_on=engine.caretaker.has_siblings()
+        )
         engine.wake()

@@ -1,0 +1,335 @@
+"""Connections that move between two workers of a server."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import socket
+import time
+from collections.abc import Iterator
+from typing import Any
+from wsgiref.types import StartResponse, WSGIApplication, WSGIEnvironment
+
+import pytest
+
+from tests.worker import apps
+from tests.worker.harness import Client, Shared, WorkerHarness, wait_until, worker
+from wsgitop.channel import messages as m
+from wsgitop.channel.channel import pair
+from wsgitop.scoreboard import layout as at
+from wsgitop.scoreboard.board import Board
+from wsgitop.worker.migration import Exchange, Parcel
+from wsgitop.worker.siblings import Siblings
+
+pytestmark = pytest.mark.process
+
+
+@contextlib.contextmanager
+def siblings(
+    app: WSGIApplication, count: int = 2, *, threads: int = 1, **settings: Any
+) -> Iterator[tuple[WorkerHarness, ...]]:
+    """Workers that share a listener. Only the first has been started: connections made now are its own."""
+    shared = Shared(threads)
+    with contextlib.ExitStack() as stack:
+        stack.callback(shared.close)
+        yield tuple(
+            stack.enter_context(
+                WorkerHarness(app, shared=shared, row=row, threads=threads, **settings)
+                if row == 0
+                else Later(
+                    lambda row=row: WorkerHarness(app, shared=shared, row=row, threads=threads, **settings)
+                )
+            )
+            for row in range(count)
+        )
+
+
+class Later:
+    """A worker that begins when it is wanted."""
+
+    def __init__(self, make: Any) -> None:
+        self._make = make
+        self._made: WorkerHarness | None = None
+
+    def __enter__(self) -> Any:
+        return self
+
+    def __exit__(self, *exc: object) -> None:
+        if self._made is not None:
+            self._made.end()
+
+    def start(self) -> WorkerHarness:
+        self._made = self._make()
+        return self._made.ready()
+
+
+def who(entered: apps.Gate, leave: apps.Gate) -> WSGIApplication:
+    """Answers with the worker's pid; /slow waits at the gate."""
+
+    def app(environ: WSGIEnvironment, start_response: StartResponse) -> list[bytes]:
+        if environ["PATH_INFO"] == "/slow":
+            entered.open()
+            leave.pass_through()
+        return apps.text(start_response, b"%d" % os.getpid())
+
+    return app
+
+
+def connected(w: WorkerHarness, count: int) -> list[Client]:
+    """Connections that this worker has accepted and served once."""
+    clients = [w.connect() for _ in range(count)]
+    for client in clients:
+        client.get("/")
+        assert int(client.answer().body) == w.pid
+    return clients
+
+
+def close(clients: list[Client]) -> None:
+    for client in clients:
+        client.sock.close()
+
+
+def test_a_stuck_worker_gives_its_other_connections_to_an_idle_sibling() -> None:
+    entered, leave = apps.Gate(), apps.Gate()
+    with siblings(who(entered, leave), keepalive=30) as (first, later):
+        first.ready()
+        clients = connected(first, 6)
+        second = later.start()
+        clients[0].get("/slow")
+        entered.pass_through()
+        for client in clients[1:]:
+            client.get("/")
+            assert int(client.answer().body) == second.pid
+        assert first.word(at.MIGRATED_OUT) == second.word(at.MIGRATED_IN) == 5
+        leave.open()
+        assert int(clients[0].answer().body) == first.pid
+        clients[0].get("/")  # it was never given away
+        assert int(clients[0].answer().body) == first.pid
+        close(clients)
+
+
+def test_what_is_not_between_two_messages_stays() -> None:
+    entered, leave = apps.Gate(), apps.Gate()
+    with siblings(who(entered, leave), keepalive=30) as (first, later):
+        first.ready()
+        clients = connected(first, 4)
+        half, idle, free, slow = clients
+        half.send(b"GET / HTTP/1.1\r\nHo")
+        wait_until(lambda: not half_read(half))
+        later.start()
+        slow.get("/slow")
+        entered.pass_through()
+        half.send(b"st: t\r\n\r\n")
+        free.get("/")
+        assert int(free.answer().body) != first.pid
+        leave.open()
+        assert int(half.answer().body) == int(slow.answer().body) == first.pid
+        idle.get("/")
+        assert int(idle.answer().body) == first.pid, "nothing waited on it"
+        close(clients)
+
+
+def half_read(client: Client) -> int:
+    """Bytes that the worker has not read yet: what has not been acknowledged by reading cannot be seen from
+    here, so a request on another connection, served later, tells.
+    """
+    peer = socket.create_connection(client.sock.getpeername())
+    with Client(peer) as other:
+        other.get("/")
+        other.answer()
+    return 0
+
+
+def test_no_sibling_no_passing() -> None:
+    entered, leave = apps.Gate(), apps.Gate()
+    with siblings(who(entered, leave), keepalive=30) as (first, _):
+        first.ready()
+        clients = connected(first, 3)
+        clients[0].get("/slow")
+        entered.pass_through()
+        for client in clients[1:]:
+            client.get("/")
+        leave.open()
+        assert {int(client.answer().body) for client in clients} == {first.pid}
+        assert first.word(at.MIGRATED_OUT) == 0
+        close(clients)
+
+
+@pytest.mark.parametrize("threads", [1, 3])
+def test_a_retiring_worker_passes_its_connections_on(threads: int) -> None:
+    entered, leave = apps.Gate(), apps.Gate()
+    with siblings(who(entered, leave), threads=threads, keepalive=30) as (first, later):
+        first.ready()
+        clients = connected(first, 8)
+        second = later.start()
+        clients[0].get("/slow")
+        entered.pass_through()
+        first.channel.send(m.Retire(20, 20, True))
+        leave.open()
+        assert int(clients[0].answer().body) == first.pid
+        assert first.wait_exit() == 0, "it has nothing left to wait for"
+        for client in clients:
+            client.get("/")
+            answer = client.answer()
+            assert int(answer.body) == second.pid and "connection" not in answer.headers
+        close(clients)
+
+
+def test_connections_of_a_worker_that_is_told_not_to_pass_on_are_kept() -> None:
+    entered, leave = apps.Gate(), apps.Gate()
+    with siblings(who(entered, leave), keepalive=30) as (first, later):
+        first.ready()
+        clients = connected(first, 2)
+        later.start()
+        first.channel.send(m.Retire(20, 20, False))
+        wait_until(lambda: first.word(at.READY_NS) == 0)
+        for client in clients:
+            client.get("/")
+            answer = client.answer()
+            assert (int(answer.body), answer.headers["connection"]) == (first.pid, "close")
+        close(clients)
+
+
+def test_a_worker_that_has_lost_all_threads_gives_away_what_it_has() -> None:
+    entered, leave = apps.Gate(), apps.Gate()
+    with siblings(who(entered, leave), keepalive=30, timeout=0.5) as (first, later):
+        first.ready()
+        clients = connected(first, 3)
+        stuck, half, waiting = clients
+        half.send(b"GET /half HTTP/1.1\r\nHo")
+        half_read(half)
+        second = later.start()
+        stuck.get("/slow")
+        entered.pass_through()
+        waiting.get("/")
+        assert stuck.answer().status == 504
+        half.send(b"st: t\r\n\r\n")
+        assert int(waiting.answer().body) == int(half.answer().body) == second.pid
+        assert first.wait_exit() == 0
+        leave.open()
+        close(clients)
+
+
+def test_requests_that_wait_teach_the_worker_to_hand_over_before_the_call() -> None:
+    def app(environ: WSGIEnvironment, start_response: StartResponse) -> list[bytes]:
+        if environ["PATH_INFO"] == "/wait":
+            time.sleep(0.01)  # what is tested is how a request is served that waits
+        return apps.text(start_response, b"")
+
+    with worker(app, threads=3) as w, w.connect() as client:
+
+        def handed_over(path: str, times: int) -> int:
+            before = w.word(at.HANDOVERS)
+            for _ in range(times):
+                client.get(path)
+                assert client.answer().status == 200
+            client.get(path)
+            assert client.answer().status == 200
+            return w.word(at.HANDOVERS) - before
+
+        assert handed_over("/wait", 40) >= 20
+        wait_until(lambda: handed_over("/", 50) <= 5)  # and that fast ones need none
+
+
+def test_computing_does_not_give_the_lead_away() -> None:
+    """Two threads that compute take turns at the GIL, and both take longer."""
+
+    def app(environ: WSGIEnvironment, start_response: StartResponse) -> list[bytes]:
+        if environ["PATH_INFO"] == "/compute":
+            until_s = time.thread_time() + 0.004
+            while time.thread_time() < until_s:
+                pass
+        return apps.text(start_response, b"")
+
+    with worker(app, threads=4) as w, w.connect() as client:
+        for _ in range(30):
+            client.get("/compute")
+            assert client.answer().status == 200
+        assert w.word(at.HANDOVERS) <= 15
+
+
+# -- the parts ---------------------------------------------------------------------------------------------
+
+
+def parcel(**changes: Any) -> Parcel:
+    values = {
+        "server": ("127.0.0.1", "80"),
+        "client": ("127.0.0.1", "9"),
+        "requests": 3,
+        "deadline_s": 1.5,
+        "waiting": True,
+        "first": True,
+    }
+    return Parcel(**(values | changes))
+
+
+@pytest.fixture
+def exchange() -> Iterator[Exchange]:
+    made = Exchange(*pair())
+    yield made
+    made.close()
+
+
+def test_a_connection_travels_with_what_is_unread(exchange: Exchange) -> None:
+    ours, theirs = socket.socketpair()
+    with ours:
+        ours.send(b"not read yet")
+        assert not exchange.pending()
+        assert exchange.send(parcel(unread=b"GET"), theirs.fileno())
+        theirs.close()
+        assert exchange.pending()
+        found = exchange.receive()
+        assert found is not None and found[0] == parcel(unread=b"GET")
+        with found[1] as sock:
+            assert sock.recv(100) == b"not read yet"
+        assert exchange.receive() is None
+
+
+def test_a_full_exchange_leaves_the_connection_where_it_is(exchange: Exchange) -> None:
+    ours, theirs = socket.socketpair()
+    with ours, theirs:
+        sent = 0
+        while exchange.send(parcel(), theirs.fileno()):
+            sent += 1
+            assert sent < 100_000
+        assert sent > 10
+        received = 0
+        while (found := exchange.receive()) is not None:
+            found[1].close()
+            received += 1
+        assert received == sent
+
+
+def test_nonsense_and_closed_ends(exchange: Exchange) -> None:
+    sender, receiver = pair()
+    broken = Exchange(sender, receiver)
+    sender.send(b"no parcel, and no descriptor")
+    ours, theirs = socket.socketpair()
+    with ours, theirs:
+        socket.send_fds(sender, [b"nonsense"], [theirs.fileno()])
+        assert broken.send(parcel(), theirs.fileno())
+        found = broken.receive()
+        assert found is not None and found[0] == parcel()
+        found[1].close()
+        receiver.close()
+        assert not broken.send(parcel(), theirs.fileno())
+    broken.close()
+
+
+def test_siblings_see_who_is_idle_and_who_has_the_least_to_do() -> None:
+    board = Board.create(2)
+    looking = Siblings(board, 0)
+    assert (looking.count(), looking.idle_threads(), looking.least_load()) == (0, 0, None)
+    for row in range(4):
+        board.row(row)[at.READY_NS] = 1
+        board.row(row)[at.THREADS] = 2
+    board.row(3)[at.READY_NS] = 0  # retires
+    for row, thread, state in ((1, 0, at.THREAD_IDLE), (1, 1, at.THREAD_BUSY), (2, 0, at.THREAD_BUSY)):
+        board.thread(row, thread)[at.THREAD_STATE] = state
+    board.row(1)[at.LOAD], board.row(2)[at.LOAD] = 1, 7
+    assert (looking.count(), looking.idle_threads(), looking.least_load()) == (2, 1, 1)
+    board.row(1)[at.LOAD] = 5
+    assert looking.idle_threads() == 0, "a queue that has not been empty for long is behind it"
+    board.row(1)[at.DRAINED_NS] = time.monotonic_ns()
+    assert looking.idle() and looking.idle_threads() == 1
+    board.close()
