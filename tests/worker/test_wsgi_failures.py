@@ -4,7 +4,6 @@ that says where, and a worker that goes on.
 
 from __future__ import annotations
 
-import contextlib
 import io
 import sys
 from array import array
@@ -160,6 +159,14 @@ def _recursive(environ: WSGIEnvironment, start_response: StartResponse) -> Itera
     return _recursive(environ, start_response)
 
 
+def _closed_twice(environ: WSGIEnvironment, start_response: StartResponse) -> Iterable[bytes]:
+    """By the application, and by the server when it has found that out."""
+    start(start_response)
+    file = io.BytesIO(b"body")
+    file.close()
+    return environ["wsgi.file_wrapper"](file)  # type: ignore[no-any-return]
+
+
 NONSENSE: dict[str, tuple[Any, str]] = {
     "none": (_returned(None), "TypeError"),
     "number": (_returned(5), "TypeError"),
@@ -223,6 +230,7 @@ NONSENSE: dict[str, tuple[Any, str]] = {
     "length_twice": (_headed([("Content-Length", "4"), ("content-length", "5")]), "Content-Length"),
     "close_no_callable": (_returned(WithClose([b"a"], 5)), "not callable"),
     "wrapper_of_none": (lambda e, s: (start(s), e["wsgi.file_wrapper"](None))[1], "AttributeError"),
+    "wrapper_of_closed": (_closed_twice, "ValueError"),
     "wrapper_of_text": (lambda e, s: (start(s), e["wsgi.file_wrapper"](io.StringIO("a")))[1], "where bytes"),
 }
 
@@ -328,8 +336,10 @@ def _written(*blocks: bytes) -> Any:
 def _stubborn(write: Any) -> list[bytes]:
     """Writes on, whatever it is told."""
     for _ in range(20):
-        with contextlib.suppress(ValueError):
+        try:
             write(b"four")
+        except ValueError:
+            SITE.notes.put("told")
     return [b"more"]
 
 
@@ -367,6 +377,8 @@ def test_content_length_is_kept_honest(served: Served, name: str) -> None:
                 assert client.rest() == body
             served.wait_done()
             one_entry(served, f"/{name}", text)
+            # Ten bytes are two writes and a half.
+            assert served.site.notes.take() == ["told"] * (18 if name == "long_stubborn" else 0)
 
 
 def test_a_head_request_needs_no_body(served: Served) -> None:

@@ -194,16 +194,9 @@ def served(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Served]:
 @pytest.fixture
 def descriptors(served: Served) -> Iterator[None]:
     """As many are open after a test as before."""
-    before = _open_files(served)
+    before = served.open_files()
     yield
-    wait_until(lambda: _open_files(served) == before)
-
-
-def _open_files(served: Served) -> list[str]:
-    """What the worker has open but for connections."""
-    directory = Path(f"/proc/{served.harness.pid}/fd")
-    links = [str(link.readlink()) for link in directory.iterdir()]
-    return sorted(link for link in links if not link.startswith("socket:"))
+    wait_until(lambda: served.open_files() == before)
 
 
 def notes(served: Served) -> tuple[int, bool]:
@@ -272,7 +265,6 @@ def write_large() -> None:
 
 def begin(served: Served, client: Client) -> None:
     """Ask for the large file and read its head; the application is done with it, the client is not."""
-    client.sock.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 64 * 1024)
     client.get("/large")
     client._until(b"\r\n\r\n")
     served.wait_done()

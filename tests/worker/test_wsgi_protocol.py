@@ -357,6 +357,24 @@ def test_the_body_is_complete_before_the_application_is_called(served: Served, s
         assert served.site.notes.take() == ["/noted/slow"]
 
 
+@SITE.app
+def closes_input(environ: WSGIEnvironment, start_response: StartResponse) -> Iterable[bytes]:
+    environ["wsgi.input"].close()
+    start(start_response)
+    return [b"closed"]
+
+
+def test_an_application_may_close_its_input(served: Served) -> None:
+    with served.connect() as client:
+        for size in (0, 10, 5000):
+            client.send(
+                b"POST /closes_input HTTP/1.1\r\nHost: t\r\nContent-Length: %d\r\n\r\n" % size + b"b" * size
+            )
+            assert client.answer().body == b"closed"
+        served.wait_done(3)
+    assert not served.complaints()
+
+
 # -- environ -------------------------------------------------------------------------------------------
 
 

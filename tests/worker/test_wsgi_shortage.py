@@ -100,8 +100,7 @@ def _tmpfs(directory: Path) -> Iterator[None]:
 def bodies_open(served: Served) -> int:
     """Files in the directory for bodies; they have no names there."""
     directory = served.harness.settings.worker_tmp_dir
-    links = [str(link.readlink()) for link in Path(f"/proc/{served.harness.pid}/fd").iterdir()]
-    return sum(link.startswith(directory) for link in links)
+    return sum(link.startswith(directory) for link in served.open_files())
 
 
 def rss_bytes(served: Served) -> int:
@@ -173,7 +172,7 @@ def test_refusing_costs_no_memory(full: Served) -> None:
 
 @pytest.fixture
 def served() -> Iterator[Served]:
-    with SITE.worker(threads=2, keepalive=20, body_buffer=1000) as served:
+    with SITE.worker(threads=2, body_buffer=1000) as served:
         yield served
 
 

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import re
 import select
 from collections.abc import Callable, Iterable, Iterator
-from contextlib import contextmanager
+from pathlib import Path
 from typing import Any
 from wsgiref.types import StartResponse, WSGIApplication, WSGIEnvironment
 
@@ -71,10 +72,10 @@ class Site:
         start(start_response, status="404 Not Found")
         return [b"no such application"]
 
-    @contextmanager
+    @contextlib.contextmanager
     def worker(self, **settings: Any) -> Iterator[Served]:
-        """A worker that serves it."""
-        with worker(self, **settings) as harness:
+        """A worker that serves it, and waits for its clients longer than any test."""
+        with worker(self, **{"keepalive": 60, **settings}) as harness:
             yield Served(self, harness)
 
 
@@ -126,6 +127,14 @@ class Served:
         """All threads are idle."""
         threads = range(self.harness.settings.threads)
         return all(self.harness.thread_word(n, at.THREAD_STATE) == at.THREAD_IDLE for n in threads)
+
+    def open_files(self) -> list[str]:
+        """What its descriptors stand for, but for sockets."""
+        found = []
+        for link in Path(f"/proc/{self.harness.pid}/fd").iterdir():
+            with contextlib.suppress(FileNotFoundError):  # closed meanwhile
+                found.append(str(link.readlink()))
+        return sorted(link for link in found if not link.startswith("socket:"))
 
     def log(self) -> list[Entry]:
         """Entries of the error log since the last call."""

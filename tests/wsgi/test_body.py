@@ -74,7 +74,7 @@ def test_a_body_without_room_gives_its_file_back(
             body.write(b"b" * block)
     assert raised.value.errno == errno.EFBIG
     (file,) = files
-    assert file.closed  # and closing it has not tried to write the rest
+    assert file.closed
     body.close()
 
 

@@ -63,9 +63,5 @@ class RequestBody:
 
     def close(self) -> None:
         """Give memory and file back; what the application still holds on to, when it lets go."""
-        file = self._file
         with contextlib.suppress(BufferError, OSError):
-            if isinstance(file, io.BufferedRandom):
-                file.raw.close()  # without writing first what nobody will read
-            else:
-                file.close()
+            self._file.close()
