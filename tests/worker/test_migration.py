@@ -272,6 +272,20 @@ def test_a_worker_without_room_takes_nothing_over_and_does_not_spin() -> None:
         close(clients)
 
 
+def test_a_worker_without_room_retires_as_any_other() -> None:
+    entered, leave = apps.Gate(), apps.Gate()
+    with siblings(who(entered, leave), keepalive=30, worker_connections=3) as (first, later):
+        first.ready()
+        clients = connected(first, 3)
+        second = later.start()
+        first.channel.send(m.Retire(20, 20, True))
+        assert first.wait_exit() == 0, first.log()
+        for client in clients:
+            client.get("/")
+            assert int(client.answer().body) == second.pid
+        close(clients)
+
+
 def cpu_s(pid: int) -> float:
     fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
     return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")

@@ -77,6 +77,10 @@ class Caretaker:
         """
         if self._polled:
             self.take_over()
+            self._ignore()
+
+    def _ignore(self) -> None:
+        if self._polled:
             self._polled = False
             self._table.poller.unregister(self.fd)
 
@@ -211,8 +215,7 @@ class Caretaker:
             return
         if self._room() <= 0:
             # Not polled meanwhile, or the loop would spin on it; others take what waits.
-            self._polled = False
-            table.poller.unregister(self.fd)
+            self._ignore()
             table.look_by(_monotonic() + NO_ROOM_S)
             return
         for _ in range(min(TAKEN_AT_ONCE, self._room())):
