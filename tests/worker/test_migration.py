@@ -176,6 +176,24 @@ def test_a_retiring_worker_passes_its_connections_on(threads: int) -> None:
         close(clients)
 
 
+def test_a_connection_travels_behind_the_response_of_a_thread_that_has_lost_the_lead() -> None:
+    entered, leave = apps.Gate(), apps.Gate()
+    with siblings(who(entered, leave), threads=2, keepalive=30) as (first, later):
+        first.ready()
+        clients = connected(first, 2)
+        second = later.start()
+        clients[0].get("/slow")
+        entered.pass_through()
+        first.channel.send(m.Retire(20, 20, True))
+        wait_until(lambda: second.word(at.MIGRATED_IN) == 1)  # so the rest comes behind all others
+        leave.open()
+        assert int(clients[0].answer().body) == first.pid
+        assert first.wait_exit() == 0
+        clients[0].get("/")
+        assert int(clients[0].answer().body) == second.pid
+        close(clients)
+
+
 def test_connections_of_a_worker_that_is_told_not_to_pass_on_are_kept() -> None:
     entered, leave = apps.Gate(), apps.Gate()
     with siblings(who(entered, leave), keepalive=30) as (first, later):

@@ -176,7 +176,6 @@ class Caretaker:
             exchange is None
             or data is None
             or len(data) > UNREAD_LIMIT_BYTES
-            or not (connection.mask or unread)
             or connection.closing
             or not connection.flushed
         ):
