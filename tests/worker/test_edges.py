@@ -321,3 +321,13 @@ def test_what_was_pipelined_is_served_by_a_retiring_worker() -> None:
         assert [client.answer().body for _ in range(3)] == [b"/slow1", b"/slow2", b"/c"]
         assert client.ended()
         assert w.wait_exit() == 0
+
+
+def test_a_head_has_its_own_time_behind_one_that_came_in_pieces() -> None:
+    with worker(apps.plain_echo, keepalive=0.4, header_timeout=20) as w, w.connect() as client:
+        for pause_s in (0.0, 0.6):
+            client.send(b"GET /a HTTP/1.1\r\nHo")
+            assert w.get("/other").status == 200  # so it has been read
+            time.sleep(pause_s)  # longer than an idle connection is kept
+            client.send(b"st: t\r\n\r\n")
+            assert client.answer().status == 200

@@ -176,6 +176,45 @@ def test_a_retiring_worker_passes_its_connections_on(threads: int) -> None:
         close(clients)
 
 
+def test_a_connection_travels_behind_the_response_of_a_thread_that_has_lost_the_lead() -> None:
+    entered, leave = apps.Gate(), apps.Gate()
+    with siblings(who(entered, leave), threads=2, keepalive=30) as (first, later):
+        first.ready()
+        clients = connected(first, 2)
+        second = later.start()
+        clients[0].get("/slow")
+        entered.pass_through()
+        first.channel.send(m.Retire(20, 20, True))
+        wait_until(lambda: second.word(at.MIGRATED_IN) == 1)  # so the rest comes behind all others
+        leave.open()
+        assert int(clients[0].answer().body) == first.pid
+        assert first.wait_exit() == 0
+        clients[0].get("/")
+        assert int(clients[0].answer().body) == second.pid
+        close(clients)
+
+
+def test_a_stuck_worker_that_retires_gives_its_connections_to_the_next_generation() -> None:
+    entered, leave = apps.Gate(), apps.Gate()
+    with siblings(who(entered, leave), keepalive=30) as (first, _):
+        first.ready()
+        clients = connected(first, 4)
+        # Those of another generation have a scoreboard of their own; a row so far away is not seen either.
+        with WorkerHarness(who(entered, leave), shared=first.shared, row=20, keepalive=30) as second:
+            second.ready()
+            clients[0].get("/slow")
+            entered.pass_through()
+            clients[1].get("/")
+            first.channel.send(m.Retire(20, 20, True))
+            for client in clients[2:]:
+                client.get("/")
+            assert {int(client.answer().body) for client in clients[1:]} == {second.pid}
+            leave.open()
+            assert int(clients[0].answer().body) == first.pid
+            assert first.wait_exit() == 0
+            close(clients)
+
+
 def test_connections_of_a_worker_that_is_told_not_to_pass_on_are_kept() -> None:
     entered, leave = apps.Gate(), apps.Gate()
     with siblings(who(entered, leave), keepalive=30) as (first, later):

@@ -104,6 +104,8 @@ class Caretaker:
             if found is not None and found.state is _READING:
                 found.state = _READY
                 ready.append(found)
+        if self.passes_on:
+            self.pass_idle_on(_monotonic())
         load = len(ready) + len(table.pipelined) + sum(seat.response is not None for seat in self._crew.seats)
         if ready:
             load -= self._pass_ready_on(load)
@@ -148,7 +150,11 @@ class Caretaker:
 
     def may_pass(self) -> bool:
         """Other connections may wait here, and siblings could serve them."""
-        if not self._polled or len(self._table.connections) < 2:
+        if len(self._table.connections) < 2:
+            return False
+        if self.passes_on:
+            return True  # to those of the next generation, of which nothing is known here
+        if not self._polled:
             return False
         # If all threads are busy here as there, only who keeps house can compare the loads.
         return self._siblings.idle_threads() > 0 or (not self._crew.idle and self.has_siblings())
@@ -176,7 +182,6 @@ class Caretaker:
             exchange is None
             or data is None
             or len(data) > UNREAD_LIMIT_BYTES
-            or not (connection.mask or unread)
             or connection.closing
             or not connection.flushed
         ):

@@ -108,7 +108,7 @@ class Service:
                 self.access_log.write(request, response, environ, connection.peer.client[0], elapsed_ns)
         if request.body is not None:
             request.body.close()
-            connection.partial = False
+        connection.partial = False
         connection.requests += 1
         connection.closing = not response.keep_alive or connection.parser.finished
         connection.state = _ANSWERED if whole else _BROKEN

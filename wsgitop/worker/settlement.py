@@ -10,7 +10,7 @@ import socket
 import time
 from typing import Final
 
-from wsgitop.worker.caretaker import Caretaker
+from wsgitop.worker.caretaker import PASSING_INTERVAL_S, Caretaker
 from wsgitop.worker.connection import NEVER, Connection, State
 from wsgitop.worker.table import Table
 from wsgitop.wsgi.response import ClientGone
@@ -64,10 +64,11 @@ class Settlement:
         else:
             connection.state = _READING
             self._table.set_deadline(connection, now_s + self._keepalive_s)
-            if (
-                not (self._caretaker.passes_on and self._caretaker.pass_on(connection))
-                and connection.mask != _IN
-            ):
+            if self._caretaker.passes_on:
+                if self._caretaker.pass_on(connection):
+                    return
+                self._table.look_by(now_s + PASSING_INTERVAL_S)
+            if connection.mask != _IN:
                 self._table.watch(connection, _IN)
 
     def flush(self, connection: Connection) -> None:

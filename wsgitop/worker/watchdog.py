@@ -346,10 +346,12 @@ class Watchdog(threading.Thread):
         if crew.finished:
             if crew.seats[0].response is not None:  # the main thread is stuck in a request that was cut
                 self._exit_now(0)
-        elif all(seat.response is not None and seat.response.cut for seat in crew.seats):
+        elif all((response := seat.response) is not None and response.cut for seat in crew.seats):
             # Nobody here will serve what else is connected, but the siblings can.
             self._stuck_limit_s = min(self._stuck_limit_s, now_s + FAREWELL_S)
             with crew.lock:
+                if crew.leader is not None:
+                    return  # a thread has come back in this moment, and leads
                 self._engine.caretaker.abandon()
                 if now_s >= self._stuck_limit_s:
                     self._engine.refuse_rest()

@@ -1,0 +1,64 @@
+"""The watchdog beside a crew that does what threads do at the worst moment."""
+
+from __future__ import annotations
+
+import os
+import socket
+from types import SimpleNamespace
+from typing import Any
+
+from wsgitop.scoreboard import layout as at
+from wsgitop.scoreboard.board import Board
+from wsgitop.worker.handover import Crew
+from wsgitop.worker.seat import Seat
+from wsgitop.worker.watchdog import Watchdog
+
+
+class Lock:
+    """A lock that somebody else gets first."""
+
+    def __init__(self, before: Any) -> None:
+        self._before = before
+
+    def __enter__(self) -> None:
+        self._before()
+
+    def __exit__(self, *exc: object) -> None:
+        pass
+
+
+def test_connections_are_not_given_away_under_a_thread_that_has_come_back() -> None:
+    board = Board.create(1)
+    seat = Seat(0, board.thread(0, 0))
+    seat.response = SimpleNamespace(cut=True)  # type: ignore[assignment]
+    crew = Crew([seat], lambda connection: None)
+    done: list[str] = []
+    engine: Any = SimpleNamespace(
+        crew=crew,
+        settings=SimpleNamespace(timeout=1.0),
+        caretaker=SimpleNamespace(abandon=lambda: done.append("abandoned")),
+        refuse_rest=lambda: done.append("refused"),
+    )
+    ours, theirs = socket.socketpair()
+    with ours, theirs:
+        watchdog = Watchdog(
+            engine=engine,
+            channel=ours,  # type: ignore[arg-type]
+            row=board.row(0)[: at.PROCESS_WORDS],
+            signals_fd=theirs.fileno(),
+            on_signals=lambda: None,
+            on_retire=lambda: None,
+            exit_now=lambda status: done.append(f"exit {status}"),
+        )
+        watchdog._check_end(1.0)
+        assert done == ["abandoned"]
+
+        def come_back() -> None:
+            seat.rest()
+            crew.leader = seat
+
+        crew.lock = Lock(come_back)  # type: ignore[assignment]
+        watchdog._check_end(100.0)
+        assert done == ["abandoned"]
+        os.close(watchdog._wake_fd)
+    board.close()
