@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import os
+import resource
 import socket
 import time
 from collections.abc import Iterator
@@ -325,6 +326,44 @@ def test_a_worker_without_room_retires_as_any_other() -> None:
         close(clients)
 
 
+def test_a_worker_without_descriptors_leaves_connections_in_the_exchange() -> None:
+    held: list[int] = []
+
+    def app(environ: WSGIEnvironment, start_response: StartResponse) -> list[bytes]:
+        if environ["PATH_INFO"] == "/hog":
+            highest = max(int(name) for name in os.listdir("/proc/self/fd"))
+            limits = resource.getrlimit(resource.RLIMIT_NOFILE)
+            resource.setrlimit(resource.RLIMIT_NOFILE, (highest + 1, limits[1]))
+            with contextlib.suppress(OSError):
+                while True:
+                    held.append(os.dup(2))
+        if environ["PATH_INFO"] == "/free":
+            while held:
+                os.close(held.pop())
+        return apps.text(start_response, b"%d" % os.getpid())
+
+    with siblings(app, keepalive=30) as (first, later):
+        first.ready()
+        clients = connected(first, 4)
+        second = later.start()
+        first.channel.send(m.Retire(20, 20, False))  # so that who connects now gets the second
+        wait_until(lambda: first.word(at.READY_NS) == 0)
+        assert first.shared is not None
+        with second.connect() as hog:
+            hog.get("/hog")
+            assert int(hog.answer().body) == second.pid
+            ours, theirs = socket.socketpair()
+            with ours, theirs:
+                exchange = Exchange(*first.shared.exchange)
+                assert exchange.send(parcel(), theirs.fileno())
+                wait_until(lambda: "Cannot take over a connection: Too many open files" in second.log())
+                assert exchange.pending()
+                hog.get("/free")
+                assert hog.answer().status == 200
+                wait_until(lambda: second.word(at.MIGRATED_IN) == 1)
+        close(clients)
+
+
 def cpu_s(pid: int) -> float:
     fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
     return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
@@ -389,6 +428,7 @@ def test_nonsense_and_closed_ends(exchange: Exchange) -> None:
     ours, theirs = socket.socketpair()
     with ours, theirs:
         socket.send_fds(sender, [b"nonsense"], [theirs.fileno()])
+        socket.send_fds(sender, [b"two"], [theirs.fileno(), theirs.fileno()])
         assert broken.send(parcel(), theirs.fileno())
         found = broken.receive()
         assert found is not None and found[0] == parcel()

@@ -14,6 +14,7 @@ import time
 from collections.abc import Callable
 from typing import Final
 
+from wsgitop.logs.error_log import LOGGER
 from wsgitop.scoreboard import layout as at
 from wsgitop.worker.connection import Connection, Peer, State
 from wsgitop.worker.handover import Crew
@@ -78,6 +79,11 @@ class Caretaker:
         if self._polled:
             self.take_over()
             self._ignore()
+
+    def _pause(self) -> None:
+        """Not polled meanwhile, or the loop would spin on it; others take what waits."""
+        self._ignore()
+        self._table.look_by(_monotonic() + NO_ROOM_S)
 
     def _ignore(self) -> None:
         if self._polled:
@@ -219,15 +225,20 @@ class Caretaker:
         if exchange is None:
             return
         if self._room() <= 0:
-            # Not polled meanwhile, or the loop would spin on it; others take what waits.
-            self._ignore()
-            table.look_by(_monotonic() + NO_ROOM_S)
+            self._pause()
             return
         for _ in range(min(TAKEN_AT_ONCE, self._room())):
             least = self._siblings.least_load() if ready else None
             if least is not None and len(ready) + 1 - least >= UNEVEN:
                 return  # others have less to do, and it is here for that very reason
-            found = exchange.receive()
+            try:
+                found = exchange.receive()
+            except OSError as error:
+                LOGGER.error(
+                    "Cannot take over a connection: %s; trying again in %g s", error.strerror, NO_ROOM_S
+                )
+                self._pause()
+                return
             if found is None:
                 return
             parcel, sock = found

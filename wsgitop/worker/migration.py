@@ -75,8 +75,12 @@ class Exchange:
         return True
 
     def receive(self) -> tuple[Parcel, socket.socket] | None:
-        """Take a connection over; None: there is none, or somebody else was quicker."""
+        """Take a connection over; None: there is none, or somebody else was quicker. Raises OSError if no
+        descriptor is free for it.
+        """
         while True:
+            # Before the message is taken: the kernel closes a descriptor for which there is no number.
+            os.close(os.dup(self._receiver.fileno()))
             try:
                 data, ancillary, _, _ = self._receiver.recvmsg(
                     _PARCEL_BYTES, _DESCRIPTORS_BYTES, socket.MSG_CMSG_CLOEXEC
@@ -90,7 +94,9 @@ class Exchange:
                 if (level, kind) == (socket.SOL_SOCKET, socket.SCM_RIGHTS):
                     fds.frombytes(payload[: len(payload) // fds.itemsize * fds.itemsize])
             if len(fds) != 1:
-                continue  # no descriptor was free for it: the kernel has closed the connection
+                for fd in fds:
+                    os.close(fd)
+                continue
             try:
                 parcel = _DECODER.decode(data)
                 return parcel, socket.socket(fileno=fds[0])
