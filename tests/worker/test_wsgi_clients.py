@@ -157,6 +157,7 @@ def after(served: Served, *, requests: int = 1, closed: int = 1) -> None:
     ],
 )
 def test_before_the_request_is_complete(served: Served, data: bytes, leave: Leave) -> None:
+    before = served.open_files()
     with served.connect() as client:
         client.send(data)
         if data:
@@ -165,6 +166,8 @@ def test_before_the_request_is_complete(served: Served, data: bytes, leave: Leav
             wait_until(lambda: served.harness.word(at.ACCEPTED) > accepted)
             served.site.notes.take()
         leave(client)
+    # At once, not when the worker has something else to do: a large upload fills the disk.
+    wait_until(lambda: served.open_files() == before)
     after(served, requests=0, closed=0)
 
 

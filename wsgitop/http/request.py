@@ -145,6 +145,15 @@ class RequestParser:
             self._empty_lines = 0
             return error.fault
 
+    def abandon(self) -> None:
+        """The connection is gone: keep nothing of a request that has not come to its end."""
+        self._last = True
+        self.buffer = b""
+        body, self._body = self._body, None
+        self._request = self._decoder = None
+        if body is not None:
+            body.close()
+
     def _take(self, size: int) -> bytes:
         """Take so many bytes out of the buffer."""
         taken = bytes(self.buffer[:size])

@@ -243,7 +243,9 @@ class Connection:
         self.close()
 
     def close(self) -> None:
-        """Close socket and files. The poller must have let go of it before."""
+        """Close socket and files, also that of a body that is incomplete. The poller must have let go of it
+        before.
+        """
         with self._lock:
             for item in self.backlog or ():
                 if isinstance(item, FileRange):
@@ -251,3 +253,5 @@ class Connection:
             self.backlog = None
             self.backlog_bytes = 0
             self.sock.close()
+        # Whoever served it may hold on to the connection until there is something else to do.
+        self.parser.abandon()
