@@ -64,7 +64,11 @@ def main(arguments: Sequence[str] | None = None) -> None:
 
 
 def _parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(prog="python -m tests.benchmarks", description=__doc__)
+    parser = argparse.ArgumentParser(
+        prog="python -m tests.benchmarks",
+        description=__doc__,
+        epilog="All of it takes about an hour; --only, --servers, --seconds and --rounds make it shorter.",
+    )
     keys = [scenario.key for scenario in SCENARIOS]
     parser.add_argument("--list", action="store_true", help="show scenarios and servers, measure nothing")
     parser.add_argument(

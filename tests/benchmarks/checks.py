@@ -9,6 +9,10 @@ from tests.benchmarks.results import Results
 
 Measured = Callable[[Results], float | None]
 
+OURS, OURS_4, OURS_4X2 = "wsgitop 1×8", "wsgitop 4×1", "wsgitop 4×2"
+GTHREAD, GRANIAN, BJOERN = "gunicorn gthread 1×8", "granian 1×8", "bjoern 1×1"
+LOGGING = ", access log"
+
 
 @dataclass(frozen=True)
 class Check:
@@ -78,24 +82,21 @@ def mixed_limit(results: Results) -> float | None:
     """Requests/s that 4 × 1 threads can reach in the mixed load.
 
     A request takes 0.5 ms of sleep on average and the CPU time of a hello, and four are served at a time; and
-    no load that sleeps is faster than the same one that does not.
+    no load that sleeps is faster than the same one that does not. The best round of hello counts: a limit is
+    what would be possible, not what something else on the machine left.
     """
-    hello = results.figure("hello4", "wsgitop 4×1", "rps")
-    cpu_us = results.figure("hello4", "wsgitop 4×1", "cpu_us")
-    if hello is None or cpu_us is None:
+    rows = results.rounds.get("hello4", {}).get(OURS_4)
+    if not rows:
         return None
-    return min(4 / (0.01 * 0.050 + cpu_us / 1e6), hello)
+    cpu_s = min(row.cpu_us for row in rows) / 1e6
+    return min(4 / (0.01 * 0.050 + cpu_s), max(row.rps for row in rows))
 
 
 def share_of_mixed_limit(results: Results) -> float | None:
     """What wsgitop reaches of it."""
-    limit, reached = mixed_limit(results), results.figure("mixed4", "wsgitop 4×1", "rps")
+    limit, reached = mixed_limit(results), results.figure("mixed4", OURS_4, "rps")
     return reached / limit if limit and reached is not None else None
 
-
-OURS, OURS_4, OURS_4X2 = "wsgitop 1×8", "wsgitop 4×1", "wsgitop 4×2"
-GTHREAD, GRANIAN, BJOERN = "gunicorn gthread 1×8", "granian 1×8", "bjoern 1×1"
-LOGGING = ", access log"
 
 CHECKS = (
     Check("hello", "hello: req/s to bjoern", ratio("hello", "rps", OURS, BJOERN), 0.6),

@@ -93,9 +93,7 @@ def test_every_command_serves_the_job_it_was_given() -> None:
 
 @pytest.fixture
 def measured(monkeypatch: pytest.MonkeyPatch) -> list[str]:
-    """Nothing is started. Who was measured, in order; waitress does not start, cheroot fails in its second
-    round.
-    """
+    """Nothing is started. Who was measured; waitress does not start, cheroot fails in its second round."""
     order: list[str] = []
 
     def measure(contender: Contender, scenario: Scenario, **_: object) -> Row:
