@@ -122,6 +122,7 @@ def test_what_is_not_between_two_messages_stays() -> None:
         slow.get("/slow")
         entered.pass_through()
         half.send(b"st: t\r\n\r\n")
+        wait_until(lambda: first.word(at.LOAD) == 2)  # it waits, before the one that can go
         free.get("/")
         assert int(free.answer().body) != first.pid
         leave.open()

@@ -125,9 +125,12 @@ class Caretaker:
         idle, surplus = self._room_elsewhere(load)
         # Idle siblings get who has waited longest. Between busy ones who came last moves, to the end of a
         # shorter queue: anything else would let some go before others again and again.
-        candidates = list(ready)[:idle] if idle else list(ready)[-surplus:] if surplus else []
+        candidates = list(ready) if idle else list(ready)[-surplus:] if surplus else []
         passed = 0
         for connection in candidates:
+            if idle and passed == idle:
+                break
+            # One that has to stay, because part of its request has been read, keeps nobody behind it.
             if connection.state is _READY and self.pass_on(connection, first=bool(idle)):
                 ready.remove(connection)
                 passed += 1
