@@ -80,8 +80,8 @@ class Caretaker:
             self.take_over()
             self._ignore()
 
-    def _pause(self) -> None:
-        """Not polled meanwhile, or the loop would spin on it; others take what waits."""
+    def pause(self) -> None:
+        """Leader: not polled meanwhile, or the loop would spin on it; others take what waits."""
         self._ignore()
         self._table.look_by(_monotonic() + NO_ROOM_S)
 
@@ -225,7 +225,7 @@ class Caretaker:
         if exchange is None:
             return
         if self._room() <= 0:
-            self._pause()
+            self.pause()
             return
         for _ in range(min(TAKEN_AT_ONCE, self._room())):
             least = self._siblings.least_load() if ready else None
@@ -237,7 +237,7 @@ class Caretaker:
                 LOGGER.error(
                     "Cannot take over a connection: %s; trying again in %g s", error.strerror, NO_ROOM_S
                 )
-                self._pause()
+                self.pause()
                 return
             if found is None:
                 return
