@@ -131,6 +131,27 @@ def test_what_is_not_between_two_messages_stays() -> None:
         close(clients)
 
 
+def test_what_cannot_travel_does_not_hold_up_what_waits_behind_it() -> None:
+    entered, leave = apps.Gate(), apps.Gate()
+    with siblings(who(entered, leave), keepalive=30) as (first, later):
+        first.ready()
+        clients = connected(first, 3)
+        half, free, slow = clients
+        half.send(b"GET / HTTP/1.1\r\nHo")
+        half_read(half)
+        second = later.start()
+        second.get("/")  # so it is idle, and has been since before the other is stuck
+        slow.get("/slow")
+        entered.pass_through()
+        half.send(b"st")
+        wait_until(lambda: first.word(at.LOAD) == 2)
+        free.get("/")
+        assert int(free.answer().body) == second.pid
+        leave.open()
+        assert int(slow.answer().body) == first.pid
+        close(clients)
+
+
 def half_read(client: Client) -> int:
     """Bytes that the worker has not read yet: what has not been acknowledged by reading cannot be seen from
     here, so a request on another connection, served later, tells.

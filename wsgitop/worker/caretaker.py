@@ -125,9 +125,11 @@ class Caretaker:
         idle, surplus = self._room_elsewhere(load)
         # Idle siblings get who has waited longest. Between busy ones who came last moves, to the end of a
         # shorter queue: anything else would let some go before others again and again.
-        candidates = list(ready)[:idle] if idle else list(ready)[-surplus:] if surplus else []
+        room = idle or surplus
         passed = 0
-        for connection in candidates:
+        for connection in list(ready) if idle else list(reversed(ready)):
+            if passed == room:
+                break
             if connection.state is _READY and self.pass_on(connection, first=bool(idle)):
                 ready.remove(connection)
                 passed += 1
