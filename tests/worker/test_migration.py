@@ -15,7 +15,7 @@ from wsgiref.types import StartResponse, WSGIApplication, WSGIEnvironment
 import pytest
 
 from tests.worker import apps
-from tests.worker.harness import Client, Shared, WorkerHarness, wait_until, worker
+from tests.worker.harness import DEADLINE_S, Client, Shared, WorkerHarness, wait_until, worker
 from wsgitop.channel import messages as m
 from wsgitop.channel.channel import pair
 from wsgitop.scoreboard import layout as at
@@ -129,6 +129,27 @@ def test_what_is_not_between_two_messages_stays() -> None:
         assert int(half.answer().body) == int(slow.answer().body) == first.pid
         idle.get("/")
         assert int(idle.answer().body) == first.pid, "nothing waited on it"
+        close(clients)
+
+
+def test_what_cannot_travel_does_not_hold_up_what_waits_behind_it() -> None:
+    entered, leave = apps.Gate(), apps.Gate()
+    with siblings(who(entered, leave), keepalive=30) as (first, later):
+        first.ready()
+        clients = connected(first, 3)
+        half, free, slow = clients
+        half.send(b"GET / HTTP/1.1\r\nHo")
+        half_read(half)
+        second = later.start()
+        second.get("/")  # so it is idle, and has been since before the other is stuck
+        slow.get("/slow")
+        entered.pass_through()
+        half.send(b"st")
+        wait_until(lambda: first.word(at.LOAD) == 2)
+        free.get("/")
+        assert int(free.answer().body) == second.pid
+        leave.open()
+        assert int(slow.answer().body) == first.pid
         close(clients)
 
 
@@ -324,6 +345,25 @@ def test_a_worker_without_room_retires_as_any_other() -> None:
         for client in clients:
             client.get("/")
             assert int(client.answer().body) == second.pid
+        close(clients)
+
+
+def test_a_full_worker_is_not_woken_in_the_place_of_one_that_has_room() -> None:
+    entered, leave = apps.Gate(), apps.Gate()
+    with siblings(who(entered, leave), keepalive=30, worker_connections=2) as (first, later):
+        first.ready()
+        clients = connected(first, 2)
+        second = later.start()
+        clients += connected(second, 1)  # so it listens to its sibling by now
+        assert first.shared is not None
+        ours, theirs = socket.socketpair()
+        with ours:
+            ours.settimeout(DEADLINE_S)
+            ours.send(b"GET / HTTP/1.1\r\nHost: t\r\n\r\n")
+            with theirs:
+                waiting = parcel(deadline_s=time.monotonic() + 30)
+                assert Exchange(*first.shared.exchange).send(waiting, theirs.fileno())
+            assert int(Client(ours).answer().body) == second.pid
         close(clients)
 
 

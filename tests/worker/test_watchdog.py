@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import fcntl
 import os
 import socket
 from types import SimpleNamespace
@@ -60,5 +61,28 @@ def test_connections_are_not_given_away_under_a_thread_that_has_come_back() -> N
         crew.lock = Lock(come_back)  # type: ignore[assignment]
         watchdog._check_end(100.0)
         assert done == ["abandoned"]
+        os.close(watchdog._wake_fd)
+    board.close()
+
+
+def test_it_watches_descriptors_of_any_number() -> None:
+    board = Board.create(1)
+    crew = Crew([Seat(0, board.thread(0, 0))], lambda connection: None)
+    ours, theirs = socket.socketpair()
+    with ours, theirs:
+        far = fcntl.fcntl(theirs.fileno(), fcntl.F_DUPFD_CLOEXEC, 1500)
+        watchdog = Watchdog(
+            engine=SimpleNamespace(crew=crew, settings=SimpleNamespace(timeout=1.0)),  # type: ignore[arg-type]
+            channel=ours,  # type: ignore[arg-type]
+            row=board.row(0)[: at.PROCESS_WORDS],
+            signals_fd=far,
+            on_signals=lambda: None,
+            on_retire=lambda: None,
+            exit_now=lambda status: None,
+        )
+        assert watchdog._wait(0.0) == []
+        ours.send(b"x")
+        assert watchdog._wait(None) == [far]
+        os.close(far)
         os.close(watchdog._wake_fd)
     board.close()

@@ -80,8 +80,8 @@ class Caretaker:
             self.take_over()
             self._ignore()
 
-    def _pause(self) -> None:
-        """Not polled meanwhile, or the loop would spin on it; others take what waits."""
+    def pause(self) -> None:
+        """Leader: not polled meanwhile, or the loop would spin on it; others take what waits."""
         self._ignore()
         self._table.look_by(_monotonic() + NO_ROOM_S)
 
@@ -125,12 +125,11 @@ class Caretaker:
         idle, surplus = self._room_elsewhere(load)
         # Idle siblings get who has waited longest. Between busy ones who came last moves, to the end of a
         # shorter queue: anything else would let some go before others again and again.
-        candidates = list(ready) if idle else list(ready)[-surplus:] if surplus else []
+        room = idle or surplus
         passed = 0
-        for connection in candidates:
-            if idle and passed == idle:
+        for connection in list(ready) if idle else list(reversed(ready)):
+            if passed == room:
                 break
-            # One that has to stay, because part of its request has been read, keeps nobody behind it.
             if connection.state is _READY and self.pass_on(connection, first=bool(idle)):
                 ready.remove(connection)
                 passed += 1
@@ -228,7 +227,7 @@ class Caretaker:
         if exchange is None:
             return
         if self._room() <= 0:
-            self._pause()
+            self.pause()
             return
         for _ in range(min(TAKEN_AT_ONCE, self._room())):
             least = self._siblings.least_load() if ready else None
@@ -240,7 +239,7 @@ class Caretaker:
                 LOGGER.error(
                     "Cannot take over a connection: %s; trying again in %g s", error.strerror, NO_ROOM_S
                 )
-                self._pause()
+                self.pause()
                 return
             if found is None:
                 return

@@ -246,9 +246,10 @@ class Engine:
             elif fd in self._acceptor:
                 self._acceptor.accept(fd)
                 self._row[at.ACCEPTED] = self._acceptor.accepted
-                self._table.look_by(self._acceptor.resume_at_s)
+                self._stop_when_full()
             elif fd == self.caretaker.fd:
                 self.caretaker.take_over()
+                self._stop_when_full()
         elif connection.state is State.FLUSHING:
             self._settlement.flush(connection)
         elif connection.state is State.LINGERING:
@@ -264,6 +265,13 @@ class Engine:
         if self._acceptor.resume_at_s == NEVER and not self.retiring:
             self._acceptor.resume()
             self.caretaker.begin()
+
+    def _stop_when_full(self) -> None:
+        """Be woken for nothing that there is no room for: nobody else would be (EPOLLEXCLUSIVE)."""
+        if self._room() <= 0:
+            self._acceptor.pause()
+            self.caretaker.pause()
+        self._table.look_by(self._acceptor.resume_at_s)
 
     def _room(self) -> int:
         return self.settings.worker_connections - len(self._table.connections)
@@ -422,9 +430,12 @@ class Engine:
         """
         nearest_s = NEVER
         if not self.retiring:
-            if self._acceptor.resume_at_s <= now_s:
-                self._acceptor.resume()
-            self.caretaker.begin()
+            if self._room() <= 0:
+                self._acceptor.pause()
+            else:
+                if self._acceptor.resume_at_s <= now_s:
+                    self._acceptor.resume()
+                self.caretaker.begin()
         for connection in list(self._table.connections.values()):
             if connection.deadline_s <= now_s:
                 self._expire(connection, now_s)

@@ -162,7 +162,13 @@ class Watchdog(threading.Thread):
         """The descriptors that are readable. select(2), because the others know no less than a
         millisecond.
         """
-        return select.select(self._watched, [], [], timeout_s)[0]
+        try:
+            return select.select(self._watched, [], [], timeout_s)[0]
+        except ValueError:  # beyond FD_SETSIZE, if the application has opened that many files at import
+            poller = select.poll()
+            for fd in self._watched:
+                poller.register(fd, select.POLLIN)
+            return [fd for fd, _ in poller.poll(None if timeout_s is None else timeout_s * 1000)]
 
     def _pace(self) -> float | None:
         """Seconds until the next tick; None: sleep until woken."""
