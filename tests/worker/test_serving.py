@@ -238,7 +238,10 @@ def test_what_applications_do_wrong() -> None:
             assert answer.status == status, path
             if status == 500:
                 assert b"boom" not in answer.body and answer.headers["connection"] == "close"
-                assert f"Error handling request GET {path} in worker 1 (pid {w.pid})" in w.log()
+                assert (
+                    f"Error handling request GET {path} in worker 1 (pid {w.pid}) of tests.app:application"
+                    in w.log()
+                )
                 assert logged in w.log(), path
         with w.connect() as client:
             client.get("/empty")

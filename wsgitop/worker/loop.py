@@ -86,7 +86,9 @@ class Engine:
         self.access_log = access_log
         self.crew = Crew(seats, self.park)
         self.retiring = False
-        self._service = Service(app=app, crew=self.crew, access_log=access_log, name=name)
+        self._service = Service(
+            app=app, crew=self.crew, access_log=access_log, name=f"{name} of {settings.wsgi_app}"
+        )
         self._row = row
         self._rejected = 0
         self._draining = False
@@ -326,13 +328,15 @@ class Engine:
                 return True
         try:
             request = connection.parser.take(data)  # of what a client has pipelined, if there is no data
-            if type(request) is Request:
-                return self._serve(seat, connection, request, connection.template.make(request))
+            environ = connection.template.make(request) if type(request) is Request else None
         except OSError as error:
             self._refuse_body(connection, error)
         except RequestFault as error:  # what its peer may not say
             self._refuse(connection, error.fault)
         else:
+            if environ is not None:
+                assert type(request) is Request
+                return self._serve(seat, connection, request, environ)
             if isinstance(request, Fault):
                 self._refuse(connection, request)
             else:
