@@ -117,7 +117,7 @@ def test_what_is_not_between_two_messages_stays() -> None:
         clients = connected(first, 4)
         half, idle, free, slow = clients
         half.send(b"GET / HTTP/1.1\r\nHo")
-        wait_until(lambda: not half_read(half))
+        have_read(half)
         later.start()
         slow.get("/slow")
         entered.pass_through()
@@ -139,7 +139,7 @@ def test_what_cannot_travel_does_not_hold_up_what_waits_behind_it() -> None:
         clients = connected(first, 3)
         half, free, slow = clients
         half.send(b"GET / HTTP/1.1\r\nHo")
-        half_read(half)
+        have_read(half)
         second = later.start()
         second.get("/")  # so it is idle, and has been since before the other is stuck
         slow.get("/slow")
@@ -153,15 +153,13 @@ def test_what_cannot_travel_does_not_hold_up_what_waits_behind_it() -> None:
         close(clients)
 
 
-def half_read(client: Client) -> int:
-    """Bytes that the worker has not read yet: what has not been acknowledged by reading cannot be seen from
-    here, so a request on another connection, served later, tells.
+def have_read(client: Client) -> None:
+    """Wait until the worker has read what this client has sent: it is served in the order in which it came,
+    so a request that comes later and is answered tells.
     """
-    peer = socket.create_connection(client.sock.getpeername())
-    with Client(peer) as other:
+    with Client(socket.create_connection(client.sock.getpeername())) as other:
         other.get("/")
         other.answer()
-    return 0
 
 
 def test_no_sibling_no_passing() -> None:
@@ -260,7 +258,7 @@ def test_a_worker_that_has_lost_all_threads_gives_away_what_it_has() -> None:
         clients = connected(first, 3)
         stuck, half, waiting = clients
         half.send(b"GET /half HTTP/1.1\r\nHo")
-        half_read(half)
+        have_read(half)
         second = later.start()
         stuck.get("/slow")
         entered.pass_through()
@@ -326,7 +324,6 @@ def test_a_worker_without_room_takes_nothing_over_and_does_not_spin() -> None:
             assert Exchange(*first.shared.exchange).send(parcel(), theirs.fileno())
         theirs.close()
         used_s = cpu_s(second.pid)
-        assert clients[0].sock.fileno() >= 0
         wait_until(lambda: second.word(at.CONNECTIONS) == 4)
         time.sleep(0.5)  # what is measured is what it costs to wait
         assert cpu_s(second.pid) - used_s < 0.2

@@ -69,6 +69,7 @@ class Acceptor:
     def accept(self, fd: int) -> None:
         """Accept one connection while another worker is idle, which the next has woken; else this worker's
         share of those that wait, in one batch: with one at a time, late ones would wait behind slow requests.
+        It is the caller's to pause it when there is no room for more.
         """
         address, listener = self._listeners[fd]
         for _ in range(min(1 if self._siblings.idle() else self._share(listener), self._room())):
@@ -87,8 +88,6 @@ class Acceptor:
                 break
             self.accepted += 1
             self._welcome(address, sock, peer)
-        if self._room() <= 0:
-            self.pause()
 
     def _share(self, listener: socket.socket) -> int:
         siblings = self._siblings.count()

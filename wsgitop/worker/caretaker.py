@@ -220,14 +220,14 @@ class Caretaker:
             table.look_by(now_s + PASSING_INTERVAL_S)
 
     def take_over(self) -> None:
-        """Take connections from siblings: one that waits to be served, or some that do not."""
+        """Take connections from siblings: one that waits to be served, or some that do not.
+
+        It is the caller's to pause it when there is no room for more.
+        """
         exchange = self._exchange
         table = self._table
         ready = table.ready
         if exchange is None:
-            return
-        if self._room() <= 0:
-            self.pause()
             return
         for _ in range(min(TAKEN_AT_ONCE, self._room())):
             least = self._siblings.least_load() if ready else None

@@ -5,7 +5,7 @@ Who runs what: ``work`` is the life of each thread; everything that it calls run
 :meth:`Service.serve`, within which the lead may be lost. A thread that has lost it gives its connection back
 to the leader, which settles it: only the leader touches the table of connections, their deadlines, the queue
 of those that are ready and, ``park`` excepted, the poller. ``retire`` and ``park`` are called by the
-watchdog, and ``keep_house`` as well, with the crew's lock, while nobody leads.
+watchdog. While nobody leads, the caretaker may touch them, run by the watchdog with the crew's lock.
 
 The poller is asked for all that is ready, and connections are served in that order, whoever leads: what is
 left of a round is the next leader's. One event at a time would be as fair and costs a system call for each
@@ -96,13 +96,14 @@ class Engine:
         self._given_back: deque[Connection] = deque()
         self._multithread = len(seats) > 1
         self._keepalive_s = settings.keepalive
-        self._limits = Limits(
-            settings.limit_request_line or 8190,
-            settings.limit_request_fields,
-            settings.limit_request_field_size or 8190,
-            settings.limit_request_body,
+        self._heads = HeadParser(
+            Limits(
+                settings.limit_request_line or 8190,
+                settings.limit_request_fields,
+                settings.limit_request_field_size or 8190,
+                settings.limit_request_body,
+            )
         )
-        self._heads = HeadParser(self._limits)
         self._proxies = TrustedProxies(settings, os.environ.get("SCRIPT_NAME", ""))
         self._table = Table()
         self.poller_fd = self._table.poller.fileno()

@@ -117,7 +117,7 @@ class Seat:
             block[_FIRST_CLASS + status // 100] += 1
         elapsed_us = elapsed_ns // 1000
         block[_HISTOGRAM + (_QUICK[elapsed_us] if elapsed_us < _QUICK_US else bucket(elapsed_us))] += 1
-        block[_STARTED] = 0
+        block[_STARTED] = 0  # as rest() does, without a call more for each request
         block[_STATE] = _IDLE
         self.response = self.request = self.connection = None
 

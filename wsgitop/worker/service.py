@@ -32,8 +32,7 @@ SECOND_NS: Final = 1_000_000_000
 class Service:
     """Serves requests with ``app``. ``done_ns`` (monotonic) is when the last request in the leader ended.
 
-    ``name`` says in the log which worker this is, and of which application. ``date`` is good for the second
-    that began at ``done_ns``.
+    ``name`` says in the log which worker this is, and of which application.
     """
 
     def __init__(self, *, app: WSGIApplication, crew: Crew, access_log: AccessLog | None, name: str) -> None:

@@ -4,9 +4,10 @@ It runs beside the threads that run the application, so it works while all of th
 keeps the GIL silences it, and then the heartbeat goes stale, which the master sees. It never accepts, reads
 or runs the application.
 
-It ticks every millisecond or two only while requests come or while one runs that could be relieved of the
-lead; a tenth of a second apart while requests merely run long; and not at all when nothing runs: it then sets
-``Crew.wake_wanted``, and the next request wakes it. An idle worker causes no wake-ups.
+It ticks every half or whole millisecond only while requests come or while one runs that could be relieved of
+the lead, by an idle thread or, connection by connection, by a sibling worker; a tenth of a second apart
+while requests merely run long; and not at all when nothing runs: it then sets ``Crew.wake_wanted``, and the
+next request wakes it. An idle worker causes no wake-ups.
 """
 
 from __future__ import annotations

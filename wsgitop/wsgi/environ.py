@@ -5,6 +5,7 @@ from __future__ import annotations
 import io
 import sys
 from collections.abc import Mapping
+from typing import Final
 
 from wsgitop.http.faults import RequestFault
 from wsgitop.http.head import Request
@@ -13,6 +14,8 @@ from wsgitop.wsgi.body import RequestBody
 from wsgitop.wsgi.files import FileWrapper
 from wsgitop.wsgi.proxies import TrustedProxies, path_below, server_of
 from wsgitop.wsgi.types import WSGIEnvironment
+
+REMEMBERED_BYTES: Final = 4096
 
 
 class EnvironTemplate:
@@ -30,14 +33,10 @@ class EnvironTemplate:
         self._rules = proxies.rules_for(peer[0])
         self._local = not server[1]
         self._base: WSGIEnvironment = {
-            "REQUEST_METHOD": "",
+            # What the request line says comes with each request.
             "SCRIPT_NAME": self._rules.script_name,
-            "PATH_INFO": "",
-            "QUERY_STRING": "",
-            "RAW_URI": "",
             "SERVER_NAME": server[0],
             "SERVER_PORT": server[1],
-            "SERVER_PROTOCOL": "HTTP/1.1",
             "SERVER_SOFTWARE": SERVER,
             "REMOTE_ADDR": peer[0],
             "REMOTE_PORT": peer[1],
@@ -67,7 +66,8 @@ class EnvironTemplate:
         fields = request.fields
         if fields is not self._fields:
             environ = self._merge(request)
-            self._fields = fields
+            # An idle connection must not hold on to a large head; the parser remembers small ones only.
+            self._fields = fields if request.received_bytes <= REMEMBERED_BYTES else None
             self._merged = None
         elif self._merged is None:
             # The parser gives the same object for the same lines, so they will probably come again.
