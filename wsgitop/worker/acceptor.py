@@ -8,20 +8,18 @@ from __future__ import annotations
 import errno
 import select
 import socket
-import sys
 import time
 from collections.abc import Callable, Sequence
 from typing import Final
 
 from wsgitop.logs.error_log import LOGGER
 from wsgitop.settings.addresses import Address
+from wsgitop.transport.queue_depth import tcp_queue
 from wsgitop.worker.connection import NEVER
 from wsgitop.worker.siblings import Siblings
 
 BATCH: Final = 64
 PAUSE_S: Final = 0.25
-_UNACKED: Final = 24
-"""Offset in struct tcp_info (linux/tcp.h) of what for a listener is the number that wait to be accepted."""
 _NO_DESCRIPTORS: Final = frozenset((errno.EMFILE, errno.ENFILE, errno.ENOBUFS, errno.ENOMEM))
 
 
@@ -93,9 +91,7 @@ class Acceptor:
         siblings = self._siblings.count()
         if not siblings or listener.family == socket.AF_UNIX:
             return BATCH
-        info = listener.getsockopt(socket.IPPROTO_TCP, socket.TCP_INFO, _UNACKED + 4)
-        waiting = int.from_bytes(info[_UNACKED:], sys.byteorder)
-        return min(BATCH, -(-waiting // (siblings + 1)) or 1)
+        return min(BATCH, -(-tcp_queue(listener) // (siblings + 1)) or 1)
 
     def close(self) -> None:
         """Accept no more, and close this process's copies of the listeners.
