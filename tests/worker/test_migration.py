@@ -394,7 +394,11 @@ def test_a_worker_without_descriptors_leaves_connections_in_the_exchange() -> No
             with ours, theirs:
                 exchange = Exchange(*first.shared.exchange)
                 assert exchange.send(parcel(), theirs.fileno())
-                wait_until(lambda: "Cannot take over a connection: Too many open files" in second.log())
+                wait_until(
+                    lambda: (
+                        "Cannot take over connections of other workers: Too many open files" in second.log()
+                    )
+                )
                 assert exchange.pending()
                 hog.get("/free")
                 assert hog.answer().status == 200

@@ -14,11 +14,11 @@ import time
 from collections.abc import Callable
 from typing import Final
 
-from wsgitop.logs.error_log import LOGGER
 from wsgitop.scoreboard import layout as at
 from wsgitop.worker.connection import Connection, Peer, State
 from wsgitop.worker.handover import Crew
 from wsgitop.worker.migration import UNREAD_LIMIT_BYTES, Exchange, Parcel
+from wsgitop.worker.shortage import Shortage
 from wsgitop.worker.siblings import Siblings
 from wsgitop.worker.table import EVENTS, Table
 
@@ -64,6 +64,7 @@ class Caretaker:
         self._migrated_in = self._migrated_out = 0
         self.fd = -1 if exchange is None else exchange.fileno()
         self.passes_on = False
+        self._shortage = Shortage("take over connections of other workers")
 
     def begin(self) -> None:
         """Leader: be woken when a sibling gives a connection away."""
@@ -236,13 +237,13 @@ class Caretaker:
             try:
                 found = exchange.receive()
             except OSError as error:
-                LOGGER.error(
-                    "Cannot take over a connection: %s; trying again in %g s", error.strerror, NO_ROOM_S
-                )
+                self._shortage.failed(error)
                 self.pause()
                 return
             if found is None:
                 return
+            if self._shortage.lasts:
+                self._shortage.worked()
             parcel, sock = found
             sock.setblocking(False)
             connection = self._connect(sock, Peer(parcel.server, parcel.client))

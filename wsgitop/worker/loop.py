@@ -110,7 +110,12 @@ class Engine:
         self._wake_fd = os.eventfd(0, os.EFD_CLOEXEC | os.EFD_NONBLOCK)
         self._table.poller.register(self._wake_fd, _IN)
         self._acceptor = Acceptor(
-            listeners, self._table.poller, siblings, room=self._room, welcome=self._welcome
+            listeners,
+            self._table.poller,
+            siblings,
+            room=self._room,
+            welcome=self._welcome,
+            refusal=self._refusal,
         )
         self.caretaker = Caretaker(
             table=self._table,
@@ -292,6 +297,9 @@ class Engine:
         connection = self._connect(sock, Peer(server, client))
         self._table.set_deadline(connection, _monotonic() + self.settings.header_timeout)
         self._table.watch(connection, _IN)
+
+    def _refusal(self) -> bytes:
+        return render_error(503, "The server has no room for another client", self._service.refresh_date())
 
     def _connect(self, sock: socket.socket, peer: Peer) -> Connection:
         connection = Connection(
