@@ -14,6 +14,7 @@ request.
 
 from __future__ import annotations
 
+import errno
 import os
 import select
 import socket
@@ -52,6 +53,7 @@ ROUND_NS: Final = 2_000_000
 """How long the leader serves what was ready before it looks around again."""
 INTERNAL_ERROR_STATUS: Final = os.EX_SOFTWARE
 
+_DISK_FULL: Final = frozenset((errno.ENOSPC, errno.EDQUOT, errno.EFBIG))
 _IN: Final = select.EPOLLIN
 
 _READING: Final = State.READING
@@ -402,13 +404,16 @@ class Engine:
                 self._table.close(connection)
 
     def _refuse_body(self, connection: Connection, error: OSError) -> None:
-        """The temporary file of a body failed, for example because the disk is full."""
+        """The temporary file of a body failed: the disk is full (507), or no descriptor is left, say, which
+        passes (503).
+        """
         LOGGER.error(
             "Cannot keep the body of a request in %s: %s; see --worker-tmp-dir",
             self.settings.worker_tmp_dir or "the system's temporary directory",
             error,
         )
-        self._refuse(connection, Fault(507, "The server cannot keep the body"))
+        status = 507 if error.errno in _DISK_FULL else 503
+        self._refuse(connection, Fault(status, "The server cannot keep the body"))
 
     def _refuse(self, connection: Connection, fault: Fault) -> None:
         """Answer a request that does not get to the application; the connection ends with it."""
