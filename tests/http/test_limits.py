@@ -9,11 +9,13 @@ from collections.abc import Callable, Iterable
 import pytest
 
 from tests.http.drive import Driver, MemoryBody, Refused, Served, byte_by_byte, parse
+from wsgitop.http.faults import Fault
 from wsgitop.http.head import HeadParser, Limits
 from wsgitop.http.request import RequestParser
 
 DEFAULTS = Limits()
 CHUNKED = b"POST / HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: chunked\r\n\r\n"
+SERVED = b"GET / HTTP/1.1\r\nHost: a\r\n\r\n"
 SMALL_HEAD = b"GET / HTTP/1.1\r\nHost: a.example\r\nUser-Agent: slow\r\nX-"
 
 
@@ -286,3 +288,28 @@ def test_the_end_of_the_connection_inside_a_message_is_noticed(data: bytes) -> N
         complete = position == len(data) - 1
         assert driver.parser.in_message is not complete
         assert len(driver.results) == complete
+
+
+@pytest.mark.parametrize(
+    ("behind", "status"),
+    [
+        (b"/ HTTP/1.1\r\nHost: a\r\nExpect: x\r\n\r\n", 417),
+        (b"/" + b"a" * 9000, 414),
+        (b"/ HTTP/1.1\r\nHost: a\r\nX: " + b"a" * 9000, 431),
+        (b"/ HTTP/2.0\r\n\r\n", 505),
+        (b"/ HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: chunked\r\n\r\nx\r\n", 400),
+    ],
+)
+def test_a_fault_knows_whether_its_answer_has_a_body(behind: bytes, status: int) -> None:
+    for method, head_only in ((b"HEAD ", True), (b"POST ", False)):
+        for first in (b"", b"\r\n", SERVED, SERVED.replace(b"GET", b"HEAD")):
+            for pieces in ([first + method + behind], byte_by_byte(first + method + behind, 200)):
+                driver = Driver(HeadParser(DEFAULTS))
+                found = []
+                for piece in pieces:
+                    driver.parser.feed(piece)
+                    while (item := driver.parser.next()) is not None:
+                        found.append(item)
+                fault = found[-1]
+                assert isinstance(fault, Fault), found
+                assert (fault.status, fault.head_only) == (status, head_only)

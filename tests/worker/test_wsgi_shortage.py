@@ -130,6 +130,14 @@ def test_a_body_for_which_there_is_no_room_is_refused(full: Served, chunked: boo
     assert list(Path(full.harness.settings.worker_tmp_dir).iterdir()) == []
 
 
+def test_a_head_whose_body_has_no_room_is_refused_without_one(full: Served) -> None:
+    with full.connect() as client:
+        client.send(b"HEAD / HTTP/1.1\r\nHost: t\r\nContent-Length: %d\r\n\r\n" % (3 * ROOM_BYTES))
+        client.send(b"b" * (3 * ROOM_BYTES))
+        assert client.answer(head_only=True).status == 507 and client.ended()
+    assert len(full.complaints()) == 1
+
+
 def test_a_client_that_does_not_read_its_refusal_holds_no_room(full: Served) -> None:
     """Its connection lingers, its body does not."""
     with full.connect() as client:

@@ -145,13 +145,13 @@ class Caretaker:
                 if connection.state in (_READING, _READY):
                     self.pass_on(connection, unread=True)
 
-    def refuse_rest(self, answer: bytes) -> None:
+    def refuse_rest(self, answer: Callable[[bool], bytes]) -> None:
         """Watchdog, before the process ends with no thread left: say so to those whose request is not
-        complete.
+        complete. ``answer`` makes the answer, to a HEAD if it is given True.
         """
         for connection in list(self._table.connections.values()):
             if connection.state in (_READING, _READY) and connection.parser.in_message:
-                connection.cut(answer)
+                connection.cut(answer(connection.parser.head_only))
 
     def has_siblings(self) -> bool:
         """Other workers accept connections, and could take some over."""

@@ -157,8 +157,9 @@ class Engine:
 
     def refuse_rest(self) -> None:
         """Watchdog, before the process ends with no thread left; with the crew's lock held."""
+        date = self._service.refresh_date()
         self.caretaker.refuse_rest(
-            render_error(503, "The worker has no thread left.", self._service.refresh_date())
+            lambda head_only: render_error(503, "The worker has no thread left.", date, body=not head_only)
         )
 
     def forget(self) -> None:
@@ -337,13 +338,14 @@ class Engine:
             if not data:
                 self._end_of_file(connection)
                 return True
+        request = None
         try:
             request = connection.parser.take(data)  # of what a client has pipelined, if there is no data
             environ = connection.template.make(request) if type(request) is Request else None
         except OSError as error:
-            self._refuse_body(connection, error)
+            self._refuse_body(connection, request, error)
         except RequestFault as error:  # what its peer may not say
-            self._refuse(connection, error.fault)
+            self._refuse(connection, error.fault._replace(head_only=_is_head(connection, request)))
         else:
             if environ is not None:
                 assert type(request) is Request
@@ -403,7 +405,7 @@ class Engine:
             except ClientGone:
                 self._table.close(connection)
 
-    def _refuse_body(self, connection: Connection, error: OSError) -> None:
+    def _refuse_body(self, connection: Connection, request: Request | Fault | None, error: OSError) -> None:
         """The temporary file of a body failed: the disk is full (507), or no descriptor is left, say, which
         passes (503).
         """
@@ -413,18 +415,21 @@ class Engine:
             error,
         )
         status = 507 if error.errno in _DISK_FULL else 503
-        self._refuse(connection, Fault(status, "The server cannot keep the body"))
+        self._refuse(
+            connection, Fault(status, "The server cannot keep the body", _is_head(connection, request))
+        )
 
     def _refuse(self, connection: Connection, fault: Fault) -> None:
         """Answer a request that does not get to the application; the connection ends with it."""
         self._rejected += 1
         self._row[at.REJECTED] = self._rejected
+        status, reason, head_only = fault
         LOGGER.info(
-            "Refused a request from %s: %d %s", connection.client.decode() or "a local client", *fault
+            "Refused a request from %s: %d %s", connection.client.decode() or "a local client", status, reason
         )
         connection.closing = True
         try:
-            connection.send(render_error(fault.status, fault.reason, self._service.refresh_date()))
+            connection.send(render_error(status, reason, self._service.refresh_date(), body=not head_only))
         except ClientGone:
             self._table.close(connection)
             return
@@ -472,7 +477,7 @@ class Engine:
             self._table.set_deadline(connection, now_s + self.settings.header_timeout)
             return
         if connection.state is _READING and connection.parser.in_message and not connection.parser.finished:
-            self._refuse(connection, Fault(408, "The request did not arrive in time"))
+            self._refuse(connection, Fault(408, "The request did not arrive in time", parser.head_only))
         elif connection.state in (_READING, State.FLUSHING, State.LINGERING):
             self._table.close(connection)
 
@@ -501,3 +506,8 @@ class Engine:
                 )
         if self.caretaker.passes_on:
             self.caretaker.pass_idle_on(now_s)
+
+
+def _is_head(connection: Connection, request: Request | Fault | None) -> bool:
+    """What is refused, ``request`` if it is complete, is a HEAD."""
+    return request.method == "HEAD" if isinstance(request, Request) else connection.parser.head_only
