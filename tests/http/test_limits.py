@@ -226,6 +226,32 @@ def test_a_head_that_drips_costs_no_more_the_longer_it_is() -> None:
     assert cpu_s([long, *dripping], limits) < 3 * cpu_s([head().removesuffix(b"\r\n"), *dripping], limits)
 
 
+@pytest.mark.parametrize(
+    ("data", "reads"),
+    [
+        (CHUNKED + b"1\r\na\r\n" * 40_000, 16),
+        (b"POST / HTTP/1.1\r\nHost: a\r\nContent-Length: 1\r\n\r\na" + CHUNKED + b"1\r\na\r\n" * 40_000, 16),
+        (SERVED + b"GET / HTTP/1.1\r\nX:", 1),
+        (CHUNKED + (b"%x\r\n" % 100_000 + b"a" * 100_000 + b"\r\n") * 10, 13),
+        (b"POST / HTTP/1.1\r\nHost: a\r\nContent-Length: 1000000\r\n\r\n" + b"a" * 1_000_000, 2),
+    ],
+    ids=["small chunks", "small chunks behind a body", "head", "large chunks", "length"],
+)
+def test_what_is_read_at_once_is_soon_parsed(data: bytes, reads: int) -> None:
+    parser = RequestParser(HeadParser(DEFAULTS), MemoryBody)
+    position = done = 0
+    while position < len(data):
+        size = parser.appetite_bytes
+        plain = min(size - 16 * 1024, len(data) - position)
+        assert data[position : position + plain].strip(b"a") == b"", "what is known to be a body"
+        parser.feed(data[position : position + size])
+        while parser.next() is not None:
+            pass
+        position += size
+        done += 1
+    assert done <= reads
+
+
 def test_a_read_of_tiny_chunks_is_one_write() -> None:
     writes = []
 

@@ -26,6 +26,10 @@ COPIED_BYTES: Final = 4096
 """A rest of so many is copied sooner than it is made a bytearray."""
 
 
+PARSED_BYTES: Final = 16 * 1024
+"""What is read at once of heads and chunks: as chunks of one byte it takes some two milliseconds."""
+
+
 class RequestParser:
     """Parses one connection; ``buffer`` are the bytes that no request has taken yet, and ``faulted`` says
     that it has met what is no request. ``heads`` is shared by the
@@ -81,6 +85,16 @@ class RequestParser:
     def in_body(self) -> bool:
         """A head is complete and its body is not."""
         return self._request is not None
+
+    @property
+    def appetite_bytes(self) -> int:
+        """How much to read at once, so that nobody else waits long while it is parsed: heads and the sizes of
+        chunks cost time by the byte, what is known to be a body does not.
+        """
+        if self._request is None:
+            return PARSED_BYTES
+        decoder = self._decoder
+        return PARSED_BYTES + (self._left if decoder is None else decoder.chunk_left)
 
     @property
     def head_only(self) -> bool:

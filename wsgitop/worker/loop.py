@@ -24,7 +24,7 @@ from typing import Final
 
 from wsgitop.http.faults import Fault, RequestFault
 from wsgitop.http.head import HeadParser, Limits, Request
-from wsgitop.http.request import RequestParser
+from wsgitop.http.request import PARSED_BYTES, RequestParser
 from wsgitop.http.response import CONTINUE, render_error
 from wsgitop.logs.error_log import LOGGER
 from wsgitop.scoreboard import layout as at
@@ -47,7 +47,7 @@ from wsgitop.wsgi.proxies import TrustedProxies
 from wsgitop.wsgi.response import ClientGone
 from wsgitop.wsgi.types import WSGIApplication, WSGIEnvironment
 
-RECEIVE_BYTES: Final = 16 * 1024
+RECEIVE_BYTES: Final = PARSED_BYTES
 RECEIVE_BODY_BYTES: Final = 256 * 1024
 ROUND_NS: Final = 2_000_000
 """How long the leader serves what was ready before it looks around again."""
@@ -328,7 +328,10 @@ class Engine:
         data = b""
         if connection.mask:
             try:
-                data = connection.sock.recv(RECEIVE_BODY_BYTES if connection.partial else RECEIVE_BYTES)
+                size = RECEIVE_BYTES
+                if connection.partial:
+                    size = min(connection.parser.appetite_bytes, RECEIVE_BODY_BYTES)
+                data = connection.sock.recv(size)
             except BlockingIOError:
                 connection.state = _READING
                 return True
