@@ -336,6 +336,31 @@ def test_a_head_has_its_own_time_behind_one_that_came_in_pieces() -> None:
             assert client.answer().status == 200
 
 
+def test_a_deadline_that_passes_while_a_connection_waits_for_its_turn_is_not_forgotten() -> None:
+    entered, leave = apps.Gate(), apps.Gate()
+    with (
+        worker(apps.gated(entered, leave), header_timeout=0.3, keepalive=30) as w,
+        w.connect() as first, w.connect() as second, w.connect() as late,
+    ):  # fmt: skip
+        late.send(b"GET / HTTP/1.1\r\nHo")
+        for client in (first, second):
+            client.get("/")
+            assert client.answer().status == 200  # so what came before has been read
+        due_s = time.monotonic() + 0.3
+        first.get("/slow")
+        entered.pass_through()
+        second.get("/slow")
+        late.send(b"s")  # both are ready at once, and the second goes first
+        leave.open()
+        entered.pass_through()
+        wait_until(lambda: time.monotonic() > due_s)
+        leave.open()
+        for client in (first, second):
+            assert client.answer().status == 200
+        answer = late.answer()
+        assert answer.status == 408 and late.ended()
+
+
 def test_tiny_chunks_are_not_read_by_the_hundred_thousand(monkeypatch: pytest.MonkeyPatch) -> None:
     """Nobody else is served while they are parsed."""
     most = 0

@@ -467,6 +467,8 @@ class Engine:
                 self._expire(connection, now_s)
             if now_s < connection.deadline_s < nearest_s:
                 nearest_s = connection.deadline_s
+            elif connection.state is _READY and connection.deadline_s <= now_s:
+                nearest_s = now_s  # it may turn out to have nothing that counts; its turn comes first
         self._table.next_deadline_s = max(min(nearest_s, self._acceptor.resume_at_s), now_s + 0.05)
         if self.caretaker.passes_on and self._draining:
             self.caretaker.pass_idle_on(now_s)
