@@ -177,6 +177,25 @@ def test_no_sibling_no_passing() -> None:
         close(clients)
 
 
+def test_connections_of_a_unix_socket_with_any_path_travel(tmp_path: Path) -> None:
+    path = os.fsdecode(os.fsencode(tmp_path) + b"/\xff\xe9.sock")
+
+    def app(environ: WSGIEnvironment, start_response: StartResponse) -> list[bytes]:
+        return apps.text(start_response, b"%d" % os.getpid())
+
+    shared = Shared(1, path)
+    with contextlib.closing(shared), WorkerHarness(app, shared=shared, keepalive=30) as first:
+        clients = connected(first.ready(), 2)
+        with WorkerHarness(app, shared=shared, row=1, keepalive=30) as second:
+            second.ready()
+            first.channel.send(m.Retire(20, 20, True))
+            assert first.wait_exit() == 0, first.log()
+            for client in clients:
+                client.get("/")
+                assert int(client.answer().body) == second.pid
+        close(clients)
+
+
 @pytest.mark.parametrize("threads", [1, 3])
 def test_a_retiring_worker_passes_its_connections_on(threads: int) -> None:
     entered, leave = apps.Gate(), apps.Gate()
@@ -416,7 +435,7 @@ def cpu_s(pid: int) -> float:
 
 def parcel(**changes: Any) -> Parcel:
     values = {
-        "server": ("127.0.0.1", "80"),
+        "server": (b"127.0.0.1", "80"),
         "client": ("127.0.0.1", "9"),
         "requests": 3,
         "deadline_s": 1.5,

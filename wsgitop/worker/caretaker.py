@@ -8,6 +8,7 @@ away whatever it can. The leader of the other worker takes over what comes.
 
 from __future__ import annotations
 
+import os
 import select
 import socket
 import time
@@ -195,8 +196,10 @@ class Caretaker:
             or not connection.flushed
         ):
             return False
+        (host, port), client = connection.peer
         parcel = Parcel(
-            *connection.peer,
+            (os.fsencode(host), port),
+            client,
             requests=connection.requests,
             deadline_s=min(connection.deadline_s, _monotonic() + self._keepalive_s),
             waiting=connection.state is _READY or bool(data),
@@ -246,7 +249,8 @@ class Caretaker:
                 self._shortage.worked()
             parcel, sock = found
             sock.setblocking(False)
-            connection = self._connect(sock, Peer(parcel.server, parcel.client))
+            host, port = parcel.server
+            connection = self._connect(sock, Peer((os.fsdecode(host), port), parcel.client))
             connection.requests = parcel.requests
             table.set_deadline(connection, parcel.deadline_s)
             if parcel.unread:
