@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 import contextlib
+import fcntl
 import os
 import resource
 import socket
+import sys
+import termios
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -270,6 +273,28 @@ def test_connections_of_a_worker_that_is_told_not_to_pass_on_are_kept() -> None:
         close(clients)
 
 
+@pytest.mark.parametrize("threads", [1, 2])
+def test_a_worker_that_retires_passes_nothing_on_once_the_server_stops(threads: int) -> None:
+    entered, leave = apps.Gate(), apps.Gate()
+    with siblings(who(entered, leave), threads=threads, keepalive=30) as (first, later):
+        first.ready()
+        clients = connected(first, 2)
+        second = later.start()
+        clients[0].get("/slow")
+        entered.pass_through()
+        first.channel.send(m.Retire(20, 20, True))
+        wait_until(lambda: second.word(at.MIGRATED_IN) == 1)
+        first.channel.send(m.Retire(20, 0, False))
+        first.channel.send(m.Retire(20, 20, True))  # and does not begin again
+        wait_until(lambda: unread_bytes(first.channel.fileno()) == 0)
+        leave.open()
+        assert int(clients[0].answer().body) == first.pid
+        assert clients[0].ended()
+        assert first.wait_exit() == 0
+        assert second.word(at.MIGRATED_IN) == 1
+        close(clients)
+
+
 def test_a_worker_that_has_lost_all_threads_gives_away_what_it_has() -> None:
     entered, leave = apps.Gate(), apps.Gate()
     with siblings(who(entered, leave), keepalive=30, timeout=0.5) as (first, later):
@@ -423,6 +448,11 @@ def test_a_worker_without_descriptors_leaves_connections_in_the_exchange() -> No
                 assert hog.answer().status == 200
                 wait_until(lambda: second.word(at.MIGRATED_IN) == 1)
         close(clients)
+
+
+def unread_bytes(fd: int) -> int:
+    """What the other side of a unix socket has not read yet (unix(7))."""
+    return int.from_bytes(fcntl.ioctl(fd, termios.TIOCOUTQ, bytes(4)), sys.byteorder)
 
 
 def cpu_s(pid: int) -> float:

@@ -140,10 +140,14 @@ class Engine:
     def retire(self, idle_s: float, *, pass_on: bool) -> None:
         """Stop accepting; end when the connections are done. ``idle_s``: 0 closes idle ones at once.
         ``pass_on``: other workers take over those between two requests.
+
+        When it retires already, because the server stops meanwhile: nobody takes over any more.
         """
-        self._settlement.closes_idle = idle_s <= 0
-        self.caretaker.passes_on = pass_on
+        if idle_s <= 0:
+            self._settlement.closes_idle = True
+        self.caretaker.passes_on = pass_on and (self.caretaker.passes_on or not self.retiring)
         self.retiring = True
+        self._draining = False  # the leader goes through what is idle, once more if need be
         self.wake()
 
     def park(self, connection: Connection) -> None:

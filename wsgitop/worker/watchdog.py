@@ -333,6 +333,7 @@ class Watchdog(threading.Thread):
         """
         self._limit_s = min(self._limit_s, time.monotonic() + graceful_s)
         if self._engine.retiring:
+            self._engine.retire(idle_s, pass_on=pass_on)
             return
         if reason:
             self.send(m.Retiring(reason))
