@@ -6,11 +6,12 @@ import contextlib
 import fcntl
 import os
 import resource
+import select
 import socket
 import sys
 import termios
 import time
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Any
 from wsgiref.types import StartResponse, WSGIApplication, WSGIEnvironment
@@ -110,6 +111,93 @@ def test_a_stuck_worker_gives_its_other_connections_to_an_idle_sibling() -> None
         assert int(clients[0].answer().body) == first.pid
         clients[0].get("/")  # it was never given away
         assert int(clients[0].answer().body) == first.pid
+        close(clients)
+
+
+WORK_S = 0.01
+
+
+def at_work(entered: apps.Gate, leave: apps.Gate, held: apps.Gate, go_on: apps.Gate) -> WSGIApplication:
+    """The same; /hold waits at another gate, and /work takes a while. It sleeps: what is tested is how others
+    fare meanwhile.
+    """
+    answer, hold = who(entered, leave), who(held, go_on)
+
+    def app(environ: WSGIEnvironment, start_response: StartResponse) -> Iterable[bytes]:
+        if environ["PATH_INFO"] == "/work":
+            time.sleep(WORK_S)
+        if environ["PATH_INFO"] == "/hold":
+            environ["PATH_INFO"] = "/slow"
+            return hold(environ, start_response)
+        return answer(environ, start_response)
+
+    return app
+
+
+@pytest.mark.parametrize("connections", [1, 3])
+def test_nobody_waits_for_a_request_that_takes_long_though_all_other_workers_are_busy(
+    connections: int,
+) -> None:
+    """``connections`` of the worker that is stuck; with one, it is others that must not count on it."""
+    entered, leave, held, go_on = (apps.Gate() for _ in range(4))
+    with (
+        siblings(at_work(entered, leave, held, go_on), 3, keepalive=30) as (first, *later),
+        contextlib.ExitStack() as stack,
+    ):
+        stuck, *waiting = connected(first.ready(), connections)
+        stuck.get("/slow")
+        entered.pass_through()
+        workers = []
+        busy = []
+        for other in later:
+            workers.append(other.start())
+            busy += connected(workers[-1], 3)
+            busy[-1].get("/hold")  # so that the next gets what comes now
+            held.pass_through()
+        for client in busy:
+            stack.callback(client.sock.close)
+            # Some seconds of work, of which nothing moves because it is pipelined.
+            client.send(b"GET /work HTTP/1.1\r\nHost: t\r\n\r\n" * 200)
+        go_on.open(2)
+        for other in workers:
+            wait_until(lambda other=other: other.word(at.LOAD) >= 3)  # type: ignore[misc]
+        wait_until(lambda: first.word(at.LOAD) > 3)  # it is none to count on, though it seems to do little
+        waiting = waiting or [first.connect()]
+        sent_s = time.monotonic()
+        for client in waiting:
+            client.get("/")
+        for client in waiting:
+            assert int(client.answer().body) != first.pid
+        assert time.monotonic() - sent_s < 1
+        assert first.word(at.MIGRATED_OUT) == connections - 1
+        leave.open()
+        assert int(stuck.answer().body) == first.pid
+        close([stuck, *waiting])
+
+
+def test_workers_that_are_all_slow_alike_keep_what_they_have() -> None:
+    entered, leave = apps.Gate(), apps.Gate()
+    with siblings(at_work(entered, leave, entered, leave), keepalive=30) as (first, later):
+        first.ready()
+        clients = connected(first, 2)
+        clients[0].get("/slow")
+        entered.pass_through()
+        second = later.start()
+        for _ in range(2):
+            clients.append(first.connect())
+            clients[-1].get("/")
+            assert int(clients[-1].answer().body) == second.pid
+        leave.open()
+        clients[0].answer()
+        for client in clients:
+            client.get("/work")
+        until_s = time.monotonic() + 1.5
+        while time.monotonic() < until_s:
+            for sock in select.select([client.sock for client in clients], [], [], DEADLINE_S)[0]:
+                client = next(client for client in clients if client.sock is sock)
+                assert client.answer().status == 200
+                client.get("/work")
+        assert first.word(at.MIGRATED_OUT) + second.word(at.MIGRATED_OUT) <= 2
         close(clients)
 
 
@@ -543,6 +631,9 @@ def test_siblings_see_who_is_idle_and_who_has_the_least_to_do() -> None:
     assert (looking.count(), looking.idle_threads(), looking.least_load()) == (2, 1, 1)
     board.row(1)[at.LOAD] = 5
     assert looking.idle_threads() == 0, "a queue that has not been empty for long is behind it"
+    for row, thread, requests in ((0, 0, 100), (1, 0, 3), (1, 1, 4), (2, 1, 5), (3, 0, 100)):
+        board.thread(row, thread)[at.REQUESTS] = requests
+    assert looking.served() == (12, 2)
     board.row(1)[at.DRAINED_NS] = time.monotonic_ns()
     assert looking.idle() and looking.idle_threads() == 1
     board.close()

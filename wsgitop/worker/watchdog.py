@@ -246,7 +246,7 @@ class Watchdog(threading.Thread):
             if crew.idle and (not self._computing or elapsed_s > PATIENCE_S):
                 crew.hand_over(waits=not self._computing)
                 return
-            if not self._engine.caretaker.may_pass():
+            if not self._engine.caretaker.may_pass(elapsed_s):
                 return
             crew.vacate()
             self._vacated_s = now_s
