@@ -17,6 +17,7 @@ import msgspec
 MasterState = Literal["booting", "serving", "reloading", "degraded", "stopping"]
 WorkerState = Literal["booting", "idle", "busy", "retiring", "stuck"]
 GenerationState = Literal["loading", "ready", "failed", "retiring", "ended"]
+ReloadStage = Literal["loading", "replacing", "going back"]
 Severity = Literal["info", "good", "warning", "error"]
 
 HIDDEN_CATEGORIES = frozenset({"Cc", "Cf", "Cs", "Zl", "Zp"})
@@ -116,6 +117,20 @@ class ListenerSnapshot(Struct, frozen=True):
     queue: int | None = None
 
 
+class ReloadSnapshot(Struct, frozen=True):
+    """A reload under way: ``ready`` of ``workers`` of the new generation serve, and ``old`` workers of other
+    generations are still there. ``going back``: it has failed, and ``to_generation`` is the one before.
+    """
+
+    from_generation: int
+    to_generation: int
+    stage: ReloadStage
+    ready: int
+    workers: int
+    old: int
+    elapsed_s: float
+
+
 class MasterSnapshot(Struct, frozen=True):
     """The master process and the server as a whole. ``workers_wanted`` is what TTIN and TTOU change."""
 
@@ -139,6 +154,7 @@ class MasterSnapshot(Struct, frozen=True):
     rss_bytes: int | None = None
     reloading_to: int | None = None
     log: str = ""
+    reload: ReloadSnapshot | None = None
 
 
 class Totals(Struct, frozen=True):

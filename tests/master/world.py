@@ -338,7 +338,13 @@ class World:
         self.clock = Clock()
         self.loop = Loop(self.clock)
         self._patch()
-        values = {"wsgi_app": "site:app", "workers": wanted, "boot_timeout": 20, "graceful_timeout": 10}
+        values = {
+            "wsgi_app": "site:app",
+            "bind": [],
+            "workers": wanted,
+            "boot_timeout": 20,
+            "graceful_timeout": 10,
+        }
         layers = (Layer("command line", values | settings, "command line"),)
         self.configuration = Configuration(resolve(layers), layers, "/")
         self.events = EventLog()

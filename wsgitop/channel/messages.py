@@ -165,6 +165,14 @@ class RequestTimeout(Message, frozen=True):
     answered: bool
 
 
+class ModuleFiles(Message, frozen=True):
+    """With --reload: code of this generation comes from these files, besides those told before. Sent by
+    zygotes as well.
+    """
+
+    files: tuple[str, ...]
+
+
 # -- master -> worker
 # ---------------------------------------------------------------------------------------------------
 
@@ -190,9 +198,9 @@ class Reopen(Message, frozen=True):
     """Use the new access log. Descriptor: the log. Sent to zygotes as well."""
 
 
-FromZygote = ZygoteHello | ConfigLoaded | ZygoteReady | ZygoteFailed | Forked | ForkFailed
+FromZygote = ZygoteHello | ConfigLoaded | ZygoteReady | ZygoteFailed | Forked | ForkFailed | ModuleFiles
 ToZygote = LoadConfig | Prepare | Fork | EndZygote | Reopen
-FromWorker = WorkerReady | BootFailed | Retiring | RequestTimeout
+FromWorker = WorkerReady | BootFailed | Retiring | RequestTimeout | ModuleFiles
 ToWorker = Retire | Quit | Reopen
 
 

@@ -7,7 +7,16 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 
-from wsgitop.snapshot import Event, GenerationSnapshot, InFlight, Snapshot, Totals, WorkerSnapshot, printable
+from wsgitop.snapshot import (
+    Event,
+    GenerationSnapshot,
+    InFlight,
+    ReloadSnapshot,
+    Snapshot,
+    Totals,
+    WorkerSnapshot,
+    printable,
+)
 from wsgitop.tui import figures
 
 IN_FLIGHT_SHOWN = 3
@@ -45,6 +54,8 @@ def status_text(snapshot: Snapshot) -> str:
             f"cpu {figures.percent(totals.cpu_percent)} %, memory {_memory(totals)}",
         ),
     ]
+    if master.reload is not None:
+        rows.insert(1, ("reload", reload_text(master.reload)))
     if master.state_reason:
         rows.insert(1, ("because", _text(master.state_reason, 200)))
     head = "\n".join(f"{name:<12}{value}" for name, value in rows)
@@ -52,6 +63,12 @@ def status_text(snapshot: Snapshot) -> str:
     if len(snapshot.generations) > 1 or any(generation.error for generation in snapshot.generations):
         parts.append(_generations_text(snapshot.generations))
     return "\n\n".join(parts) + "\n"
+
+
+def reload_text(reload: ReloadSnapshot) -> str:
+    """``to generation 8, replacing: 2 of 4 workers are new, 2 old are left (3.1 s)``."""
+    left = f"{reload.ready} of {reload.workers} workers are new, {reload.old} old are left"
+    return f"to generation {reload.to_generation}, {reload.stage}: {left} ({reload.elapsed_s:.1f} s)"
 
 
 def workers_text(workers: Sequence[WorkerSnapshot]) -> str:

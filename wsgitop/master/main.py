@@ -26,7 +26,7 @@ from wsgitop.master import signals
 from wsgitop.master.backend import Backend
 from wsgitop.master.configuration import Configuration
 from wsgitop.master.events import LOGGER, EventLog
-from wsgitop.master.listeners import Listener, open_listeners
+from wsgitop.master.listeners import Listener, close_listeners, open_listeners
 from wsgitop.master.pidfile import Pidfile
 from wsgitop.master.roster import Roster
 from wsgitop.master.sampler import Sampler
@@ -75,8 +75,7 @@ class Master:
         self._access_log_fd = _open_access_log(settings.accesslog)
         stack.callback(lambda: os.close(self._access_log_fd))
         self._listeners: list[Listener] = open_listeners(settings)
-        for listener in self._listeners:
-            stack.callback(listener.close)
+        stack.callback(close_listeners, self._listeners)
         if settings.pidfile:
             pidfile = Pidfile(settings.pidfile)
             pidfile.create()
@@ -178,6 +177,8 @@ class Master:
         number = received.number
         if number == signal.SIGCHLD:
             supervisor.reap()
+            return
+        if supervisor.refuses(number.name, received.pid):
             return
         actor = received.actor()
         wanted = supervisor.roster.wanted

@@ -24,6 +24,7 @@ from wsgitop.master.condition import condition, reloading_to
 from wsgitop.master.gauge import Percentiles, Rate, WorkerGauge
 from wsgitop.master.listeners import Listener
 from wsgitop.master.processes import WorkerProcess, ZygoteProcess
+from wsgitop.master.progress import progress
 from wsgitop.master.pss import ProportionalMemory
 from wsgitop.master.roster import Roster, WorkerRecord
 from wsgitop.master.states import GenerationPhase, WorkerPhase
@@ -72,7 +73,8 @@ class Sampler:
     ) -> None:
         self._roster = roster
         self._listeners = listeners
-        self._identity = (app, name, control, log)
+        self._identity = (app, name, control)
+        self.log = log
         self._gauges: dict[int, WorkerGauge] = {}
         self._processes: dict[int, WorkerProcess] = {}
         self._zygotes: dict[int, ZygoteProcess] = {}
@@ -274,7 +276,7 @@ class Sampler:
         return "busy" if gauge.busy else "idle"
 
     def _master(self, now: float) -> MasterSnapshot:
-        app, name, control, log = self._identity
+        app, name, control = self._identity
         roster = self._roster
         state, reason = condition(roster, now)
         times = os.times()
@@ -299,7 +301,8 @@ class Sampler:
             cpu_percent=None if own_cpu is None else round(own_cpu * 100, 1),
             rss_bytes=self._master_rss,
             reloading_to=reloading_to(roster),
-            log=log,
+            log=self.log,
+            reload=progress(roster, now),
         )
 
     def _generations(self) -> tuple[GenerationSnapshot, ...]:

@@ -23,6 +23,7 @@ from wsgitop.master.processes import (
     describe_status,
     is_self_inflicted,
 )
+from wsgitop.master.progress import step
 from wsgitop.master.roster import STABLE_S, WorkerRecord
 from wsgitop.master.states import WorkerEvent, WorkerPhase
 
@@ -147,6 +148,8 @@ class Workers:
                     self._begin_retirement(record)
                     text = f"worker {record.slot} (pid {record.pid}) retires: {reason}"
                     self._context.events.add("warning", "retire", text)
+            case m.ModuleFiles(files):
+                self._context.watch.add(record.generation, files)
             case m.RequestTimeout():
                 answer = "answered 504" if message.answered else "cut"
                 text = (
@@ -161,7 +164,7 @@ class Workers:
         self._context.roster.ever_ready = True
         took_s = time.monotonic() - record.asked_at
         who = f"worker {record.slot} (pid {record.pid}) of generation {record.generation}"
-        text = f"{who} is ready after {took_s:.2f} s"
+        text = f"{who} is ready after {took_s:.2f} s{step(self._context.roster, record.generation)}"
         self._context.events.add("info", "ready", text)
         if first:
             self._context.events.add(

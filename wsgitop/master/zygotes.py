@@ -14,13 +14,15 @@ import msgspec
 from wsgitop import __version__
 from wsgitop.channel import messages as m
 from wsgitop.channel.channel import pair
-from wsgitop.errors import ConfigError, WsgitopError
+from wsgitop.errors import BindError, ConfigError, WsgitopError
 from wsgitop.master.context import Context, Generation
+from wsgitop.master.listeners import Listener
 from wsgitop.master.processes import Output, Peer, ZygoteProcess, close_all, describe_status, spawn_zygote
 from wsgitop.master.roster import GenerationRecord
 from wsgitop.master.states import GenerationEvent, GenerationPhase
 from wsgitop.master.workers import Workers
 from wsgitop.scoreboard.board import Board
+from wsgitop.settings.table import Settings
 
 GRACE_S = 2.0
 """For a zygote that has been told to end; it serves nobody."""
@@ -29,12 +31,9 @@ GRACE_S = 2.0
 class Zygotes:
     """Every zygote process, by generation. ``environment`` is what they are started with."""
 
-    def __init__(
-        self, context: Context, workers: Workers, *, access_log_fd: int, control_socket: str
-    ) -> None:
+    def __init__(self, context: Context, workers: Workers, *, control_socket: str) -> None:
         self._context = context
         self._workers = workers
-        self._access_log_fd = access_log_fd
         self._control_socket = control_socket
         self._environment = dict(os.environ)
         # Over this workers pass connections to each other; it outlives them, and so does what is under way.
@@ -84,18 +83,23 @@ class Zygotes:
                 self._context.give_up(record, message.error)
             case m.Forked():
                 self._workers.known(message.worker, message.pid)
+            case m.ModuleFiles():
+                self._context.watch.add(number, message.files)
             case m.ForkFailed():
                 self._workers.fork_failed(message.worker, message.error)
         self._context.reconcile()
 
     def _welcome(self, record: GenerationRecord, hello: m.ZygoteHello) -> None:
         if hello.protocol != m.PROTOCOL or hello.version != __version__:
-            versions = f"wsgitop {hello.version} is on disk and this master is {__version__}"
-            why = f"{versions}: restart the server to upgrade it"
+            why = (
+                f"wsgitop {hello.version} (protocol {hello.protocol}) is on disk, and this master is "
+                f"{__version__} (protocol {m.PROTOCOL}): use USR2 to upgrade it, not a reload"
+            )
             self._context.give_up(record, why)
             return
         config = self._context.configuration.python_file
         directory = self._context.configuration.app_directory()
+        record.reads = True
         self.processes[record.number].peer.send(m.LoadConfig(record.number, directory, config))
 
     def _prepare(self, record: GenerationRecord, loaded: m.ConfigLoaded) -> None:
@@ -103,21 +107,33 @@ class Zygotes:
             return
         try:
             settings, notes = self._context.configuration.resolve_again(loaded.path, loaded.values_json)
-            board = Board.create(settings.threads)
-        except (ConfigError, OSError) as error:
+            with self._context.logs.prepared(settings) as access_log_fd:
+                listeners = self._context.bindings.prepare(record.number, settings, fixed=not record.roll)
+                board = Board.create(settings.threads)
+                self._send_prepare(record, settings, board, listeners, access_log_fd)
+        except (BindError, ConfigError, OSError) as error:
             self._context.give_up(record, str(error))
             return
         if record.number > 1:
             for note in (*loaded.notes, *notes):
                 self._context.events.add("warning", "config", note)
+
+    def _send_prepare(
+        self,
+        record: GenerationRecord,
+        settings: Settings,
+        board: Board,
+        listeners: list[Listener],
+        access_log_fd: int,
+    ) -> None:
         self._context.generations[record.number] = Generation(
             settings, board, list(range(board.rows - 1, -1, -1))
         )
         descriptors = [
             board.fd,
-            self._access_log_fd,
+            access_log_fd,
             *(end.fileno() for end in self._exchange),
-            *(listener.socket.fileno() for listener in self._context.listeners),
+            *(listener.socket.fileno() for listener in listeners),
         ]
         message = m.Prepare(
             generation=record.number,
@@ -126,7 +142,7 @@ class Zygotes:
             board_rows=board.rows,
             board_threads=board.threads,
             access_log=bool(settings.accesslog),
-            addresses=tuple(str(listener.address) for listener in self._context.listeners),
+            addresses=tuple(str(listener.address) for listener in listeners),
             control_socket=self._control_socket,
         )
         self.processes[record.number].peer.send(message, descriptors)
@@ -136,6 +152,9 @@ class Zygotes:
             return
         record.see(GenerationEvent.LOADED)
         record.ready_at = time.monotonic()
+        if record.roll:
+            text = f"generation {record.number} is loaded after {record.ready_at - record.started_at:.2f} s"
+            self._context.events.add("info", "loaded", text)
         self._context.follow(record.number)
         roster = self._context.roster
         roster.target = record.number
@@ -199,7 +218,11 @@ class Zygotes:
             self._context.give_up(record, f"the application does not load: {text}")
             return True
         record.see(GenerationEvent.ZYGOTE_DIED)
-        if before is GenerationPhase.READY and not self._context.roster.stopping:
+        roster = self._context.roster
+        if before is GenerationPhase.READY and number != roster.target and not roster.stopping:
+            # The one before, in a reload: it would be needed for going back only.
+            self._context.events.add("warning", "zygote-died", f"{text}; the reload goes on without it")
+        elif before is GenerationPhase.READY and not roster.stopping:
             self._context.events.add(
                 "error", "zygote-died", f"{text}; workers serve on, a new generation is being loaded"
             )

@@ -34,6 +34,7 @@ from wsgitop.scoreboard.board import Board
 from wsgitop.settings.addresses import Address, parse_address
 from wsgitop.settings.table import Settings
 from wsgitop.worker.boot import WorkerBoot
+from wsgitop.worker.module_files import Teller
 from wsgitop.worker.process import run
 from wsgitop.wsgi.loading import load_app
 from wsgitop.wsgi.types import WSGIApplication
@@ -145,7 +146,11 @@ class Zygote:
             if settings.preload_app:
                 self._app = load_app(settings.wsgi_app)
                 threads = tuple(t.name for t in threading.enumerate() if t is not threading.main_thread())
+            if settings.reload:
+                Teller(self._channel).tell()
         except AppImportError as error:
+            if settings.reload:
+                Teller(self._channel).tell(error.traceback)
             self._channel.send(m.ZygoteFailed("app", str(error), m.clip(error.traceback), import_error=True))
             return
         except WsgitopError as error:
