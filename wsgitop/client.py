@@ -350,7 +350,7 @@ class AsyncClient:
             upcoming = asyncio.ensure_future(anext(news))
             try:
                 idle = 0
-                # What the server told before its answer has come before it, but its reader may not have woken.
+                # What the server told before its answer has come before it; its reader may have to wake.
                 while idle < TURNS_FOR_THE_REST:
                     if not call.done():
                         await asyncio.wait((call, upcoming), return_when=asyncio.FIRST_COMPLETED)

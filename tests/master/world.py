@@ -30,9 +30,14 @@ from wsgitop.master import plan as plan_module
 from wsgitop.master import processes, supervisor, workers, zygotes
 from wsgitop.master.configuration import Configuration
 from wsgitop.master.events import LOGGER, EventLog
+from wsgitop.master.listeners import Listener
 from wsgitop.master.roster import Roster, WorkerRecord
 from wsgitop.master.states import WorkerPhase
+from wsgitop.settings.addresses import parse_address
 from wsgitop.settings.load import Layer, resolve
+
+ADDRESS = "unix:the-world"
+"""Where the server listens, as far as its configuration knows."""
 
 Fate = Literal["well", "fails", "dies", "hangs"]
 """What becomes of a process: it comes up, says that it cannot, dies without a word, or never gets there."""
@@ -340,7 +345,7 @@ class World:
         self._patch()
         values = {
             "wsgi_app": "site:app",
-            "bind": [],
+            "bind": [ADDRESS],
             "workers": wanted,
             "boot_timeout": 20,
             "graceful_timeout": 10,
@@ -356,7 +361,7 @@ class World:
         self.supervisor = supervisor.Supervisor(
             cast(asyncio.AbstractEventLoop, self.loop),
             configuration=self.configuration,
-            listeners=[],
+            listeners=[self._listener()],
             roster=self.roster,
             sampler=cast(Any, self.sampler),
             events=self.events,
@@ -366,6 +371,11 @@ class World:
         )
         self.supervisor.on_reload_end = self._reload_ended
         self._watch()
+
+    def _listener(self) -> Listener:
+        sock = socket.socket(socket.AF_UNIX)
+        self.stack.callback(sock.close)
+        return Listener(parse_address(ADDRESS), sock, 2048, given=ADDRESS)
 
     def _patch(self) -> None:
         def replace(module: object, name: str, value: object) -> None:

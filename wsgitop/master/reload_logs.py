@@ -49,7 +49,8 @@ class ReloadLogs:
     def accept(self, settings: Settings) -> None:
         """A generation with these settings serves."""
         before, self._settings = self._settings, settings
-        LOGGER.setLevel(settings.loglevel.upper())
+        if settings.loglevel != before.loglevel:
+            LOGGER.setLevel(settings.loglevel.upper())
         try:
             if settings.accesslog != before.accesslog:
                 descriptor = _open_access_log(settings)

@@ -115,6 +115,8 @@ class Zygotes:
             self._context.give_up(record, str(error))
             return
         if record.number > 1:
+            if not record.roll and settings.bind != self._context.settings.bind:
+                notes += ("bind has changed: it takes effect at the next reload",)
             for note in (*loaded.notes, *notes):
                 self._context.events.add("warning", "config", note)
 
