@@ -21,7 +21,8 @@ WORKERS = 3
 
 @pytest.fixture
 def server(start_server: StartServer) -> Server:
-    return start_server("lab:application", "--workers", str(WORKERS))
+    # For so long a worker without a master keeps idle connections.
+    return start_server("lab:application", "--workers", str(WORKERS), "--keep-alive", "0.5")
 
 
 def _pids(server: Server) -> set[int]:

@@ -143,7 +143,7 @@ def test_a_second_hup_supersedes_the_first(start_server: StartServer, tmp_path: 
 def test_requests_in_flight_are_finished(start_server: StartServer) -> None:
     server = start_server("lab:application", "--workers", "2", "--threads", "2")
     with ThreadPoolExecutor(2) as pool:
-        slow = [pool.submit(server.get, "/slow?s=2") for _ in range(2)]
+        slow = [pool.submit(server.get, "/slow?s=1") for _ in range(2)]
         eventually(
             lambda: sum(len(w["in_flight"]) for w in server.status()["workers"]) == 2, what="both in flight"
         )
