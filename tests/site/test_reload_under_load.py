@@ -23,7 +23,6 @@ pytestmark = [pytest.mark.process, pytest.mark.slow]
 WORKERS = 3
 BROKEN = {
     "import error": ("import a_module_that_nobody_has\n", "ModuleNotFoundError"),
-    "syntax error": ("VERSION = = 2\n", "SyntaxError"),
     "exit": ("import sys\nsys.exit(7)\n", "SystemExit"),
     "crash": ("import os, signal\nos.kill(os.getpid(), signal.SIGSEGV)\n", "SIGSEGV"),
 }
