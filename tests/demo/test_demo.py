@@ -16,6 +16,7 @@ from wsgitop.cli.main import main
 pytestmark = [pytest.mark.process, pytest.mark.slow]
 
 
+@pytest.mark.every_python
 def test_json(runtime_dir: Path, tmp_path: Path) -> None:
     result = command("demo", "--json", runtime_dir=runtime_dir, env={"TMPDIR": str(tmp_path)})
     assert result.returncode == 0, result.stderr

@@ -196,6 +196,7 @@ LISTENER = find_listener()
 """
 
 
+@pytest.mark.every_python
 def test_application_that_forks(start_server: StartServer, tmp_path: Path) -> None:
     (tmp_path / "forking.py").write_text(FORKING)
     server = start_server("forking:application", cwd=tmp_path)

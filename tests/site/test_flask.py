@@ -12,7 +12,7 @@ import pytest
 from tests.support.server import Server
 from tests.support.waiting import eventually
 
-pytestmark = pytest.mark.process
+pytestmark = [pytest.mark.process, pytest.mark.every_python]
 
 
 @pytest.fixture(scope="module")

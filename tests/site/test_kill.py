@@ -65,6 +65,7 @@ def test_killed_master_frees_the_port_within_two_seconds(server: Server) -> None
         eventually(lambda: not server.processes(), 2, what="the end of zygote and workers")
 
 
+@pytest.mark.every_python
 def test_killed_zygote_is_replaced_and_no_request_fails(server: Server) -> None:
     with Load(server.connection, path="/echo") as load:
         load.run_on(20)
@@ -84,6 +85,7 @@ def test_killed_zygote_is_replaced_and_no_request_fails(server: Server) -> None:
     load.check()
 
 
+@pytest.mark.every_python
 def test_killed_worker_is_replaced(server: Server) -> None:
     with Load(server.connection, path="/echo") as load:
         load.run_on(20)
@@ -118,6 +120,7 @@ def test_worker_ignores_what_is_meant_for_the_master(server: Server, number: sig
     assert _pids(server) == before
 
 
+@pytest.mark.every_python
 @pytest.mark.parametrize(
     "number", [signal.SIGTERM, signal.SIGINT, signal.SIGQUIT], ids=lambda number: number.name
 )

@@ -168,6 +168,7 @@ def _run(open_terminal: Callable[..., Terminal], runtime_dir: Path) -> tuple[Ter
     return terminal, int(terminal.see(r"master (\d+)", 30)[1])
 
 
+@pytest.mark.every_python
 def test_run_quit_stops_everything(open_terminal: Callable[..., Terminal], runtime_dir: Path) -> None:
     terminal, master = _run(open_terminal, runtime_dir)
     assert len(_worker_pids(master)) == 2

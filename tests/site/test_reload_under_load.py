@@ -105,6 +105,7 @@ def test_broken_code_leaves_the_old_generation_serving(
     assert name in server.log()
 
 
+@pytest.mark.every_python
 def test_reload_keeps_the_number_of_workers_that_was_chosen(
     start_server: StartServer, tmp_path: Path
 ) -> None:
@@ -126,6 +127,7 @@ def test_ttou_stops_at_one_worker(start_server: StartServer) -> None:
     assert server.get()[0] == 200
 
 
+@pytest.mark.every_python
 def test_a_second_hup_supersedes_the_first(start_server: StartServer, tmp_path: Path) -> None:
     write_version(tmp_path / "site", 1)
     server = start_server(APP, "--workers", str(WORKERS), cwd=tmp_path / "site")

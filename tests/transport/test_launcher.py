@@ -65,6 +65,7 @@ def _environment() -> dict[str, str]:
     }
 
 
+@pytest.mark.every_python
 def test_a_server_that_serves(launch: Launch) -> None:
     with launch(SERVES, "--bind", "x") as server:
         assert server.wait_until_serving(20) == "unix:/a/path"

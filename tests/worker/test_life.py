@@ -129,6 +129,7 @@ def test_graceful_time_is_bounded() -> None:
         assert "Cut off by the end of the worker: GET /slow" in w.log()
 
 
+@pytest.mark.every_python
 @pytest.mark.parametrize("how", ["message", "SIGINT", "SIGQUIT"])
 def test_quick_end(how: str) -> None:
     entered, leave = apps.Gate(), apps.Gate()
@@ -153,6 +154,7 @@ def test_signals_for_the_master_are_ignored_and_logged() -> None:
         assert w.get().status == 200
 
 
+@pytest.mark.every_python
 def test_abort_leaves_a_traceback() -> None:
     entered, leave = apps.Gate(), apps.Gate()
     with worker(apps.gated(entered, leave)) as w, w.connect() as busy:

@@ -91,6 +91,7 @@ def close(clients: list[Client]) -> None:
         client.sock.close()
 
 
+@pytest.mark.every_python
 def test_a_stuck_worker_gives_its_other_connections_to_an_idle_sibling() -> None:
     entered, leave = apps.Gate(), apps.Gate()
     with siblings(who(entered, leave), keepalive=30) as (first, later):
@@ -178,6 +179,7 @@ def test_no_sibling_no_passing() -> None:
         close(clients)
 
 
+@pytest.mark.every_python
 @pytest.mark.parametrize("threads", [1, 3])
 def test_a_retiring_worker_passes_its_connections_on(threads: int) -> None:
     entered, leave = apps.Gate(), apps.Gate()

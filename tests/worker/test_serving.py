@@ -13,7 +13,7 @@ from tests.worker import apps
 from tests.worker.harness import wait_until, worker
 from wsgitop.scoreboard import layout as at
 
-pytestmark = pytest.mark.process
+pytestmark = [pytest.mark.process, pytest.mark.every_python]
 
 
 @pytest.mark.parametrize("threads", [1, 4])

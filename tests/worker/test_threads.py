@@ -17,6 +17,7 @@ from wsgitop.scoreboard import layout as at
 pytestmark = pytest.mark.process
 
 
+@pytest.mark.every_python
 def test_a_slow_request_does_not_hold_up_a_fast_one() -> None:
     entered, leave = apps.Gate(), apps.Gate()
     with worker(apps.gated(entered, leave), threads=4) as w:
@@ -74,6 +75,7 @@ def test_the_application_runs_in_the_main_thread_with_one_thread() -> None:
         assert w.get().body == b"True"
 
 
+@pytest.mark.every_python
 @pytest.mark.parametrize("threads", [1, 3])
 def test_timeout_answers_504_tells_the_master_and_ends_the_worker(threads: int) -> None:
     entered, leave = apps.Gate(), apps.Gate()
