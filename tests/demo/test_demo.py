@@ -6,9 +6,9 @@ import contextlib
 import json
 from pathlib import Path
 
-import psutil
 import pytest
 
+from tests.support.processes import lives
 from tests.support.server import command, free_port
 from tests.support.waiting import eventually
 from wsgitop.cli.main import main
@@ -28,7 +28,7 @@ def test_json(runtime_dir: Path, tmp_path: Path) -> None:
     assert len(snapshot["workers"]) >= 2
 
     pids = [snapshot["master"]["pid"], *(worker["pid"] for worker in snapshot["workers"])]
-    eventually(lambda: not any(map(psutil.pid_exists, pids)), what="the end of all it started")
+    eventually(lambda: not any(map(lives, pids)), what="the end of all it started")
     assert [path for path in tmp_path.rglob("*") if path.is_file()] == []
 
 

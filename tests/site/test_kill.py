@@ -6,11 +6,11 @@ import os
 import signal
 import socket
 
-import psutil
 import pytest
 
 from tests.conftest import StartServer
 from tests.support.load import Load
+from tests.support.processes import lives
 from tests.support.server import Server
 from tests.support.waiting import eventually
 
@@ -49,8 +49,7 @@ def test_killed_master_leaves_nothing(server: Server) -> None:
 
     assert b"200 OK" in client.recv(65536)
     client.close()
-    _, alive = psutil.wait_procs(children, timeout=5)
-    assert not alive
+    eventually(lambda: not any(lives(child.pid) for child in children), 5, what="the end of all")
     # The port is free at once.
     with socket.socket() as again:
         again.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
