@@ -13,6 +13,7 @@ from tests.worker import apps
 from tests.worker.harness import Client, WorkerHarness, wait_until, worker
 from wsgitop.channel import messages as m
 from wsgitop.scoreboard import layout as at
+from wsgitop.worker.watchdog import CALM_TICK_S, CALM_TICKS
 
 pytestmark = pytest.mark.process
 
@@ -37,6 +38,26 @@ def test_a_slow_request_does_not_hold_up_a_fast_one() -> None:
             client.get("/fast")  # the connection is back in the poller
             assert client.answer().body == b"/fast"
             client.sock.close()
+
+
+def test_a_slow_request_after_a_long_calm_does_not_hold_up_a_fast_one() -> None:
+    entered, leave = apps.Gate(), apps.Gate()
+    with worker(apps.gated(entered, leave), threads=2) as w, w.connect() as slow, w.connect() as fast:
+        # So many ticks that the watchdog looks less often.
+        deadline_s = time.monotonic() + CALM_TICKS * CALM_TICK_S * 2
+        while time.monotonic() < deadline_s:
+            fast.get("/fast")
+            fast.answer()
+        before = w.word(at.HANDOVERS)
+        slow.get("/slow")
+        entered.pass_through()
+        fast.get("/fast")
+        began_s = time.monotonic()
+        assert fast.answer().body == b"/fast"
+        assert time.monotonic() - began_s < 0.5  # 2.5 ms by design; it would be for ever
+        wait_until(lambda: w.word(at.HANDOVERS) > before)
+        leave.open()
+        assert slow.answer().body == b"/slow"
 
 
 def test_all_threads_busy_then_free_again() -> None:

@@ -10,7 +10,7 @@ from typing import Annotated
 
 import msgspec
 
-PROTOCOL = 2
+PROTOCOL = 3
 """Raised with any change of these structs or of the scoreboard's layout."""
 
 MESSAGE_LIMIT_BYTES = 160 * 1024
