@@ -12,6 +12,9 @@ from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, ru
 
 from tests.master.world import FakeWorker, FakeZygote, Process, World
 from wsgitop.channel import messages as m
+from wsgitop.errors import ActionFailed
+from wsgitop.master.quarantine import QUARANTINE_LIMIT
+from wsgitop.master.recycling import Usage
 
 FATES = st.sampled_from(["well", "well", "fails", "dies", "hangs"])
 PICK = st.integers(0, 50)
@@ -24,7 +27,7 @@ class Lives(RuleBasedStateMachine):
 
     @initialize(wanted=st.integers(1, 4), surge=st.integers(1, 3))
     def begin(self, wanted: int, surge: int) -> None:
-        self.world = World(wanted, reload_surge=surge).start()
+        self.world = World(wanted, reload_surge=surge, max_requests=100, max_requests_jitter=20).start()
         assert self.world.converged()
 
     def _pick(self, number: int, kind: type[Process] = Process) -> Any:
@@ -131,12 +134,27 @@ class Lives(RuleBasedStateMachine):
     def scale(self, wanted: int) -> None:
         self.world.supervisor.set_wanted(wanted, "test", "scale")
 
+    @rule(number=PICK, requests=st.integers(20, 90))
+    def worker_serves(self, number: int, requests: int) -> None:
+        worker = self._pick(number, FakeWorker)
+        if worker is not None and worker.booted:
+            before = self.world.sampler.used.get(worker.worker, Usage(0, None))
+            self.world.sampler.used[worker.worker] = Usage(before.requests + requests, None)
+
+    @rule(number=PICK, what=st.sampled_from(["begin", "begin", "end", "retire"]))
+    def operator_picks_a_worker(self, number: int, what: str) -> None:
+        known = [w for w in self.world.roster.live() if w.pid is not None]
+        if known:
+            with contextlib.suppress(ActionFailed):
+                getattr(self.world.supervisor.quarantine, what)(known[number % len(known)], "test")
+
     # -- always
 
     @invariant()
     def nothing_forbidden_has_happened(self) -> None:
         if hasattr(self, "world"):
             self.world.check()
+            assert len(self.world.roster.quarantined()) <= QUARANTINE_LIMIT
 
     def teardown(self) -> None:
         if not hasattr(self, "world"):

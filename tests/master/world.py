@@ -30,6 +30,7 @@ from wsgitop.master import plan as plan_module
 from wsgitop.master import processes, supervisor, workers, zygotes
 from wsgitop.master.configuration import Configuration
 from wsgitop.master.events import LOGGER, EventLog
+from wsgitop.master.recycling import Usage, worn
 from wsgitop.master.roster import Roster, WorkerRecord
 from wsgitop.master.states import WorkerPhase
 from wsgitop.settings.load import Layer, resolve
@@ -299,6 +300,7 @@ class FakeSampler:
 
     def __init__(self) -> None:
         self.quiet: set[int] = set()
+        self.used: dict[int, Usage] = {}
         self.known: set[int] = set()
         self.timeout_s = 0.0
         self.threads = 1
@@ -315,6 +317,9 @@ class FakeSampler:
 
     def silent(self) -> frozenset[int]:
         return frozenset(self.quiet & self.known)
+
+    def usage(self) -> dict[int, Usage]:
+        return {worker: used for worker, used in self.used.items() if worker in self.known}
 
     def in_flight(self, worker: int) -> tuple[object, ...]:
         return ()
@@ -388,7 +393,7 @@ class World:
         plan = plan_module.plan
 
         def watched_fork(number: int, slot: int, zygote: Any) -> None:
-            there = sum(1 for w in self.roster.live() if not w.lost)
+            there = sum(1 for w in self.roster.live() if not w.lost) - len(self.roster.quarantined())
             room = self.roster.wanted + self.configuration.settings.reload_surge
             if there >= room and self.roster.active():
                 self.complaints.append(f"fork with {there} of {room} there")
@@ -399,7 +404,8 @@ class World:
             was_ready = record.phase is WorkerPhase.READY
             retire(record, why, quick=quick)
             left = len(self.roster.ready())
-            if was_ready and not self.roster.stopping and left < self.roster.wanted:
+            asked = why.startswith("an operator")
+            if was_ready and not asked and not self.roster.stopping and left < self.roster.wanted:
                 self.complaints.append(f"retired ({why}), and {left} of {self.roster.wanted} are left")
 
         def watched_plan(roster: Roster, *args: Any) -> list[plan_module.Action]:
@@ -551,12 +557,18 @@ class World:
         roster = self.roster
         target = roster.target_generation()
         return (
-            len(roster.ready()) == roster.wanted == len(list(roster.live()))
+            len(roster.ready()) == roster.wanted == len(list(roster.live())) - len(roster.quarantined())
             and target is not None
             and target.forks
             and [z.generation for z in self.zygotes()] == [roster.target]
             and not roster.rolling
-            and not plan_module.plan(roster, self.supervisor._limits(), self.clock.now)
+            and not plan_module.plan(
+                roster,
+                self.supervisor._limits(),
+                self.clock.now,
+                frozenset(),
+                worn(roster, self.sampler.usage(), self.clock.now),
+            )
         )
 
     def describe(self) -> str:

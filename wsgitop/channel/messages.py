@@ -182,6 +182,14 @@ class Retire(Message, frozen=True):
     pass_on: bool = False
 
 
+class Quarantine(Message, frozen=True):
+    """Accept nothing and give idle connections away, but finish what you have and stay; ``on`` False: serve
+    again.
+    """
+
+    on: bool
+
+
 class Quit(Message, frozen=True):
     """Exit at once; requests in flight are cut."""
 
@@ -193,7 +201,7 @@ class Reopen(Message, frozen=True):
 FromZygote = ZygoteHello | ConfigLoaded | ZygoteReady | ZygoteFailed | Forked | ForkFailed
 ToZygote = LoadConfig | Prepare | Fork | EndZygote | Reopen
 FromWorker = WorkerReady | BootFailed | Retiring | RequestTimeout
-ToWorker = Retire | Quit | Reopen
+ToWorker = Retire | Quarantine | Quit | Reopen
 
 
 def clip(text: str, limit: int = TEXT_LIMIT) -> str:

@@ -70,6 +70,13 @@ class Backend(Protocol):
     async def scale(self, arguments: m.ScaleArguments, actor: str) -> m.Outcome:
         """Change the number of workers. Exactly one of the two fields is set."""
 
+    async def quarantine(self, arguments: m.WorkerArguments, actor: str) -> m.Outcome:
+        """Raises ActionFailed and TargetGone, as the next two."""
+
+    async def release(self, arguments: m.WorkerArguments, actor: str) -> m.Outcome: ...
+
+    async def retire(self, arguments: m.WorkerArguments, actor: str) -> m.Outcome: ...
+
     async def signal(self, arguments: m.SignalArguments, actor: str) -> m.Outcome:
         """Send a signal.
 

@@ -25,6 +25,7 @@ from wsgitop.master.gauge import Percentiles, Rate, WorkerGauge
 from wsgitop.master.listeners import Listener
 from wsgitop.master.processes import WorkerProcess, ZygoteProcess
 from wsgitop.master.pss import ProportionalMemory
+from wsgitop.master.recycling import Usage
 from wsgitop.master.roster import Roster, WorkerRecord
 from wsgitop.master.states import GenerationPhase, WorkerPhase
 from wsgitop.scoreboard import layout as at
@@ -143,6 +144,10 @@ class Sampler:
             if age is not None and age > self.timeout_s + SILENT_GRACE_S:
                 found.add(worker)
         return frozenset(found)
+
+    def usage(self) -> dict[int, Usage]:
+        """What each worker had served and held when it was last looked at."""
+        return {worker: Usage(gauge.requests, gauge.rss_bytes) for worker, gauge in self._gauges.items()}
 
     def in_flight(self, worker: int) -> tuple[InFlight, ...]:
         """What a worker is serving at this moment, by its row: readable also when it has just died."""
@@ -265,6 +270,8 @@ class Sampler:
     ) -> WorkerState:
         if record.coming:
             return "booting"
+        if record.phase is WorkerPhase.QUARANTINED:
+            return "quarantined"
         if beat is not None and beat > STUCK_HEARTBEAT_S:
             return "stuck"
         if self.timeout_s > 0 and gauge.longest_s(now_ns) > self.timeout_s:

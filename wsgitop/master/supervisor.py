@@ -22,6 +22,8 @@ from wsgitop.master.configuration import Configuration
 from wsgitop.master.context import Context
 from wsgitop.master.events import EventLog
 from wsgitop.master.listeners import Listener
+from wsgitop.master.quarantine import Quarantine
+from wsgitop.master.recycling import worn
 from wsgitop.master.roster import GenerationRecord, Roster
 from wsgitop.master.sampler import Sampler
 from wsgitop.master.states import GenerationEvent
@@ -63,6 +65,7 @@ class Supervisor:
         self.roster = roster
         self.events = events
         self.workers = Workers(self._context)
+        self.quarantine = Quarantine(self._context, self.workers)
         self._zygotes = Zygotes(
             self._context, self.workers, access_log_fd=access_log_fd, control_socket=control_socket
         )
@@ -154,7 +157,8 @@ class Supervisor:
             for _ in range(ACTIONS_PER_TURN):
                 now = time.monotonic()
                 self.roster.forgive(now)
-                actions = p.plan(self.roster, self._limits(), now, self._sampler.silent())
+                outworn = worn(self.roster, self._sampler.usage(), now)
+                actions = p.plan(self.roster, self._limits(), now, self._sampler.silent(), outworn)
                 for action in actions:
                     self._perform(action)
                 if not actions or self.finished.is_set():

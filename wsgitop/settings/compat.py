@@ -96,10 +96,6 @@ _ROWS = (
     _ignored("control_socket_mode", "--control-socket-mode", "value",
              "has no effect: the control socket is for its owner only (0600)", 0o600, "0o600", "0600", "600",
              "384"),
-    _ignored("max_requests", "--max-requests", "value",
-             "has no effect: workers are not recycled by this version", 0, "0"),
-    _ignored("max_requests_jitter", "--max-requests-jitter", "value",
-             "has no effect: workers are not recycled by this version", 0, "0"),
     _ignored("root_path", "--root-path", "value",
              "has no effect: it is for ASGI applications; what mounts a WSGI application is SCRIPT_NAME, set "
              "by the proxy or with --env"),

@@ -319,6 +319,10 @@ class Watchdog(threading.Thread):
         match message:
             case m.Retire(graceful_s, idle_s, pass_on):
                 self.retire("", graceful_s, idle_s, pass_on=pass_on)
+            case m.Quarantine(on):
+                # Who is looked at may take as long as it takes.
+                self._timeout_s = 0.0 if on else self._engine.settings.timeout
+                self._engine.quarantine(on)
             case m.Quit():
                 self._exit_now(0)
             case m.Reopen() if self._engine.access_log is not None and descriptors:
