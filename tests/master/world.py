@@ -318,6 +318,9 @@ class FakeSampler:
     def silent(self) -> frozenset[int]:
         return frozenset(self.quiet & self.known)
 
+    def memory(self) -> list[tuple[int | None, int | None]]:
+        return []
+
     def usage(self) -> dict[int, Usage]:
         return {worker: used for worker, used in self.used.items() if worker in self.known}
 

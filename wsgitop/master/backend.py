@@ -93,13 +93,13 @@ class Backend:
         if wanted > MAX_WORKERS:
             raise ActionFailed(f"{wanted} workers are more than a server can have ({MAX_WORKERS})")
         what = "TTIN" if wanted > before else "TTOU" if wanted < before else "scale"
-        self._supervisor.set_wanted(wanted, actor, what)
+        text = self._supervisor.set_wanted(wanted, actor, what)
         problem = await self._settled()
         if problem:
             raise ActionFailed(
                 f"{len(roster.ready())} of {roster.wanted} workers serve: {problem}", "See the error log."
             )
-        return self._outcome(f"workers {before} → {roster.wanted}", started)
+        return self._outcome(text.partition(": ")[2], started)
 
     async def signal(self, arguments: SignalArguments, actor: str) -> Outcome:
         """Send a signal to the master or to one worker. Raises ActionFailed, Refused, TargetGone."""

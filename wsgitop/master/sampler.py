@@ -21,6 +21,7 @@ import psutil
 
 from wsgitop import __version__
 from wsgitop.master.condition import condition, reloading_to
+from wsgitop.master.forecast import Memory
 from wsgitop.master.gauge import Percentiles, Rate, WorkerGauge
 from wsgitop.master.listeners import Listener
 from wsgitop.master.processes import WorkerProcess, ZygoteProcess
@@ -148,6 +149,14 @@ class Sampler:
     def usage(self) -> dict[int, Usage]:
         """What each worker had served and held when it was last looked at."""
         return {worker: Usage(gauge.requests, gauge.rss_bytes) for worker, gauge in self._gauges.items()}
+
+    def memory(self) -> list[Memory]:
+        """PSS and RSS of each worker that serves, as far as they are known."""
+        return [
+            (self._pss.of(record.pid), self._gauges[record.worker].rss_bytes)
+            for record in self._roster.ready()
+            if record.pid is not None
+        ]
 
     def in_flight(self, worker: int) -> tuple[InFlight, ...]:
         """What a worker is serving at this moment, by its row: readable also when it has just died."""

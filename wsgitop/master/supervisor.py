@@ -17,10 +17,12 @@ from setproctitle import setproctitle
 from wsgitop.errors import AppImportError, ConfigError, WorkerBootError, WsgitopError
 from wsgitop.logs.sink import Sink
 from wsgitop.master import plan as p
+from wsgitop.master.cgroup import memory_limit_bytes, memory_room_bytes
 from wsgitop.master.condition import condition
 from wsgitop.master.configuration import Configuration
 from wsgitop.master.context import Context
 from wsgitop.master.events import EventLog
+from wsgitop.master.forecast import forecast
 from wsgitop.master.listeners import Listener
 from wsgitop.master.quarantine import Quarantine
 from wsgitop.master.recycling import worn
@@ -101,12 +103,19 @@ class Supervisor:
         self.reconcile()
         return number
 
-    def set_wanted(self, wanted: int, actor: str, what: str) -> None:
-        """Change the number of workers (at least 1)."""
+    def set_wanted(self, wanted: int, actor: str, what: str) -> str:
+        """Change the number of workers (at least 1); what was begun, and the memory that it will take."""
         before = self.roster.wanted
-        self.roster.wanted = max(1, wanted)
-        self.events.add("info", "scale", f"{what}: workers {before} → {self.roster.wanted}", actor=actor)
+        self.roster.wanted = after = max(1, wanted)
+        text = f"{what}: workers {before} → {after}"
+        expected, fits = forecast(
+            after - before, self._sampler.memory(), memory_limit_bytes(), memory_room_bytes()
+        )
+        if expected:
+            text += f", {expected}"
+        self.events.add("info" if fits else "warning", "scale", text, actor=actor)
         self.reconcile()
+        return text
 
     def stop(self, actor: str, *, quick: bool) -> None:
         """Stop the server; a second call with ``quick`` hurries the first."""
