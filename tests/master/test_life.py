@@ -664,6 +664,16 @@ def test_a_worker_in_quarantine_stays_while_all_else_changes(make: Make) -> None
     assert world.supervisor.finished.is_set()
 
 
+def test_who_is_released_is_not_the_one_to_go(make: Make) -> None:
+    world = make(2).start()
+    aside, other = world.roster.ready()
+    world.supervisor.quarantine.begin(aside, "alice")
+    world.advance(1)
+    world.supervisor.quarantine.end(aside, "alice")
+    world.advance(1)
+    assert aside in world.roster.ready() and other not in world.roster.ready() and world.converged()
+
+
 def test_no_more_than_a_few_are_put_aside(make: Make) -> None:
     world = make(1).start()
     for _ in range(QUARANTINE_LIMIT):

@@ -154,6 +154,9 @@ class ControlServer:
             "reload": lambda _arguments, actor: backend.reload(actor),
             "scale": backend.scale,
             "signal": backend.signal,
+            "quarantine": backend.quarantine,
+            "release": backend.release,
+            "retire": backend.retire,
             "stop": backend.stop,
         }
         # Names are looked up before there are clients: a directory service may take its time to answer.

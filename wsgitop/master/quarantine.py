@@ -7,6 +7,8 @@ bounded here.
 
 from __future__ import annotations
 
+import time
+
 from wsgitop.channel import messages as m
 from wsgitop.errors import ActionFailed
 from wsgitop.master.context import Context
@@ -57,6 +59,7 @@ class Quarantine:
         if not self._workers.tell(record, m.Quarantine(False)):
             raise ActionFailed(f"{who} does not read what the master says", "Retire or kill it.")
         record.see(WorkerEvent.RELEASE)
+        record.asked_at = time.monotonic()  # it begins anew: not the one to go if there is one too many
         text = f"{who} is released from quarantine and serves again"
         self._context.events.add("info", "release", text, actor=actor)
         self._context.reconcile()
