@@ -14,7 +14,7 @@ from collections.abc import Callable
 
 from setproctitle import setproctitle
 
-from wsgitop.errors import AppImportError, ConfigError, WorkerBootError, WsgitopError
+from wsgitop.errors import AppImportError, ConfigError, HookError, WorkerBootError, WsgitopError
 from wsgitop.logs.sink import Sink
 from wsgitop.master import plan as p
 from wsgitop.master.condition import condition
@@ -151,7 +151,9 @@ class Supervisor:
             return  # an action has led here; the loop below looks again anyway
         self._reconciling = True
         try:
+            self._follow_settings()
             for _ in range(ACTIONS_PER_TURN):
+                self._context.hooks.look()
                 now = time.monotonic()
                 self.roster.forgive(now)
                 actions = p.plan(self.roster, self._limits(), now, self._sampler.silent())
@@ -237,9 +239,12 @@ class Supervisor:
         was_target = self.roster.target == record.number
         was_good = self.roster.good == record.number
         record.error, record.detail = printable_lines(why), printable_lines(record.detail)
+        starting = not self.roster.ever_ready and by_plan
+        kept = starting and self._context.hooks.keep(record)
         record.see(GenerationEvent.FAIL)
-        self._zygotes.kill(record.number)
-        if not self.roster.ever_ready and by_plan:
+        if not kept:
+            self._zygotes.kill(record.number)
+        if starting:
             self._fail_start(record)
             return
         going_back = was_target and not was_good
@@ -265,7 +270,9 @@ class Supervisor:
         """The very first generation cannot serve: say why and end."""
         if self.fatal is None:
             cause, _, remedy = record.error.partition("\n")
-            if record.import_error:
+            if self._context.hooks.start_failed:
+                self.fatal = HookError(cause, remedy.strip(), traceback=record.detail)
+            elif record.import_error:
                 self.fatal = AppImportError(cause, remedy.strip(), traceback=record.detail)
             elif record.detail or not remedy:
                 self.fatal = WorkerBootError(cause, remedy.strip() or "The log above tells more.")
