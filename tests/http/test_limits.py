@@ -9,11 +9,13 @@ from collections.abc import Callable, Iterable
 import pytest
 
 from tests.http.drive import Driver, MemoryBody, Refused, Served, byte_by_byte, parse
+from wsgitop.http.faults import Fault
 from wsgitop.http.head import HeadParser, Limits
 from wsgitop.http.request import RequestParser
 
 DEFAULTS = Limits()
 CHUNKED = b"POST / HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: chunked\r\n\r\n"
+SERVED = b"GET / HTTP/1.1\r\nHost: a\r\n\r\n"
 SMALL_HEAD = b"GET / HTTP/1.1\r\nHost: a.example\r\nUser-Agent: slow\r\nX-"
 
 
@@ -224,6 +226,32 @@ def test_a_head_that_drips_costs_no_more_the_longer_it_is() -> None:
     assert cpu_s([long, *dripping], limits) < 3 * cpu_s([head().removesuffix(b"\r\n"), *dripping], limits)
 
 
+@pytest.mark.parametrize(
+    ("data", "reads"),
+    [
+        (CHUNKED + b"1\r\na\r\n" * 40_000, 16),
+        (b"POST / HTTP/1.1\r\nHost: a\r\nContent-Length: 1\r\n\r\na" + CHUNKED + b"1\r\na\r\n" * 40_000, 16),
+        (SERVED + b"GET / HTTP/1.1\r\nX:", 1),
+        (CHUNKED + (b"%x\r\n" % 100_000 + b"a" * 100_000 + b"\r\n") * 10, 13),
+        (b"POST / HTTP/1.1\r\nHost: a\r\nContent-Length: 1000000\r\n\r\n" + b"a" * 1_000_000, 2),
+    ],
+    ids=["small chunks", "small chunks behind a body", "head", "large chunks", "length"],
+)
+def test_what_is_read_at_once_is_soon_parsed(data: bytes, reads: int) -> None:
+    parser = RequestParser(HeadParser(DEFAULTS), MemoryBody)
+    position = done = 0
+    while position < len(data):
+        size = parser.appetite_bytes
+        plain = min(size - 16 * 1024, len(data) - position)
+        assert data[position : position + plain].strip(b"a") == b"", "what is known to be a body"
+        parser.feed(data[position : position + size])
+        while parser.next() is not None:
+            pass
+        position += size
+        done += 1
+    assert done <= reads
+
+
 def test_a_read_of_tiny_chunks_is_one_write() -> None:
     writes = []
 
@@ -286,3 +314,28 @@ def test_the_end_of_the_connection_inside_a_message_is_noticed(data: bytes) -> N
         complete = position == len(data) - 1
         assert driver.parser.in_message is not complete
         assert len(driver.results) == complete
+
+
+@pytest.mark.parametrize(
+    ("behind", "status"),
+    [
+        (b"/ HTTP/1.1\r\nHost: a\r\nExpect: x\r\n\r\n", 417),
+        (b"/" + b"a" * 9000, 414),
+        (b"/ HTTP/1.1\r\nHost: a\r\nX: " + b"a" * 9000, 431),
+        (b"/ HTTP/2.0\r\n\r\n", 505),
+        (b"/ HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: chunked\r\n\r\nx\r\n", 400),
+    ],
+)
+def test_a_fault_knows_whether_its_answer_has_a_body(behind: bytes, status: int) -> None:
+    for method, head_only in ((b"HEAD ", True), (b"POST ", False)):
+        for first in (b"", b"\r\n", SERVED, SERVED.replace(b"GET", b"HEAD")):
+            for pieces in ([first + method + behind], byte_by_byte(first + method + behind, 200)):
+                driver = Driver(HeadParser(DEFAULTS))
+                found = []
+                for piece in pieces:
+                    driver.parser.feed(piece)
+                    while (item := driver.parser.next()) is not None:
+                        found.append(item)
+                fault = found[-1]
+                assert isinstance(fault, Fault), found
+                assert (fault.status, fault.head_only) == (status, head_only)

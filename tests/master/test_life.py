@@ -609,3 +609,21 @@ def test_stop_in_the_middle_of_a_reload(make: Make) -> None:
     world.supervisor.stop("test", quick=False)
     world.settle()
     assert world.supervisor.finished.is_set()
+
+
+def test_stop_in_the_middle_of_a_reload_is_told_to_who_retires_already(make: Make) -> None:
+    world = make(2)
+    world.busy = True
+    world.start()
+    world.supervisor.reload("test")
+    world.advance_until(lambda: any(w.retire_at for w in world.roster.live()), 10)
+    world.settle()
+    (leaving,) = (w for w in world.roster.live() if w.phase is WorkerPhase.RETIRING)
+    (process,) = (process for process in world.workers() if process.pid == leaving.pid)
+    told = process.retirements
+    assert [message.pass_on for message in told] == [True]
+    world.advance(3)
+    world.supervisor.stop("test", quick=False)
+    world.settle()
+    assert [(message.idle_s, message.pass_on) for message in told[1:]] == [(0.0, False)]
+    assert world.advance_until(lambda: leaving.phase is WorkerPhase.GONE, 20) < 10, "its time goes on"

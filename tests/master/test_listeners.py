@@ -13,7 +13,6 @@ import pytest
 
 from wsgitop.errors import BindError
 from wsgitop.master.listeners import Listener, open_listeners
-from wsgitop.master.queue_depth import parse_unix_answer, queue_depth
 from wsgitop.settings.table import Settings
 
 Open = Callable[..., list[Listener]]
@@ -204,46 +203,3 @@ def test_socket_of_a_successor_is_safe_from_a_second_close(opened: Open, runtime
         assert listener.inode is None, "its number may be the one of the successor's file by now"
         listener.close()
         assert path.exists()
-
-
-# -- the queue
-
-
-@pytest.mark.parametrize(
-    "bind", ["127.0.0.1:0", pytest.param("[::1]:0", marks=needs_ipv6), "unix:{}/queue.sock"]
-)
-def test_queue_depth(opened: Open, bind: str, runtime_dir: Path) -> None:
-    (listener,) = opened(bind.format(runtime_dir))
-    clients = []
-    try:
-        for expected in range(4):
-            assert queue_depth(listener.socket) == expected
-            clients.append(socket.socket(listener.socket.family))
-            clients[-1].settimeout(5)
-            clients[-1].connect(listener.socket.getsockname())
-        clients.append(listener.socket.accept()[0])
-        assert queue_depth(listener.socket) == 3
-    finally:
-        for client in clients:
-            client.close()
-
-
-def test_queue_depth_of_a_closed_socket(opened: Open) -> None:
-    (listener,) = opened("127.0.0.1:0")
-    listener.close()
-    assert queue_depth(listener.socket) is None
-
-
-@pytest.mark.parametrize(
-    "answer",
-    [
-        b"",
-        b"\0" * 15,
-        b"\x24\0\0\0\x02\0" + b"\0" * 60,  # an error message
-        b"\x24\0\0\0\x14\0" + b"\0" * 60,  # attributes of length 0
-        b"\x24\0\0\0\x14\0" + b"\0" * 26 + b"\x08\0\x04\0\x01",  # cut in the middle
-        b"\x24\0\0\0\x14\0" + b"\0" * 26 + b"\xff\xff\x07\0",
-    ],
-)
-def test_answers_that_say_nothing(answer: bytes) -> None:
-    assert parse_unix_answer(answer) is None

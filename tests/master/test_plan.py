@@ -275,10 +275,19 @@ def test_stop_forks_nobody_and_finishes() -> None:
     assert plan(found) == [p.Finished()]
 
 
+def test_who_retires_already_is_told_once_that_the_server_stops() -> None:
+    found = stopping(roster(1, (1, X), (1, R)), quick=False)
+    told = [action for action in plan(found) if isinstance(action, p.Retire)]
+    assert told == [p.Retire(1, "the server stops"), p.Retire(2, "the server stops")]
+    for record in found.workers.values():
+        record.phase, record.retire_at, record.graceful_s, record.told_to_stop = X, NOW, 30.0, True
+    assert plan(found) == [p.EndZygote(1)]
+
+
 def test_quick_stop_after_a_graceful_one() -> None:
     found = stopping(roster(1, (1, X)), quick=True)
     assert p.Retire(1, "the server stops", quick=True) in plan(found)
-    found.workers[1].graceful_s = 0.0
+    found.workers[1].graceful_s, found.workers[1].told_to_stop = 0.0, True
     assert p.Kill(1, "it did not end in time") in plan(found, NOW + 1)
 
 

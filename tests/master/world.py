@@ -221,6 +221,7 @@ class FakeWorker(Process):
         self.fate = world.worker_fates.get(generation, "well")
         self.booted = False
         self.busy = world.busy
+        self.retirements: list[m.Retire] = []
         self.mute = False  # it has closed its channel and serves on
 
     def close(self) -> None:
@@ -244,8 +245,10 @@ class FakeWorker(Process):
         for descriptor in descriptors:
             os.close(descriptor)
         match message:
-            case m.Retire() if not self.busy:
-                self.die(0)
+            case m.Retire():
+                self.retirements.append(message)
+                if not self.busy:
+                    self.die(0)
             case m.Quit():
                 self.die(0)
         return True

@@ -31,15 +31,21 @@ DEADLINE_S = 10.0
 
 
 class Shared:
-    """What the workers of one server share: scoreboard, listener, and the exchange of connections."""
+    """What the workers of one server share: scoreboard, listener, and the exchange of connections. ``unix``
+    is the path of the listener, if it is none of TCP.
+    """
 
-    def __init__(self, threads: int) -> None:
+    def __init__(self, threads: int, unix: str = "") -> None:
         self.board = Board.create(threads)
         self.exchange = pair()
-        self.listener = socket.socket()
+        self.listener = socket.socket(socket.AF_UNIX if unix else socket.AF_INET)
         self.listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-        self.listener.bind(("127.0.0.1", 0))
+        self.listener.bind(unix or ("127.0.0.1", 0))
         self.listener.listen(256)
+        if unix:
+            self.bound = Address("unix", path=unix)
+        else:
+            self.bound = Address("tcp", host="127.0.0.1", port=self.listener.getsockname()[1])
 
     def close(self) -> None:
         self.board.close()
@@ -80,8 +86,8 @@ class WorkerHarness:
             bound = Address("unix", path=unix)
         elif shared is not None:
             listener = shared.listener
-            self.address = listener.getsockname()
-            bound = Address("tcp", host="127.0.0.1", port=self.address[1])
+            bound = shared.bound
+            self.address = bound.path or listener.getsockname()
         else:
             listener = socket.socket()
             listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)

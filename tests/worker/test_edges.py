@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import os
 import select
+import signal
 import socket
 import sys
 import threading
 import time
 from collections.abc import Iterable, Iterator
 from pathlib import Path
+from typing import Any
 from wsgiref.types import StartResponse, WSGIEnvironment
 
 import pytest
@@ -17,6 +19,7 @@ import pytest
 from tests.worker import apps
 from tests.worker.harness import wait_until, worker
 from wsgitop.channel import messages as m
+from wsgitop.http.chunked import ChunkedDecoder
 from wsgitop.scoreboard import layout as at
 from wsgitop.worker.connection import Connection
 from wsgitop.worker.handover import Crew
@@ -331,3 +334,57 @@ def test_a_head_has_its_own_time_behind_one_that_came_in_pieces() -> None:
             time.sleep(pause_s)  # longer than an idle connection is kept
             client.send(b"st: t\r\n\r\n")
             assert client.answer().status == 200
+
+
+def test_a_deadline_that_passes_while_a_connection_waits_for_its_turn_is_not_forgotten() -> None:
+    entered, leave = apps.Gate(), apps.Gate()
+    with (
+        worker(apps.gated(entered, leave), header_timeout=0.3, keepalive=30) as w,
+        w.connect() as first, w.connect() as second, w.connect() as late,
+    ):  # fmt: skip
+        late.send(b"GET / HTTP/1.1\r\nHo")
+        for client in (first, second):
+            client.get("/")
+            assert client.answer().status == 200  # so what came before has been read
+        due_s = time.monotonic() + 0.3
+        first.get("/slow")
+        entered.pass_through()
+        second.get("/slow")
+        late.send(b"s")  # both are ready at once, and the second goes first
+        leave.open()
+        entered.pass_through()
+        wait_until(lambda: time.monotonic() > due_s)
+        leave.open()
+        for client in (first, second):
+            assert client.answer().status == 200
+        answer = late.answer()
+        assert answer.status == 408 and late.ended()
+
+
+def test_tiny_chunks_are_not_read_by_the_hundred_thousand(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Nobody else is served while they are parsed."""
+    most = 0
+    decode = ChunkedDecoder.decode
+
+    def noted(self: ChunkedDecoder, data: bytes, position: int, write: Any) -> int:
+        nonlocal most
+        most = max(most, len(data))
+        return decode(self, data, position, write)
+
+    def app(environ: WSGIEnvironment, start_response: StartResponse) -> list[bytes]:
+        return apps.text(start_response, b"%d %d" % (most, len(environ["wsgi.input"].read())))
+
+    monkeypatch.setattr(ChunkedDecoder, "decode", noted)
+    with worker(app) as w, w.connect() as client:
+        client.send(b"POST / HTTP/1.1\r\nHost: t\r\nTransfer-Encoding: chunked\r\n\r\n")
+        os.kill(w.pid, signal.SIGSTOP)
+        client.sock.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, 1 << 20)
+        client.sock.setblocking(False)
+        body = b"1\r\na\r\n" * 50_000 + b"0\r\n\r\n"
+        sent = client.sock.send(body)
+        assert sent > 100_000
+        os.kill(w.pid, signal.SIGCONT)
+        client.sock.settimeout(10)
+        client.send(body[sent:])
+        at_once, size = map(int, client.answer().body.split())
+        assert size == 50_000 and at_once < 20_000

@@ -168,6 +168,26 @@ def test_head_has_no_body(w: WorkerHarness) -> None:
             assert client.answer().body == b"GET /first?q "
 
 
+@pytest.mark.parametrize(
+    ("status", "data"),
+    [
+        (417, b"HEAD / HTTP/1.1\r\nHost: t\r\nExpect: x\r\n\r\n"),
+        (431, b"HEAD / HTTP/1.1\r\nHost: t\r\nX: " + b"y" * 200 + b"\r\n"),
+        (414, b"HEAD /" + b"a" * 100 + b" HTTP/1.1\r\n"),
+        (413, b"HEAD / HTTP/1.1\r\nHost: t\r\nContent-Length: 100001\r\n\r\n"),
+        (408, b"HEAD / HTTP/1.1\r\nHost: t\r\nContent-Length: 1\r\n\r\n"),
+        (408, b"HEAD / HTTP/1.1\r\nHost:"),
+    ],
+)
+def test_a_refused_head_has_no_body(w: WorkerHarness, status: int, data: bytes) -> None:
+    with w.connect() as client:
+        client.send(GOOD + data)
+        assert client.answer().status == 200
+        answer = client.answer(head_only=True)
+        assert answer.status == status and int(answer.headers["content-length"])
+        assert client.ended()
+
+
 def test_deadlines(w: WorkerHarness) -> None:
     """A second each; all clients at once."""
     with (

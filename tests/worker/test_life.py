@@ -107,6 +107,17 @@ def test_an_idle_connection_outlives_the_order_to_retire() -> None:
         assert w.wait_exit() == 0
 
 
+def test_an_idle_connection_of_a_retiring_worker_ends_when_the_server_stops() -> None:
+    with worker(apps.plain_echo, keepalive=30) as w, w.connect() as client:
+        client.get("/")
+        assert client.answer().status == 200
+        w.channel.send(m.Retire(30, 30))
+        wait_until(lambda: w.word(at.READY_NS) == 0)
+        w.channel.send(m.Retire(30, 0))
+        assert client.ended()
+        assert w.wait_exit() == 0
+
+
 def test_an_idle_connection_of_a_retiring_worker_ends_in_time() -> None:
     with worker(apps.plain_echo, keepalive=20) as w, w.connect() as idle:
         idle.get("/before")

@@ -3,11 +3,15 @@
 from __future__ import annotations
 
 import contextlib
+import fcntl
 import os
 import resource
+import select
 import socket
+import sys
+import termios
 import time
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Any
 from wsgiref.types import StartResponse, WSGIApplication, WSGIEnvironment
@@ -110,6 +114,93 @@ def test_a_stuck_worker_gives_its_other_connections_to_an_idle_sibling() -> None
         close(clients)
 
 
+WORK_S = 0.01
+
+
+def at_work(entered: apps.Gate, leave: apps.Gate, held: apps.Gate, go_on: apps.Gate) -> WSGIApplication:
+    """The same; /hold waits at another gate, and /work takes a while. It sleeps: what is tested is how others
+    fare meanwhile.
+    """
+    answer, hold = who(entered, leave), who(held, go_on)
+
+    def app(environ: WSGIEnvironment, start_response: StartResponse) -> Iterable[bytes]:
+        if environ["PATH_INFO"] == "/work":
+            time.sleep(WORK_S)
+        if environ["PATH_INFO"] == "/hold":
+            environ["PATH_INFO"] = "/slow"
+            return hold(environ, start_response)
+        return answer(environ, start_response)
+
+    return app
+
+
+@pytest.mark.parametrize("connections", [1, 3])
+def test_nobody_waits_for_a_request_that_takes_long_though_all_other_workers_are_busy(
+    connections: int,
+) -> None:
+    """``connections`` of the worker that is stuck; with one, it is others that must not count on it."""
+    entered, leave, held, go_on = (apps.Gate() for _ in range(4))
+    with (
+        siblings(at_work(entered, leave, held, go_on), 3, keepalive=30) as (first, *later),
+        contextlib.ExitStack() as stack,
+    ):
+        stuck, *waiting = connected(first.ready(), connections)
+        stuck.get("/slow")
+        entered.pass_through()
+        workers = []
+        busy = []
+        for other in later:
+            workers.append(other.start())
+            busy += connected(workers[-1], 3)
+            busy[-1].get("/hold")  # so that the next gets what comes now
+            held.pass_through()
+        for client in busy:
+            stack.callback(client.sock.close)
+            # Some seconds of work, of which nothing moves because it is pipelined.
+            client.send(b"GET /work HTTP/1.1\r\nHost: t\r\n\r\n" * 200)
+        go_on.open(2)
+        for other in workers:
+            wait_until(lambda other=other: other.word(at.LOAD) >= 3)  # type: ignore[misc]
+        wait_until(lambda: first.word(at.LOAD) > 3)  # it is none to count on, though it seems to do little
+        waiting = waiting or [first.connect()]
+        sent_s = time.monotonic()
+        for client in waiting:
+            client.get("/")
+        for client in waiting:
+            assert int(client.answer().body) != first.pid
+        assert time.monotonic() - sent_s < 1
+        assert first.word(at.MIGRATED_OUT) == connections - 1
+        leave.open()
+        assert int(stuck.answer().body) == first.pid
+        close([stuck, *waiting])
+
+
+def test_workers_that_are_all_slow_alike_keep_what_they_have() -> None:
+    entered, leave = apps.Gate(), apps.Gate()
+    with siblings(at_work(entered, leave, entered, leave), keepalive=30) as (first, later):
+        first.ready()
+        clients = connected(first, 2)
+        clients[0].get("/slow")
+        entered.pass_through()
+        second = later.start()
+        for _ in range(2):
+            clients.append(first.connect())
+            clients[-1].get("/")
+            assert int(clients[-1].answer().body) == second.pid
+        leave.open()
+        clients[0].answer()
+        for client in clients:
+            client.get("/work")
+        until_s = time.monotonic() + 1.5
+        while time.monotonic() < until_s:
+            for sock in select.select([client.sock for client in clients], [], [], DEADLINE_S)[0]:
+                client = next(client for client in clients if client.sock is sock)
+                assert client.answer().status == 200
+                client.get("/work")
+        assert first.word(at.MIGRATED_OUT) + second.word(at.MIGRATED_OUT) <= 2
+        close(clients)
+
+
 def test_what_is_not_between_two_messages_stays() -> None:
     entered, leave = apps.Gate(), apps.Gate()
     with siblings(who(entered, leave), keepalive=30) as (first, later):
@@ -174,6 +265,25 @@ def test_no_sibling_no_passing() -> None:
         leave.open()
         assert {int(client.answer().body) for client in clients} == {first.pid}
         assert first.word(at.MIGRATED_OUT) == 0
+        close(clients)
+
+
+def test_connections_of_a_unix_socket_with_any_path_travel(tmp_path: Path) -> None:
+    path = os.fsdecode(os.fsencode(tmp_path) + b"/\xff\xe9.sock")
+
+    def app(environ: WSGIEnvironment, start_response: StartResponse) -> list[bytes]:
+        return apps.text(start_response, b"%d" % os.getpid())
+
+    shared = Shared(1, path)
+    with contextlib.closing(shared), WorkerHarness(app, shared=shared, keepalive=30) as first:
+        clients = connected(first.ready(), 2)
+        with WorkerHarness(app, shared=shared, row=1, keepalive=30) as second:
+            second.ready()
+            first.channel.send(m.Retire(20, 20, True))
+            assert first.wait_exit() == 0, first.log()
+            for client in clients:
+                client.get("/")
+                assert int(client.answer().body) == second.pid
         close(clients)
 
 
@@ -248,6 +358,28 @@ def test_connections_of_a_worker_that_is_told_not_to_pass_on_are_kept() -> None:
             client.get("/")
             answer = client.answer()
             assert (int(answer.body), answer.headers["connection"]) == (first.pid, "close")
+        close(clients)
+
+
+@pytest.mark.parametrize("threads", [1, 2])
+def test_a_worker_that_retires_passes_nothing_on_once_the_server_stops(threads: int) -> None:
+    entered, leave = apps.Gate(), apps.Gate()
+    with siblings(who(entered, leave), threads=threads, keepalive=30) as (first, later):
+        first.ready()
+        clients = connected(first, 2)
+        second = later.start()
+        clients[0].get("/slow")
+        entered.pass_through()
+        first.channel.send(m.Retire(20, 20, True))
+        wait_until(lambda: second.word(at.MIGRATED_IN) == 1)
+        first.channel.send(m.Retire(20, 0, False))
+        first.channel.send(m.Retire(20, 20, True))  # and does not begin again
+        wait_until(lambda: unread_bytes(first.channel.fileno()) == 0)
+        leave.open()
+        assert int(clients[0].answer().body) == first.pid
+        assert clients[0].ended()
+        assert first.wait_exit() == 0
+        assert second.word(at.MIGRATED_IN) == 1
         close(clients)
 
 
@@ -394,12 +526,21 @@ def test_a_worker_without_descriptors_leaves_connections_in_the_exchange() -> No
             with ours, theirs:
                 exchange = Exchange(*first.shared.exchange)
                 assert exchange.send(parcel(), theirs.fileno())
-                wait_until(lambda: "Cannot take over a connection: Too many open files" in second.log())
+                wait_until(
+                    lambda: (
+                        "Cannot take over connections of other workers: Too many open files" in second.log()
+                    )
+                )
                 assert exchange.pending()
                 hog.get("/free")
                 assert hog.answer().status == 200
                 wait_until(lambda: second.word(at.MIGRATED_IN) == 1)
         close(clients)
+
+
+def unread_bytes(fd: int) -> int:
+    """What the other side of a unix socket has not read yet (unix(7))."""
+    return int.from_bytes(fcntl.ioctl(fd, termios.TIOCOUTQ, bytes(4)), sys.byteorder)
 
 
 def cpu_s(pid: int) -> float:
@@ -412,7 +553,7 @@ def cpu_s(pid: int) -> float:
 
 def parcel(**changes: Any) -> Parcel:
     values = {
-        "server": ("127.0.0.1", "80"),
+        "server": (b"127.0.0.1", "80"),
         "client": ("127.0.0.1", "9"),
         "requests": 3,
         "deadline_s": 1.5,
@@ -490,6 +631,9 @@ def test_siblings_see_who_is_idle_and_who_has_the_least_to_do() -> None:
     assert (looking.count(), looking.idle_threads(), looking.least_load()) == (2, 1, 1)
     board.row(1)[at.LOAD] = 5
     assert looking.idle_threads() == 0, "a queue that has not been empty for long is behind it"
+    for row, thread, requests in ((0, 0, 100), (1, 0, 3), (1, 1, 4), (2, 1, 5), (3, 0, 100)):
+        board.thread(row, thread)[at.REQUESTS] = requests
+    assert looking.served() == (12, 2)
     board.row(1)[at.DRAINED_NS] = time.monotonic_ns()
     assert looking.idle() and looking.idle_threads() == 1
     board.close()

@@ -59,9 +59,22 @@ def test_connections_are_not_given_away_under_a_thread_that_has_come_back() -> N
             seat.rest()
             crew.leader = seat
 
+        lock = crew.lock
         crew.lock = Lock(come_back)  # type: ignore[assignment]
         watchdog._check_end(100.0)
         assert done == ["abandoned"]
+        crew.lock = lock
+
+        # The thread serves again, and then it is stuck anew: answers have their time again.
+        for came_back in (False, True):
+            if came_back:
+                seat.rest()
+                watchdog._check_end(200.0)
+            done.clear()
+            crew.leader = None
+            seat.response = SimpleNamespace(cut=True)  # type: ignore[assignment]
+            watchdog._check_end(300.0 + came_back * 100)
+            assert done == ["abandoned"]
         os.close(watchdog._wake_fd)
     board.close()
 

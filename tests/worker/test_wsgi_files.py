@@ -290,6 +290,8 @@ def test_a_file_that_shrinks_while_it_is_sent_cuts_the_connection(served: Served
         begin(served, client)
         os.truncate(LARGE, 1000)
         assert len(client.rest()) < LARGE_BYTES
+    (complaint,) = served.complaints()
+    assert "127.0.0.1: the file that is sent became shorter" in complaint.text
     assert served.ask("/opened/whole").body == CONTENT
     served.site.notes.take()
 

@@ -35,14 +35,16 @@ _SIZE, _DATA, _DATA_END, _TRAILERS, _DONE = range(5)
 
 
 class ChunkedDecoder:
-    """Decodes one body. ``done`` turns true behind the last trailer; trailers are checked and dropped."""
+    """Decodes one body. ``done`` turns true behind the last trailer; trailers are checked and dropped.
+    ``chunk_left`` are the bytes that the chunk in hand lacks.
+    """
 
     def __init__(self, body_limit: int, fields_limit: int, field_size_limit: int) -> None:
         self._state = _SIZE
         self._body_limit = body_limit
         self._fields_limit = fields_limit
         self._field_size_limit = field_size_limit
-        self._chunk_left = 0
+        self.chunk_left = 0
         self._total = 0
         self._extensions = 0
         self._overhead = 0
@@ -69,11 +71,11 @@ class ChunkedDecoder:
                 if position == end:
                     break
             if self._state == _DATA:
-                take = min(self._chunk_left, end - position)
+                take = min(self.chunk_left, end - position)
                 write(view[position : position + take])
                 position += take
-                self._chunk_left -= take
-                if self._chunk_left:
+                self.chunk_left -= take
+                if self.chunk_left:
                     break
                 self._state = _DATA_END
             elif self._state == _DATA_END:
@@ -97,8 +99,8 @@ class ChunkedDecoder:
         return position
 
     def _take_small_chunks(self, data: bytes | bytearray, position: int, write: Write) -> int:
-        """Take plain chunks that are complete; return the new position. A client can put forty thousand of
-        them into one read, and nobody else is served meanwhile.
+        """Take plain chunks that are complete; return the new position. A client can put thousands of them
+        into one read, and nobody else is served meanwhile.
         """
         start = position
         pieces = []
@@ -142,7 +144,7 @@ class ChunkedDecoder:
         self._overhead += len(line) + 2
         if self._overhead > OVERHEAD_LIMIT_BYTES + OVERHEAD_PER_BYTE * self._total:
             raise RequestFault(400, "Chunk sizes take too much room")
-        self._chunk_left = size
+        self.chunk_left = size
         self._state = _DATA if size else _TRAILERS
 
     def _take_trailer(self, line: bytes | bytearray) -> None:

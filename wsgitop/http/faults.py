@@ -7,7 +7,8 @@ from typing import NamedTuple
 
 class Fault(NamedTuple):
     """A request that gets an error answer. ``status`` is the HTTP status, ``reason`` one line for the log and
-    the body.
+    the body; ``head_only``: as far as is known it is a HEAD, and the answer has no body (RFC 9110 section
+    9.3.2).
 
     The connection ends behind the answer: after a fault in the framing nobody can tell where the next request
     begins.
@@ -15,6 +16,7 @@ class Fault(NamedTuple):
 
     status: int
     reason: str
+    head_only: bool = False
 
 
 class RequestFault(Exception):

@@ -26,6 +26,10 @@ COPIED_BYTES: Final = 4096
 """A rest of so many is copied sooner than it is made a bytearray."""
 
 
+PARSED_BYTES: Final = 16 * 1024
+"""What is read at once of heads and chunks: as chunks of one byte it takes some two milliseconds."""
+
+
 class RequestParser:
     """Parses one connection; ``buffer`` are the bytes that no request has taken yet, and ``faulted`` says
     that it has met what is no request. ``heads`` is shared by the
@@ -83,6 +87,22 @@ class RequestParser:
         return self._request is not None
 
     @property
+    def appetite_bytes(self) -> int:
+        """How much to read at once, so that nobody else waits long while it is parsed: heads and the sizes of
+        chunks cost time by the byte, what is known to be a body does not.
+        """
+        if self._request is None:
+            return PARSED_BYTES
+        decoder = self._decoder
+        return PARSED_BYTES + (self._left if decoder is None else decoder.chunk_left)
+
+    @property
+    def head_only(self) -> bool:
+        """The request that has begun is a HEAD, as far as has come of it."""
+        request = self._request
+        return request.method == "HEAD" if request is not None else self.buffer.startswith(b"HEAD ")
+
+    @property
     def unread(self) -> bytes | None:
         """The bytes that no request has taken yet: given to another parser, they mean the same. None: within
         a body, or when nothing more will be taken.
@@ -138,12 +158,13 @@ class RequestParser:
                 return self._continue_body(self._request)
             return self._next_head()
         except RequestFault as error:
+            fault = error.fault._replace(head_only=self.head_only)
             self._last = self.faulted = True
             # Nothing is under way any more, and nothing of it need be kept while the answer goes out.
             self.buffer = b""
             self._request = self._body = self._decoder = None
             self._empty_lines = 0
-            return error.fault
+            return fault
 
     def abandon(self) -> None:
         """The connection is gone: keep nothing of a request that has not come to its end."""
@@ -203,16 +224,13 @@ class RequestParser:
             or buffer.count(b"\n", 0, end) > limits.fields
         ):
             self._check_lines(end)
-        if end == len(buffer):
-            raw = bytes(buffer)
-            self.buffer = b""
-        else:
-            raw = self._take(end)
         if self._line_start:
             self._line_start = self._fields = 0
             self._line_checked = False
         self._empty_lines = 0
-        request = self._heads.parse(raw, line_end)
+        # What it is made of stays until it is: a fault says whether it is that of a HEAD.
+        request = self._heads.parse(bytes(buffer[:end]), line_end)
+        self._drop(end)
         if not request.keep_alive:
             self._last = True
         if request.length is None and not request.chunked:

@@ -244,7 +244,8 @@ def _stop(roster: Roster, limits: Limits, now: float) -> list[Action]:
     actions: list[Action] = []
     live = list(roster.live())
     for worker in live:
-        if worker.phase is not WorkerPhase.RETIRING or (roster.quick and worker.graceful_s > 0):
+        # Who retires already learns that there is nobody any more to pass connections on to.
+        if not worker.told_to_stop or (roster.quick and worker.graceful_s > 0):
             # Who has not finished booting serves nobody, and may not hear anything before it has.
             actions.append(Retire(worker.worker, "the server stops", quick=roster.quick or worker.coming))
         elif (

@@ -42,6 +42,7 @@ class WorkerRecord:
     lost: bool = (
         False  # it gave itself up (a request exceeded --timeout): its replacement need not wait for its end
     )
+    told_to_stop: bool = False  # it knows, if it retires, that no other worker takes its connections over
     abort_at: float | None = None  # when SIGABRT was sent
     kill_at: float | None = None  # when SIGKILL was sent
     boot_failed: bool = False  # it has said that it cannot load the application

@@ -25,7 +25,6 @@ from wsgitop.master.gauge import Percentiles, Rate, WorkerGauge
 from wsgitop.master.listeners import Listener
 from wsgitop.master.processes import WorkerProcess, ZygoteProcess
 from wsgitop.master.pss import ProportionalMemory
-from wsgitop.master.queue_depth import queue_depth
 from wsgitop.master.roster import Roster, WorkerRecord
 from wsgitop.master.states import GenerationPhase, WorkerPhase
 from wsgitop.scoreboard import layout as at
@@ -43,6 +42,7 @@ from wsgitop.snapshot import (
     WorkerState,
     printable,
 )
+from wsgitop.transport.queue_depth import queue_depth
 
 HISTORY_SECONDS = 900
 PROCESSES_PER_SAMPLE = 64

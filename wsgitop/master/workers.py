@@ -244,6 +244,7 @@ class Workers:
 
     def _tell_retire(self, record: WorkerRecord) -> None:
         quick, stopping = record.graceful_s <= 0, self._context.roster.stopping
+        record.told_to_stop = stopping
         idle_s = 0.0 if stopping else self._context.settings.keepalive
         pass_on = not stopping and any(
             other.worker != record.worker for other in self._context.roster.ready()

@@ -25,7 +25,8 @@ REJECTED = 6  # writer: whoever leads. Requests answered by the front door with 
 HANDOVERS = 7  # writer: the watchdog. Leaderships handed over because a request took long
 MIGRATED_OUT = 8  # writer: whoever leads or keeps house. Connections passed to other workers
 MIGRATED_IN = 9  # writer: whoever leads. Connections taken over from other workers
-LOAD = 10  # writer: whoever leads or keeps house. Connections whose request is in hand or waits to be read
+LOAD = 10  # writer: whoever leads or keeps house. Connections whose request is in hand or waits to be read;
+#            behind requests that take long, as many more as a sibling has served meanwhile
 DRAINED_NS = 11  # writer: whoever leads. When last nobody waited to be read
 PROCESS_WORDS = 16
 

@@ -4,26 +4,35 @@ Three cases. While all threads are busy nobody leads, and the watchdog keeps hou
 and gives what waits here to siblings that are idle, or clearly less loaded. A worker that retires gives its
 idle connections away, so that nothing is closed under a client. A worker whose threads are all lost gives
 away whatever it can. The leader of the other worker takes over what comes.
+
+A request that takes long weighs as much as what siblings get done meanwhile, or who is behind it would wait
+for its end as soon as all siblings are a little busy. The measure is what they get done and not the clock:
+where all requests take long, however long that is, nobody gets more done than others, and everything stays.
 """
 
 from __future__ import annotations
 
+import os
 import select
 import socket
 import time
 from collections.abc import Callable
 from typing import Final
 
-from wsgitop.logs.error_log import LOGGER
 from wsgitop.scoreboard import layout as at
 from wsgitop.worker.connection import Connection, Peer, State
 from wsgitop.worker.handover import Crew
 from wsgitop.worker.migration import UNREAD_LIMIT_BYTES, Exchange, Parcel
+from wsgitop.worker.shortage import Shortage
 from wsgitop.worker.siblings import Siblings
 from wsgitop.worker.table import EVENTS, Table
 
 UNEVEN: Final = 2
 """A difference in load that makes it worth to move connections from one busy worker to another."""
+LONG: Final = 3
+"""A thread whose request takes as long as so many of a sibling's has one that takes long."""
+LONG_S: Final = 0.1
+"""After so long it is worth the while to find out."""
 TAKEN_AT_ONCE: Final = 16
 PASSING_INTERVAL_S: Final = 0.05
 NO_ROOM_S: Final = 0.25
@@ -62,8 +71,10 @@ class Caretaker:
         self._room = room
         self._polled = False
         self._migrated_in = self._migrated_out = 0
+        self._began = self._served_before = 0
         self.fd = -1 if exchange is None else exchange.fileno()
         self.passes_on = False
+        self._shortage = Shortage("take over connections of other workers")
 
     def begin(self) -> None:
         """Leader: be woken when a sibling gives a connection away."""
@@ -112,22 +123,38 @@ class Caretaker:
                 ready.append(found)
         if self.passes_on:
             self.pass_idle_on(_monotonic())
+        arrears = self._arrears()
         load = len(ready) + len(table.pipelined) + sum(seat.response is not None for seat in self._crew.seats)
+        load += arrears
         if ready:
-            load -= self._pass_ready_on(load)
+            load -= self._pass_ready_on(load, late=arrears > 0)
         self._row[at.LOAD] = load
         self._row[at.CONNECTIONS] = len(connections)
         return bool(ready) or bool(events)  # the latter may be a listener, which stays as it is
 
-    def _pass_ready_on(self, load: int) -> int:
-        """Pass on what waits here and is served sooner elsewhere; how many were passed."""
+    def _arrears(self) -> int:
+        """How many requests each sibling has finished since a thread here last began one, beyond what is
+        usual.
+        """
+        began = sum(seat.serial for seat in self._crew.seats)
+        served, workers = self._siblings.served()
+        if began != self._began or served < self._served_before or not workers:  # fewer: one has retired
+            self._began, self._served_before = began, served
+            return 0
+        return max(0, (served - self._served_before) // workers - LONG * len(self._crew.seats))
+
+    def _pass_ready_on(self, load: int, *, late: bool) -> int:
+        """Pass on what waits here and is served sooner elsewhere; how many were passed. ``late``: a sibling
+        would have served it by now.
+        """
         ready = self._table.ready
         idle, surplus = self._room_elsewhere(load)
         # Idle siblings get who has waited longest. Between busy ones who came last moves, to the end of a
-        # shorter queue: anything else would let some go before others again and again.
+        # shorter queue: anything else would let some go before others again and again. Behind a request that
+        # takes long all will move, so those who wait longest begin; at the end of that queue none the less.
         room = idle or surplus
         passed = 0
-        for connection in list(ready) if idle else list(reversed(ready)):
+        for connection in list(ready) if idle or late else list(reversed(ready)):
             if passed == room:
                 break
             if connection.state is _READY and self.pass_on(connection, first=bool(idle)):
@@ -144,21 +171,23 @@ class Caretaker:
                 if connection.state in (_READING, _READY):
                     self.pass_on(connection, unread=True)
 
-    def refuse_rest(self, answer: bytes) -> None:
+    def refuse_rest(self, answer: Callable[[bool], bytes]) -> None:
         """Watchdog, before the process ends with no thread left: say so to those whose request is not
-        complete.
+        complete. ``answer`` makes the answer, to a HEAD if it is given True.
         """
         for connection in list(self._table.connections.values()):
             if connection.state in (_READING, _READY) and connection.parser.in_message:
-                connection.cut(answer)
+                connection.cut(answer(connection.parser.head_only))
 
     def has_siblings(self) -> bool:
         """Other workers accept connections, and could take some over."""
         return self._exchange is not None and self._siblings.least_load() is not None
 
-    def may_pass(self) -> bool:
-        """Other connections may wait here, and siblings could serve them."""
-        if len(self._table.connections) < 2:
+    def may_pass(self, elapsed_s: float) -> bool:
+        """Other connections may wait here, and siblings could serve them, or should know that this worker,
+        whose request has taken so long, is none to count on.
+        """
+        if len(self._table.connections) < 2 and elapsed_s < LONG_S:
             return False
         if self.passes_on:
             return True  # to those of the next generation, of which nothing is known here
@@ -194,8 +223,10 @@ class Caretaker:
             or not connection.flushed
         ):
             return False
+        (host, port), client = connection.peer
         parcel = Parcel(
-            *connection.peer,
+            (os.fsencode(host), port),
+            client,
             requests=connection.requests,
             deadline_s=min(connection.deadline_s, _monotonic() + self._keepalive_s),
             waiting=connection.state is _READY or bool(data),
@@ -236,16 +267,17 @@ class Caretaker:
             try:
                 found = exchange.receive()
             except OSError as error:
-                LOGGER.error(
-                    "Cannot take over a connection: %s; trying again in %g s", error.strerror, NO_ROOM_S
-                )
+                self._shortage.failed(error)
                 self.pause()
                 return
             if found is None:
                 return
+            if self._shortage.lasts:
+                self._shortage.worked()
             parcel, sock = found
             sock.setblocking(False)
-            connection = self._connect(sock, Peer(parcel.server, parcel.client))
+            host, port = parcel.server
+            connection = self._connect(sock, Peer((os.fsdecode(host), port), parcel.client))
             connection.requests = parcel.requests
             table.set_deadline(connection, parcel.deadline_s)
             if parcel.unread:

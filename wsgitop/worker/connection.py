@@ -20,6 +20,7 @@ from collections.abc import Callable
 from typing import Final, NamedTuple
 
 from wsgitop.http.request import RequestParser
+from wsgitop.logs.error_log import LOGGER
 from wsgitop.wsgi.environ import EnvironTemplate
 from wsgitop.wsgi.files import FileRange
 from wsgitop.wsgi.response import ClientGone
@@ -63,6 +64,7 @@ class Connection:
         "_buffer_limit_bytes",
         "_lock",
         "_progress_s",
+        "_shrunk",
         "_wait",
         "backlog",
         "backlog_bytes",
@@ -110,6 +112,7 @@ class Connection:
         self._lock = threading.Lock()
         self._buffer_limit_bytes = buffer_limit_bytes
         self._progress_s = progress_s
+        self._shrunk = False
         self._wait = wait
 
     @property
@@ -178,6 +181,7 @@ class Connection:
                 if isinstance(item, FileRange):
                     sent = os.sendfile(self.fd, item.fd, item.offset, min(item.size, room))
                     if not sent:
+                        self._tell_shrunk()
                         raise ClientGone("the file became shorter while it was sent")
                     progress = True
                     room -= sent
@@ -199,6 +203,15 @@ class Connection:
         except OSError as error:
             raise ClientGone(str(error)) from None
         return progress
+
+    def _tell_shrunk(self) -> None:
+        """Once: the watchdog may find it before the thread does."""
+        if not self._shrunk:
+            self._shrunk = True
+            LOGGER.error(
+                "Cut a response to %s: the file that is sent became shorter meanwhile",
+                self.client.decode() or "a local client",
+            )
 
     def drain(self) -> None:
         """Wait, without the leadership, while more is kept than the response buffer holds. Raises ClientGone.

@@ -14,6 +14,7 @@ request.
 
 from __future__ import annotations
 
+import errno
 import os
 import select
 import socket
@@ -24,7 +25,7 @@ from typing import Final
 
 from wsgitop.http.faults import Fault, RequestFault
 from wsgitop.http.head import HeadParser, Limits, Request
-from wsgitop.http.request import RequestParser
+from wsgitop.http.request import PARSED_BYTES, RequestParser
 from wsgitop.http.response import CONTINUE, render_error
 from wsgitop.logs.error_log import LOGGER
 from wsgitop.scoreboard import layout as at
@@ -47,12 +48,13 @@ from wsgitop.wsgi.proxies import TrustedProxies
 from wsgitop.wsgi.response import ClientGone
 from wsgitop.wsgi.types import WSGIApplication, WSGIEnvironment
 
-RECEIVE_BYTES: Final = 16 * 1024
+RECEIVE_BYTES: Final = PARSED_BYTES
 RECEIVE_BODY_BYTES: Final = 256 * 1024
 ROUND_NS: Final = 2_000_000
 """How long the leader serves what was ready before it looks around again."""
 INTERNAL_ERROR_STATUS: Final = os.EX_SOFTWARE
 
+_DISK_FULL: Final = frozenset((errno.ENOSPC, errno.EDQUOT, errno.EFBIG))
 _IN: Final = select.EPOLLIN
 
 _READING: Final = State.READING
@@ -112,7 +114,12 @@ class Engine:
         self._wake_fd = os.eventfd(0, os.EFD_CLOEXEC | os.EFD_NONBLOCK)
         self._table.poller.register(self._wake_fd, _IN)
         self._acceptor = Acceptor(
-            listeners, self._table.poller, siblings, room=self._room, welcome=self._welcome
+            listeners,
+            self._table.poller,
+            siblings,
+            room=self._room,
+            welcome=self._welcome,
+            refusal=self._refusal,
         )
         self.caretaker = Caretaker(
             table=self._table,
@@ -135,10 +142,14 @@ class Engine:
     def retire(self, idle_s: float, *, pass_on: bool) -> None:
         """Stop accepting; end when the connections are done. ``idle_s``: 0 closes idle ones at once.
         ``pass_on``: other workers take over those between two requests.
+
+        When it retires already, because the server stops meanwhile: nobody takes over any more.
         """
-        self._settlement.closes_idle = idle_s <= 0
-        self.caretaker.passes_on = pass_on
+        if idle_s <= 0:
+            self._settlement.closes_idle = True
+        self.caretaker.passes_on = pass_on and (self.caretaker.passes_on or not self.retiring)
         self.retiring = True
+        self._draining = False  # the leader goes through what is idle, once more if need be
         self.wake()
 
     def park(self, connection: Connection) -> None:
@@ -152,8 +163,9 @@ class Engine:
 
     def refuse_rest(self) -> None:
         """Watchdog, before the process ends with no thread left; with the crew's lock held."""
+        date = self._service.refresh_date()
         self.caretaker.refuse_rest(
-            render_error(503, "The worker has no thread left.", self._service.refresh_date())
+            lambda head_only: render_error(503, "The worker has no thread left.", date, body=not head_only)
         )
 
     def forget(self) -> None:
@@ -295,6 +307,9 @@ class Engine:
         self._table.set_deadline(connection, _monotonic() + self.settings.header_timeout)
         self._table.watch(connection, _IN)
 
+    def _refusal(self) -> bytes:
+        return render_error(503, "The server has no room for another client", self._service.refresh_date())
+
     def _connect(self, sock: socket.socket, peer: Peer) -> Connection:
         connection = Connection(
             sock,
@@ -319,7 +334,10 @@ class Engine:
         data = b""
         if connection.mask:
             try:
-                data = connection.sock.recv(RECEIVE_BODY_BYTES if connection.partial else RECEIVE_BYTES)
+                size = RECEIVE_BYTES
+                if connection.partial:
+                    size = min(connection.parser.appetite_bytes, RECEIVE_BODY_BYTES)
+                data = connection.sock.recv(size)
             except BlockingIOError:
                 connection.state = _READING
                 return True
@@ -329,13 +347,14 @@ class Engine:
             if not data:
                 self._end_of_file(connection)
                 return True
+        request = None
         try:
             request = connection.parser.take(data)  # of what a client has pipelined, if there is no data
             environ = connection.template.make(request) if type(request) is Request else None
         except OSError as error:
-            self._refuse_body(connection, error)
+            self._refuse_body(connection, request, error)
         except RequestFault as error:  # what its peer may not say
-            self._refuse(connection, error.fault)
+            self._refuse(connection, error.fault._replace(head_only=_is_head(connection, request)))
         else:
             if environ is not None:
                 assert type(request) is Request
@@ -395,25 +414,31 @@ class Engine:
             except ClientGone:
                 self._table.close(connection)
 
-    def _refuse_body(self, connection: Connection, error: OSError) -> None:
-        """The temporary file of a body failed, for example because the disk is full."""
+    def _refuse_body(self, connection: Connection, request: Request | Fault | None, error: OSError) -> None:
+        """The temporary file of a body failed: the disk is full (507), or no descriptor is left, say, which
+        passes (503).
+        """
         LOGGER.error(
             "Cannot keep the body of a request in %s: %s; see --worker-tmp-dir",
             self.settings.worker_tmp_dir or "the system's temporary directory",
             error,
         )
-        self._refuse(connection, Fault(507, "The server cannot keep the body"))
+        status = 507 if error.errno in _DISK_FULL else 503
+        self._refuse(
+            connection, Fault(status, "The server cannot keep the body", _is_head(connection, request))
+        )
 
     def _refuse(self, connection: Connection, fault: Fault) -> None:
         """Answer a request that does not get to the application; the connection ends with it."""
         self._rejected += 1
         self._row[at.REJECTED] = self._rejected
+        status, reason, head_only = fault
         LOGGER.info(
-            "Refused a request from %s: %d %s", connection.client.decode() or "a local client", *fault
+            "Refused a request from %s: %d %s", connection.client.decode() or "a local client", status, reason
         )
         connection.closing = True
         try:
-            connection.send(render_error(fault.status, fault.reason, self._service.refresh_date()))
+            connection.send(render_error(status, reason, self._service.refresh_date(), body=not head_only))
         except ClientGone:
             self._table.close(connection)
             return
@@ -448,6 +473,8 @@ class Engine:
                 self._expire(connection, now_s)
             if now_s < connection.deadline_s < nearest_s:
                 nearest_s = connection.deadline_s
+            elif connection.state is _READY and connection.deadline_s <= now_s:
+                nearest_s = now_s  # it may turn out to have nothing that counts; its turn comes first
         self._table.next_deadline_s = max(min(nearest_s, self._acceptor.resume_at_s), now_s + 0.05)
         if self.caretaker.passes_on and self._draining:
             self.caretaker.pass_idle_on(now_s)
@@ -461,7 +488,7 @@ class Engine:
             self._table.set_deadline(connection, now_s + self.settings.header_timeout)
             return
         if connection.state is _READING and connection.parser.in_message and not connection.parser.finished:
-            self._refuse(connection, Fault(408, "The request did not arrive in time"))
+            self._refuse(connection, Fault(408, "The request did not arrive in time", parser.head_only))
         elif connection.state in (_READING, State.FLUSHING, State.LINGERING):
             self._table.close(connection)
 
@@ -490,3 +517,8 @@ class Engine:
                 )
         if self.caretaker.passes_on:
             self.caretaker.pass_idle_on(now_s)
+
+
+def _is_head(connection: Connection, request: Request | Fault | None) -> bool:
+    """What is refused, ``request`` if it is complete, is a HEAD."""
+    return request.method == "HEAD" if isinstance(request, Request) else connection.parser.head_only

@@ -27,13 +27,14 @@ _DESCRIPTORS_BYTES = socket.CMSG_SPACE(4)
 
 class Parcel(msgspec.Struct, frozen=True, array_like=True):
     """What the next worker must know of a connection. ``server`` and ``client`` as in
-    :class:`wsgitop.worker.connection.Peer`; ``deadline_s`` (CLOCK_MONOTONIC) is when an idle one is closed;
+    :class:`wsgitop.worker.connection.Peer`, the host of ``server`` in bytes, because the path of a unix
+    socket may be any; ``deadline_s`` (CLOCK_MONOTONIC) is when an idle one is closed;
     ``waiting`` says that there is something to read on it, ``first`` that it goes before others then.
     ``unread`` are bytes that were read and not understood yet, empty but for connections of a worker that
     has no thread left.
     """
 
-    server: tuple[str, str]
+    server: tuple[bytes, str]
     client: tuple[str, str]
     requests: int
     deadline_s: float

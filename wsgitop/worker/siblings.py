@@ -26,9 +26,9 @@ class Siblings:
     def __init__(self, board: Board, own_row: int) -> None:
         rows = [row for row in range(min(board.rows, ROWS_LOOKED_AT)) if row != own_row]
         self._rows = [board.row(row) for row in rows]
-        self._states = [
-            at.PROCESS_WORDS + thread * at.THREAD_WORDS + at.THREAD_STATE for thread in range(board.threads)
-        ]
+        blocks = [at.PROCESS_WORDS + thread * at.THREAD_WORDS for thread in range(board.threads)]
+        self._states = [block + at.THREAD_STATE for block in blocks]
+        self._requests = [block + at.REQUESTS for block in blocks]
 
     def idle(self) -> bool:
         """Another worker accepts connections and has a thread with nothing to do."""
@@ -54,6 +54,14 @@ class Siblings:
     def least_load(self) -> int | None:
         """What the least loaded of the other workers has to do; None: there is no other."""
         return min((row[at.LOAD] for row in self._accepting()), default=None)
+
+    def served(self) -> tuple[int, int]:
+        """Requests that others that accept connections have finished since boot, and how many they are."""
+        finished = workers = 0
+        for row in self._accepting():
+            workers += 1
+            finished += sum(row[requests] for requests in self._requests)
+        return finished, workers
 
     def _accepting(self) -> Iterator[memoryview]:
         unused = 0

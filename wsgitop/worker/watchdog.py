@@ -28,6 +28,7 @@ from wsgitop.errors import ProtocolError
 from wsgitop.http.response import DateLine, render_error
 from wsgitop.logs.error_log import LOGGER
 from wsgitop.scoreboard import layout as at
+from wsgitop.worker.connection import NEVER
 from wsgitop.worker.handover import RELIEF_AFTER_S
 from wsgitop.worker.loop import INTERNAL_ERROR_STATUS, Engine
 from wsgitop.worker.seat import Seat
@@ -89,8 +90,8 @@ class Watchdog(threading.Thread):
         self._exit_now = exit_now
         self._quit_now = quit_now
         self._timeout_s = engine.settings.timeout
-        self._limit_s = float("inf")  # when a retiring worker ends, whatever it is doing
-        self._stuck_limit_s = float("inf")
+        self._limit_s = NEVER  # when a retiring worker ends, whatever it is doing
+        self._stuck_limit_s = NEVER  # when it ends because all of its threads are stuck
         self._outbox: list[m.Message] = []
         self._master_gone = False
         self._seen_leader: Seat | None = None
@@ -268,7 +269,7 @@ class Watchdog(threading.Thread):
             if crew.idle and (not self._computing or elapsed_s > PATIENCE_S):
                 crew.hand_over(waits=not self._computing)
                 return
-            if not self._engine.caretaker.may_pass():
+            if not self._engine.caretaker.may_pass(elapsed_s):
                 return
             crew.vacate()
             self._vacated_s = now_s
@@ -355,6 +356,7 @@ class Watchdog(threading.Thread):
         """
         self._limit_s = min(self._limit_s, time.monotonic() + graceful_s)
         if self._engine.retiring:
+            self._engine.retire(idle_s, pass_on=pass_on)
             return
         if reason:
             self.send(m.Retiring(reason))
@@ -381,11 +383,16 @@ class Watchdog(threading.Thread):
             self._stuck_limit_s = min(self._stuck_limit_s, now_s + FAREWELL_S)
             with crew.lock:
                 if crew.leader is not None:
+                    self._stuck_limit_s = NEVER
                     return  # a thread has come back in this moment, and leads
                 self._engine.caretaker.abandon()
                 if now_s >= self._stuck_limit_s:
                     self._engine.refuse_rest()
                     self._exit_now(0)
+        else:
+            self._stuck_limit_s = (
+                NEVER  # a thread has come back; should it get stuck as well, its time is new
+            )
 
     # -- cutting ---------------------------------------------------------------------------------------
 

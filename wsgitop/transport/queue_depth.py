@@ -1,8 +1,11 @@
 """How many connections wait in a listener's queue, as the kernel tells.
 
-TCP: tcpi_unacked and tcpi_sacked of TCP_INFO are queue and limit for a listening socket (tcp(7),
+TCP: tcpi_unacked of TCP_INFO is the queue of a listening socket, its limit tcpi_sacked behind it (tcp(7),
 net/ipv4/tcp.c ``tcp_get_info``). Unix: the RQLEN attribute of a sock_diag(7) answer; None where that is not
 to be had.
+
+The master samples both for its screens. A worker asks for its share of what waits, each time that it accepts,
+and for TCP alone: sock_diag costs a socket and two system calls more.
 """
 
 from __future__ import annotations
@@ -11,7 +14,7 @@ import os
 import socket
 import struct
 
-_TCP_INFO_QUEUE = struct.Struct("=24xII")
+_TCP_INFO_QUEUE = struct.Struct("=24xI")
 _NETLINK_SOCK_DIAG = 4
 _SOCK_DIAG_BY_FAMILY = 20
 _NLM_F_REQUEST = 1
@@ -31,11 +34,16 @@ def queue_depth(sock: socket.socket) -> int | None:
     try:
         if sock.family == socket.AF_UNIX:
             return _unix_queue(os.fstat(sock.fileno()).st_ino)
-        info = sock.getsockopt(socket.IPPROTO_TCP, socket.TCP_INFO, 104)
-        waiting: int = _TCP_INFO_QUEUE.unpack_from(info)[0]
-        return waiting
+        return tcp_queue(sock)
     except (OSError, struct.error):
         return None
+
+
+def tcp_queue(sock: socket.socket) -> int:
+    """The same of a TCP socket. Raises OSError."""
+    info = sock.getsockopt(socket.IPPROTO_TCP, socket.TCP_INFO, _TCP_INFO_QUEUE.size)
+    waiting: int = _TCP_INFO_QUEUE.unpack(info)[0]
+    return waiting
 
 
 def _unix_queue(inode: int) -> int | None:
