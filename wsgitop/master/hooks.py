@@ -62,7 +62,7 @@ class ServerHooks:
         self._answer: set[int] = set()  # zygotes that have said that they cannot serve, and so would answer
         self._was_ready = False
         self._due = ""  # on_reload or when_ready
-        self._told_wanted = 0
+        self._told_wanted: int | None = None
         self._before_exec: list[Callable[[], None]] = []
         self._kept: int | None = None  # the zygote that is to run the last hooks of a server that stops
         self._farewell = False
@@ -128,11 +128,11 @@ class ServerHooks:
         if message.name == "pre_exec":
             self._exec()
 
-    def zygote_failed(self, number: int, stage: str, traceback: str) -> None:
+    def zygote_failed(self, number: int, stage: str, error: str, traceback: str) -> None:
         """It cannot serve, and says so itself."""
         if stage == "hook":
             self.start_failed = True
-            self._context.events.add("error", "hook", "the server does not start", detail=traceback)
+            self._context.events.add("error", "hook", error, detail=traceback)
         elif stage == "app":
             self._names = self._declared.get(number, frozenset())
             self._answer.add(number)
@@ -189,7 +189,7 @@ class ServerHooks:
     def look(self) -> None:
         """See what has changed and what is due, and send it."""
         roster = self._context.roster
-        if self._told_wanted and roster.wanted != self._told_wanted:
+        if self._told_wanted is not None and roster.wanted != self._told_wanted:
             before, self._told_wanted = self._told_wanted, roster.wanted
             self._await("nworkers_changed", before=before)
         if self._due:

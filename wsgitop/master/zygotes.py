@@ -81,7 +81,7 @@ class Zygotes:
             case m.ZygoteReady():
                 self._ready(record, message)
             case m.ZygoteFailed():
-                self._context.hooks.zygote_failed(number, message.stage, message.traceback)
+                self._context.hooks.zygote_failed(number, message.stage, message.error, message.traceback)
                 record.import_error = message.import_error
                 record.detail = message.traceback
                 self._context.give_up(record, message.error)

@@ -188,8 +188,8 @@ class _Worker:
         self._exit_now(0)
 
     def _abort(self) -> NoReturn:
-        """SIGABRT where there is a hook for it: its handler is in the place of faulthandler's, which would have
-        shown the stacks. What holds the GIL keeps this from running; the master knows.
+        """SIGABRT where there is a hook for it: its handler is in the place of faulthandler's, which would
+        have shown the stacks. What holds the GIL keeps this from running; the master knows.
         """
         LOGGER.critical("Worker aborted by SIGABRT (pid: %d)", os.getpid())
         with contextlib.suppress(ValueError, OSError, AttributeError):
