@@ -12,8 +12,6 @@ is to give up a thread in it, because a process that forks must not have any.
 from __future__ import annotations
 
 import asyncio
-import contextlib
-import os
 import signal
 from collections import deque
 from collections.abc import Callable
@@ -263,8 +261,7 @@ class ServerHooks:
             return
         text = f"hook {name} does not come back; the zygote of generation {number} is ended and replaced"
         self._context.events.add("error", "hook", text)
-        with contextlib.suppress(ProcessLookupError):
-            os.kill(zygote.pid, signal.SIGABRT)  # only the master reaps, so the pid is still this zygote's
+        zygote.abort()
         self._context.loop.call_later(DUMP_S, self._kill, number)
 
     def _kill(self, number: int) -> None:

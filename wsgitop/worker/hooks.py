@@ -11,6 +11,7 @@ No hook is run by :class:`NoHooks`, which has nothing to decide; a worker with h
 from __future__ import annotations
 
 import functools
+import os
 import signal
 import sys
 import threading
@@ -142,6 +143,7 @@ class WorkerHooks(NoHooks):
 
     def forked(self) -> None:
         self._begun = True
+        self.worker.pid = os.getpid()
         self._boot("post_fork", self._server, self.worker)
 
     def initialised(self) -> None:

@@ -106,7 +106,6 @@ class ZygoteHooks:
         """In the worker."""
         if worker is None or self._server is None:
             return NoHooks()
-        worker.pid = os.getpid()
         return WorkerHooks(self._hooks, self._server, worker)
 
     def _show(self, state: m.ServerState) -> None:
