@@ -190,6 +190,20 @@ def test_alive_set_to_false_retires_the_worker() -> None:
         assert w.wait_exit() == 0
 
 
+@pytest.mark.process
+@pytest.mark.parametrize("name", ["post_fork", "worker_exit", "worker_int"])
+def test_a_process_that_a_hook_forks_does_not_become_a_worker(diary: Diary, name: str) -> None:
+    def forking(*_: object) -> None:
+        child = os.fork()
+        if child:
+            diary.note(os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]))
+
+    with worker(apps.plain_echo, hooks={name: forking}) as w:
+        os.kill(w.pid, signal.SIGQUIT)
+        assert w.wait_exit() == 0
+        assert diary.lines() == ["0"]
+
+
 # -- requests
 
 
@@ -203,9 +217,8 @@ def test_around_a_request(diary: Diary, threads: int) -> None:
 
     def after(w: Any, req: Any, environ: Any, resp: Any) -> None:
         assert req.began
-        diary.note(
-            "after", environ["PATH_INFO"], resp.status, resp.status_code, dict(resp.headers), resp.sent
-        )
+        diary.note("after", environ["PATH_INFO"], resp.status, resp.status_code)
+        diary.note(dict(resp.headers), resp.sent)
 
     with worker(apps.plain_echo, threads=threads, hooks={"pre_request": before, "post_request": after}) as w:
         assert w.get("/a%20b?c=d", **{"X-Test": "yes"}).body == b"GET /a b?c=d "

@@ -69,12 +69,26 @@ def deadline(limit_s: float) -> Iterator[None]:
 
 
 def run_hook(name: str, hook: Callable[..., Any], *arguments: object, limit_s: float) -> None:
-    """Call a hook in a main thread. Raises HookError, whatever the hook raises, SystemExit included."""
+    """Call a hook in a main thread, with a deadline. Raises HookError, whatever the hook raises."""
+    with deadline(limit_s):
+        call_hook(name, hook, *arguments)
+
+
+def call_hook(name: str, hook: Callable[..., Any], *arguments: object) -> None:
+    """Call a hook. Raises HookError, whatever the hook raises, SystemExit included.
+
+    A process that it has forked and that comes back from it ends here: it must not go on as a second zygote or
+    worker on the same channel.
+    """
+    pid = os.getpid()
     try:
-        with deadline(limit_s):
-            hook(*arguments)
+        hook(*arguments)
     except BaseException as error:  # noqa: BLE001 - it is the user's code, and costs no more than its own work
+        if os.getpid() != pid:
+            end_fork(error)
         raise failure(name, error) from None
+    if os.getpid() != pid:
+        end_fork(None)
 
 
 def failure(name: str, error: BaseException) -> HookError:
@@ -160,6 +174,8 @@ class WorkerHooks(NoHooks):
         self.worker.app.callable = app
         self.worker.log.serve(access_log)
         self.worker.serve(seats, leave)
+        if not self.worker.alive:  # post_fork has said so already
+            leave()
 
     def interrupted(self) -> None:
         self.worker.goes()
@@ -201,12 +217,8 @@ class WorkerHooks(NoHooks):
 
     def _boot(self, name: str, *arguments: object) -> None:
         hook = self._hooks.get(name)
-        if hook is None:
-            return
-        try:
-            hook(*arguments)
-        except BaseException as error:  # noqa: BLE001 - as a failed import of the application does, it ends the boot
-            raise failure(name, error) from None
+        if hook is not None:
+            call_hook(name, hook, *arguments)
 
     def _finish(self, name: str, *arguments: object, limit_s: float) -> None:
         """Run a hook of the end; a failure is logged and nothing more."""
@@ -228,9 +240,9 @@ def _run_aside(name: str, hook: Callable[..., Any], *arguments: object, limit_s:
 
     def run() -> None:
         try:
-            hook(*arguments)
-        except BaseException as error:  # noqa: BLE001 - as in run_hook
-            failed.append(failure(name, error))
+            call_hook(name, hook, *arguments)
+        except HookError as error:
+            failed.append(error)
 
     thread = threading.Thread(target=run, name=f"wsgitop-{name}", daemon=True)
     thread.start()

@@ -66,7 +66,7 @@ class ZygoteHooks:
             self._run("nworkers_changed", self._server, message.server.num_workers, None)
         if "on_starting" in self._hooks:
             limit_s = settings.boot_timeout * START_SHARE - (time.monotonic() - self._began_s)
-            run_hook("on_starting", self._hooks["on_starting"], self._server, limit_s=max(0.1, limit_s))
+            self._call("on_starting", self._server, limit_s=max(0.1, limit_s))
 
     def run(self, message: m.RunHook) -> None:
         """Run what the master asks for, and say when it is done."""
@@ -142,13 +142,17 @@ class ZygoteHooks:
 
     def _run(self, name: str, *arguments: object) -> None:
         self._tell(m.HookBegun(name, HOOK_LIMIT_S))
-        before = set(threading.enumerate())
         try:
-            run_hook(name, self._hooks[name], *arguments, limit_s=HOOK_LIMIT_S)
+            self._call(name, *arguments, limit_s=HOOK_LIMIT_S)
         except HookError as error:
             self._tell(m.HookDone(name, m.clip(error.cause), m.clip(error.traceback)))
         else:
             self._tell(m.HookDone(name))
+
+    def _call(self, name: str, *arguments: object, limit_s: float) -> None:
+        """Raises HookError."""
+        before = set(threading.enumerate())
+        run_hook(name, self._hooks[name], *arguments, limit_s=limit_s)
         started = [thread.name for thread in threading.enumerate() if thread not in before]
         if started:
             LOGGER.warning(

@@ -155,7 +155,7 @@ class Zygote:
             self._channel.send(m.ZygoteFailed("app", str(error), m.clip(error.traceback), import_error=True))
             return
         except HookError as error:
-            self._channel.send(m.ZygoteFailed("hook", str(error), m.clip(error.traceback)))
+            self._channel.send(m.ZygoteFailed("hook", m.clip(str(error)), m.clip(error.traceback)))
             return
         except WsgitopError as error:
             self._channel.send(m.ZygoteFailed("config", str(error), ""))
