@@ -70,15 +70,18 @@ def deadline(limit_s: float) -> Iterator[None]:
 
 def run_hook(name: str, hook: Callable[..., Any], *arguments: object, limit_s: float) -> None:
     """Call a hook in a main thread, with a deadline. Raises HookError, whatever the hook raises."""
-    with deadline(limit_s):
-        call_hook(name, hook, *arguments)
+    try:
+        with deadline(limit_s):
+            call_hook(name, hook, *arguments)
+    except HookOverdue as error:  # just when the hook had come back
+        raise failure(name, error) from None
 
 
 def call_hook(name: str, hook: Callable[..., Any], *arguments: object) -> None:
     """Call a hook. Raises HookError, whatever the hook raises, SystemExit included.
 
-    A process that it has forked and that comes back from it ends here: it must not go on as a second zygote or
-    worker on the same channel.
+    A process that it has forked and that comes back from it ends here: it must not go on as a second zygote
+    or worker on the same channel.
     """
     pid = os.getpid()
     try:
