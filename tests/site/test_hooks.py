@@ -153,19 +153,33 @@ def test_a_life(start_server: StartServer, tmp_path: Path, diary: Diary, preload
     assert "[ERROR]" not in server.log().replace("was killed by SIGKILL", "")
 
 
+QUICK = """
+    import time
+
+    del pre_request, post_request, nworkers_changed
+    last = on_exit
+
+    def on_exit(server):
+        assert server.LISTENERS == []
+        note("on_exit begins")
+        while not os.path.exists(os.environ["DIARY"] + ".end"):
+            time.sleep(0.01)
+        last(server)
+"""
+
+
 def test_a_quick_end(start_server: StartServer, tmp_path: Path, diary: Diary) -> None:
-    write_config(tmp_path, CONFIG + "\n    del pre_request, post_request, nworkers_changed\n")
+    write_config(tmp_path, CONFIG + QUICK)
     server = serve(start_server, tmp_path, "--preload")
     eventually(lambda: len(diary.lines()) == 6)
     diary.expect(*diary.lines())
     server.signal(signal.SIGINT)
+    diary.expect("worker_int 1 True False", "worker_exit 1 True", "child_exit 1 False 1", "on_exit begins")
+    with pytest.raises(ConnectionRefusedError):  # the zygote is there, and has let go of the listener
+        server.get()
+    (tmp_path / "diary.end").touch()
     assert server.wait_for_end() == 0
-    diary.expect(
-        "worker_int 1 True False",
-        "worker_exit 1 True",
-        "child_exit 1 False 1",
-        f"on_exit {server.pid} [] of 1",
-    )
+    diary.expect(f"on_exit {server.pid} [] of 1")
 
 
 def run(directory: Path, runtime_dir: Path, text: str, *args: str) -> tuple[int, str]:

@@ -168,6 +168,10 @@ class RunHook(Message, frozen=True):
     before: int | None = None
 
 
+class CloseListeners(Message, frozen=True):
+    """The server stops. You stay for its last hooks, but a listener accepts as long as anybody has a copy."""
+
+
 class EndZygote(Message, frozen=True):
     """Exit now; your workers stay."""
 
@@ -239,7 +243,7 @@ class Reopen(Message, frozen=True):
 FromZygote = (
     ZygoteHello | ConfigLoaded | ZygoteReady | ZygoteFailed | Forked | ForkFailed | HookBegun | HookDone
 )
-ToZygote = LoadConfig | Prepare | Fork | RunHook | EndZygote | Reopen
+ToZygote = LoadConfig | Prepare | Fork | RunHook | CloseListeners | EndZygote | Reopen
 FromWorker = WorkerReady | BootFailed | Retiring | RequestTimeout
 ToWorker = Retire | Quit | Reopen
 

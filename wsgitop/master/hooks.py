@@ -170,6 +170,7 @@ class ServerHooks:
         ):
             return False
         self._kept = number
+        self._zygotes[number].peer.send(m.CloseListeners())
         return True
 
     # -- the queue ------------------------------------------------

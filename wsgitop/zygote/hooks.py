@@ -68,6 +68,11 @@ class ZygoteHooks:
             limit_s = settings.boot_timeout * START_SHARE - (time.monotonic() - self._began_s)
             self._call("on_starting", self._server, limit_s=max(0.1, limit_s))
 
+    def close_listeners(self) -> None:
+        """They are closed: the server stops."""
+        if self._server is not None:
+            self._server.LISTENERS = []
+
     def run(self, message: m.RunHook) -> None:
         """Run what the master asks for, and say when it is done."""
         server = self._server

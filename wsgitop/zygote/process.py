@@ -94,6 +94,10 @@ class Zygote:
                     boot = self._fork(message, descriptors)
                     if boot is not None:
                         return boot
+                case m.CloseListeners():
+                    for _, listener in self._listeners:
+                        listener.close()
+                    self._hooks.close_listeners()
                 case m.RunHook():
                     self._hooks.run(message)
                 case m.Reopen():
