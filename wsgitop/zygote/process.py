@@ -95,18 +95,24 @@ class Zygote:
                     if boot is not None:
                         return boot
                 case m.CloseListeners():
-                    for _, listener in self._listeners:
-                        listener.close()
-                    self._hooks.close_listeners()
+                    self._close_listeners()
                 case m.RunHook():
                     self._hooks.run(message)
                 case m.Reopen():
-                    if descriptors and self._access_log_fd >= 0:
-                        os.dup2(descriptors[0], self._access_log_fd, inheritable=False)
-                    for descriptor in descriptors:
-                        os.close(descriptor)
+                    self._reopen(descriptors)
                 case m.EndZygote():
                     sys.exit(0)
+
+    def _close_listeners(self) -> None:
+        for _, listener in self._listeners:
+            listener.close()
+        self._hooks.close_listeners()
+
+    def _reopen(self, descriptors: list[int]) -> None:
+        if descriptors and self._access_log_fd >= 0:
+            os.dup2(descriptors[0], self._access_log_fd, inheritable=False)
+        for descriptor in descriptors:
+            os.close(descriptor)
 
     def _master_is_gone(self) -> NoReturn:
         # The master cannot remove its control socket any more after kill -9; whoever notices first does it.
