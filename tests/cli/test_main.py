@@ -97,6 +97,7 @@ def test_help_is_quick_because_it_imports_little() -> None:
     assert done.returncode == 0, done.stderr
 
 
+@pytest.mark.every_python
 @pytest.mark.process
 def test_the_package_runs_as_a_module() -> None:
     done = python("-m", "wsgitop", "--version")
@@ -379,6 +380,7 @@ def test_check(tmp_path: Path, text: str, status: int, words: str, capsys: Captu
     assert main(["check", "--workers", "x", "shop:app"]) == 1
 
 
+@pytest.mark.every_python
 @pytest.mark.process
 def test_check_config_is_check(tmp_path: Path, capsys: Captured) -> None:
     (tmp_path / "shop.py").write_text("def app(environ, start_response): ...\n")

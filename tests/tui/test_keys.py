@@ -207,6 +207,7 @@ def test_a_failed_reload_shows_its_traceback_and_again_on_demand() -> None:
     drive(scenario, server)
 
 
+@pytest.mark.every_python
 def test_scaling_acts_at_once_and_can_be_undone() -> None:
     async def scenario(driver: Driver) -> None:
         await driver.press("plus")

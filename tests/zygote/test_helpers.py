@@ -15,7 +15,7 @@ import pytest
 from tests.support.server import APPS, environment
 from wsgitop.settings.table import Settings
 
-pytestmark = pytest.mark.process
+pytestmark = [pytest.mark.process, pytest.mark.every_python]
 
 
 def helper(name: str, *args: str, cwd: Path) -> tuple[int, dict[str, Any] | None, str]:

@@ -96,6 +96,7 @@ class Engine:
         self._row = row
         self._rejected = 0
         self._draining = False
+        self._full = False  # no more is accepted for want of room
         self._round_ns = 0
         self._given_back: deque[Connection] = deque()
         self._multithread = len(seats) > 1
@@ -209,7 +210,7 @@ class Engine:
                 if service.done_ns > until_ns:
                     break
 
-    def _look_around(self) -> bool:
+    def _look_around(self) -> bool:  # noqa: PLR0912 - what happens in each round, and calls cost
         """Take back what other threads have done, act on deadlines, and find out what is ready. True: the
         worker has finished.
         """
@@ -226,6 +227,9 @@ class Engine:
                 # passed meanwhile would make it return at once for ever.
                 self._sweep(now_s)
             timeout_s = self._table.next_deadline_s - now_s
+        if self._full and self._room() > 0:
+            self._full = False
+            self._begin_accepting(paused=True)
         connections = self._table.connections
         row = self._row
         row[at.CONNECTIONS] = len(connections)
@@ -278,14 +282,19 @@ class Engine:
 
     # -- accepting -------------------------------------------------------------------------------------
 
-    def _begin_accepting(self) -> None:
-        if self._acceptor.resume_at_s == NEVER and not self.retiring:
+    def _begin_accepting(self, *, paused: bool = False) -> None:
+        if (paused or self._acceptor.resume_at_s == NEVER) and not self.retiring:
             self._acceptor.resume()
             self.caretaker.begin()
 
     def _stop_when_full(self) -> None:
-        """Be woken for nothing that there is no room for: nobody else would be (EPOLLEXCLUSIVE)."""
+        """Be woken for nothing that there is no room for: nobody else would be (EPOLLEXCLUSIVE).
+
+        Until a connection ends, which may be soon: to wait for the end of the pause would let in no more than
+        ``worker_connections`` clients in each.
+        """
         if self._room() <= 0:
+            self._full = True
             self._acceptor.pause()
             self.caretaker.pause()
         self._table.look_by(self._acceptor.resume_at_s)
@@ -463,6 +472,7 @@ class Engine:
         nearest_s = NEVER
         if not self.retiring:
             if self._room() <= 0:
+                self._full = True
                 self._acceptor.pause()
             else:
                 if self._acceptor.resume_at_s <= now_s:
