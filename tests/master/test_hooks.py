@@ -198,11 +198,23 @@ def test_on_starting_that_fails(make: Make) -> None:
     world = make(1)
     world.zygote_fate = "hangs"
     world.start()
+    world.zygotes()[0].say(m.HookBegun("on_starting", 18.0))
     world.zygotes()[0].say(m.ZygoteFailed("hook", "hook on_starting failed: ValueError: no", "Traceback…"))
     world.advance_until(world.supervisor.finished.is_set, 10)
     assert world.supervisor.fatal is not None
     assert world.supervisor.fatal.exit_status == 1
     assert names(world) == []
+
+
+def test_on_starting_that_cannot_be_ended(make: Make) -> None:
+    world = make(1)
+    world.zygote_fate = "hangs"
+    world.start()
+    world.zygotes()[0].say(m.HookBegun("on_starting", 18.0))
+    world.advance_until(world.supervisor.finished.is_set, 25)
+    assert world.supervisor.fatal is not None
+    assert world.supervisor.fatal.exit_status == 1
+    assert "hook on_starting does not come back" in world.supervisor.fatal.cause
 
 
 @pytest.mark.parametrize("fate", ["well", "fails", "hangs", "dies"])

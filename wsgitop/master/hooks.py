@@ -65,7 +65,7 @@ class ServerHooks:
         self._kept: int | None = None  # the zygote that is to run the last hooks of a server that stops
         self._farewell = False
         self.start_failed = False
-        """on_starting has failed."""
+        """on_starting has failed, or has not come back yet."""
 
     # -- what the rest of the master tells ------------------------------------------------
 
@@ -109,6 +109,7 @@ class ServerHooks:
 
     def begun(self, number: int, message: m.HookBegun) -> None:
         """A zygote runs a hook now."""
+        self.start_failed = self.start_failed or message.name == "on_starting"
         self._stop_timer(number)
         self._timers[number] = self._context.loop.call_later(
             message.limit_s + GRACE_S, self._overdue, number, message.name
@@ -116,6 +117,8 @@ class ServerHooks:
 
     def done(self, number: int, message: m.HookDone) -> None:
         """It has returned or failed."""
+        if message.name == "on_starting":
+            self.start_failed = False
         self._stop_timer(number)
         if message.error:
             text = f"{message.error} (generation {number})"
@@ -129,7 +132,7 @@ class ServerHooks:
     def zygote_failed(self, number: int, stage: str, error: str, traceback: str) -> None:
         """It cannot serve, and says so itself."""
         if stage == "hook":
-            self.start_failed = True
+            self._stop_timer(number)
             self._context.events.add("error", "hook", error, detail=traceback)
         elif stage == "app":
             self._names = self._declared.get(number, frozenset())

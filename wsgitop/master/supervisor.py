@@ -271,6 +271,7 @@ class Supervisor:
         if self.fatal is None:
             cause, _, remedy = record.error.partition("\n")
             if self._context.hooks.start_failed:
+                cause = cause if "on_starting" in cause else f"hook on_starting does not come back: {cause}"
                 self.fatal = HookError(cause, remedy.strip(), traceback=record.detail)
             elif record.import_error:
                 self.fatal = AppImportError(cause, remedy.strip(), traceback=record.detail)

@@ -148,6 +148,7 @@ class WorkerHooks(NoHooks):
         self.aborts = "worker_abort" in hooks
         self._begun = False
         self._interrupted = False
+        self._ended = False
         self._ends_by = 0.0
         self._ending = threading.Lock()
         if "pre_request" in hooks or "post_request" in hooks:
@@ -206,8 +207,8 @@ class WorkerHooks(NoHooks):
                 self._ending.acquire(timeout=limit_s)
             return
         try:
-            if self._begun:
-                self._begun = False
+            if not self._ended:
+                self._ended = True
                 self._finish("worker_exit", self._server, self.worker, limit_s=limit_s)
         finally:
             self._ending.release()

@@ -30,7 +30,10 @@ from wsgitop.worker.hooks import HOOK_LIMIT_S, NoHooks, WorkerHooks, run_hook
 from wsgitop.zygote.config_file import ConfigFile
 
 START_SHARE = 0.9
-"""The part of --boot-timeout that on_starting may use up; the master gives up the zygote at its end."""
+START_MARGIN_S = 0.5
+"""What of --boot-timeout on_starting may use up, as a share of it and before its end: then the master gives
+the zygote up, and nobody learns where the hook hung.
+"""
 
 
 class ZygoteHooks:
@@ -65,8 +68,11 @@ class ZygoteHooks:
         if "nworkers_changed" in self._hooks:
             self._run("nworkers_changed", self._server, message.server.num_workers, None)
         if "on_starting" in self._hooks:
-            limit_s = settings.boot_timeout * START_SHARE - (time.monotonic() - self._began_s)
-            self._call("on_starting", self._server, limit_s=max(0.1, limit_s))
+            limit_s = min(settings.boot_timeout * START_SHARE, settings.boot_timeout - START_MARGIN_S)
+            limit_s = max(0.1, limit_s - (time.monotonic() - self._began_s))
+            self._tell(m.HookBegun("on_starting", limit_s))
+            self._call("on_starting", self._server, limit_s=limit_s)
+            self._tell(m.HookDone("on_starting"))
 
     def close_listeners(self) -> None:
         """They are closed: the server stops."""
