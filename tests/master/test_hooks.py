@@ -222,7 +222,7 @@ def test_before_exec(make: Make, fate: str) -> None:
     world = make(1).start()
     world.hook_fates["pre_exec"] = fate  # type: ignore[assignment] # from the table
     done: list[float] = []
-    world.supervisor._context.hooks.before_exec(lambda: done.append(world.clock.now))
+    world.supervisor.hooks.before_exec(lambda: done.append(world.clock.now))
     assert done == [], "not before it is over"
     world.advance(14)
     assert len(done) == 1
@@ -232,7 +232,7 @@ def test_before_exec(make: Make, fate: str) -> None:
 def test_before_exec_without_such_a_hook(make: Make) -> None:
     world = make(1, hooks=("on_exit",)).start()
     done: list[bool] = []
-    world.supervisor._context.hooks.before_exec(lambda: done.append(True))
+    world.supervisor.hooks.before_exec(lambda: done.append(True))
     assert done == [True]
 
 

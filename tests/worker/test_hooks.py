@@ -204,6 +204,17 @@ def test_a_process_that_a_hook_forks_does_not_become_a_worker(diary: Diary, name
         assert diary.lines() == ["0"]
 
 
+@pytest.mark.process
+@pytest.mark.parametrize("name", ["post_fork", "post_worker_init"])
+def test_alive_set_to_false_before_it_serves(name: str) -> None:
+    def refuse(*arguments: Any) -> None:
+        arguments[-1].alive = False
+
+    with booting({name: refuse}) as w:
+        assert "before the worker could serve" in w.message(m.BootFailed).error
+        assert w.wait_exit() == 3
+
+
 # -- requests
 
 

@@ -66,6 +66,7 @@ class Supervisor:
         self._zygotes = Zygotes(
             self._context, self.workers, access_log_fd=access_log_fd, control_socket=control_socket
         )
+        self.hooks = self._context.hooks
         self._sampler = sampler
         self._timer: asyncio.TimerHandle | None = None
         self._reconciling = False
@@ -153,7 +154,7 @@ class Supervisor:
         try:
             self._follow_settings()
             for _ in range(ACTIONS_PER_TURN):
-                self._context.hooks.look()
+                self.hooks.look()
                 now = time.monotonic()
                 self.roster.forgive(now)
                 actions = p.plan(self.roster, self._limits(), now, self._sampler.silent())
@@ -240,7 +241,7 @@ class Supervisor:
         was_good = self.roster.good == record.number
         record.error, record.detail = printable_lines(why), printable_lines(record.detail)
         starting = not self.roster.ever_ready and by_plan
-        kept = starting and self._context.hooks.keep(record)
+        kept = starting and self.hooks.keep(record)
         record.see(GenerationEvent.FAIL)
         if not kept:
             self._zygotes.kill(record.number)
@@ -270,7 +271,7 @@ class Supervisor:
         """The very first generation cannot serve: say why and end."""
         if self.fatal is None:
             cause, _, remedy = record.error.partition("\n")
-            if self._context.hooks.start_failed:
+            if self.hooks.start_failed:
                 cause = cause if "on_starting" in cause else f"hook on_starting does not come back: {cause}"
                 self.fatal = HookError(cause, remedy.strip(), traceback=record.detail)
             elif record.import_error:

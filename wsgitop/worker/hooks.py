@@ -166,6 +166,9 @@ class WorkerHooks(NoHooks):
 
     def initialised(self) -> None:
         self._boot("post_worker_init", self.worker)
+        if not self.worker.alive:
+            # As a failed boot, because those are not repeated without a pause.
+            raise HookError("a hook has set worker.alive to False before the worker could serve")
         self.worker.booted = True
 
     def serve(
@@ -178,8 +181,6 @@ class WorkerHooks(NoHooks):
         self.worker.app.callable = app
         self.worker.log.serve(access_log)
         self.worker.serve(seats, leave)
-        if not self.worker.alive:  # post_fork has said so already
-            leave()
 
     def interrupted(self) -> None:
         self.worker.goes()
