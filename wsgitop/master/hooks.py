@@ -263,7 +263,8 @@ class ServerHooks:
         zygote = self._zygotes.get(number)
         if zygote is None:
             return
-        text = f"hook {name} does not come back; the zygote of generation {number} is ended and replaced"
+        replaced = "" if self._context.roster.stopping else " and replaced"
+        text = f"hook {name} does not come back; the zygote of generation {number} is ended{replaced}"
         self._context.events.add("error", "hook", text)
         zygote.abort()
         self._context.loop.call_later(DUMP_S, self._kill, number)
