@@ -295,7 +295,7 @@ def test_toml_is_found_and_weaker_than_flags(tmp_path: Path) -> None:
 @pytest.mark.process
 @pytest.mark.parametrize("option", ["", "site.py", "file:site.py", "python:site_module"])
 def test_a_python_file_is_loaded_by_another_process(tmp_path: Path, option: str, capsys: Captured) -> None:
-    text = "import sys\nprint('hello')\nworkers = 2 + 1\ntimeout = 9\ndef ssl_context(config, default): pass\n"
+    text = "import sys\nprint('hello')\nworkers = 2 + 1\ntimeout = 9\ndef ssl_context(*args): pass\n"
     for name in ("gunicorn.conf.py", "site.py", "site_module.py"):
         (tmp_path / name).write_text(text)
     # A module of the site may have the name of one of the standard library.
