@@ -15,9 +15,11 @@ from wsgitop.channel import messages as m
 from wsgitop.errors import ActionFailed
 from wsgitop.master.quarantine import QUARANTINE_LIMIT
 from wsgitop.master.recycling import Usage
+from wsgitop.settings.hooks import BY_ZYGOTE
 
 FATES = st.sampled_from(["well", "well", "fails", "dies", "hangs"])
 PICK = st.integers(0, 50)
+HOOKS = tuple(sorted(BY_ZYGOTE))
 
 
 class Lives(RuleBasedStateMachine):
@@ -25,9 +27,11 @@ class Lives(RuleBasedStateMachine):
 
     world: World
 
-    @initialize(wanted=st.integers(1, 4), surge=st.integers(1, 3))
-    def begin(self, wanted: int, surge: int) -> None:
-        self.world = World(wanted, reload_surge=surge, max_requests=100, max_requests_jitter=20).start()
+    @initialize(wanted=st.integers(1, 4), surge=st.integers(1, 3), hooked=st.sets(st.integers(1, 6)))
+    def begin(self, wanted: int, surge: int, hooked: set[int]) -> None:
+        self.world = World(wanted, reload_surge=surge, max_requests=100, max_requests_jitter=20)
+        self.world.hooks = dict.fromkeys(hooked, HOOKS)
+        self.world.start()
         assert self.world.converged()
 
     def _pick(self, number: int, kind: type[Process] = Process) -> Any:
@@ -85,6 +89,10 @@ class Lives(RuleBasedStateMachine):
     @rule(fate=FATES)
     def import_changes(self, fate: Any) -> None:
         self.world.zygote_fate = fate
+
+    @rule(fate=FATES, name=st.sampled_from(HOOKS))
+    def hook_changes(self, fate: Any, name: str) -> None:
+        self.world.hook_fates[name] = fate
 
     @rule(number=PICK)
     def heartbeat_stops(self, number: int) -> None:
@@ -162,6 +170,7 @@ class Lives(RuleBasedStateMachine):
         world = self.world
         # Faults stop. Who hangs and is not watched (an idle process that was stopped) goes on.
         world.zygote_fate = "well"
+        world.hook_fates.clear()
         world.worker_fates.clear()
         world.sampler.quiet.clear()
         for process in world.processes.values():

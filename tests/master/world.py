@@ -163,13 +163,14 @@ class FakeZygote(Process):
         self.channel: Channel[m.ToZygote] = Channel(sock, m.ToZygote, blocking=False)
         self.fate = world.zygote_fate
         self.generation = 0
+        self.stuck = False  # within a hook that does not come back
         self.channel.send(m.ZygoteHello(m.PROTOCOL, __version__, self.pid))
 
     def close(self) -> None:
         self.channel.close()
 
     def step(self) -> bool:
-        if not self.alive or self.stopped:
+        if not self.alive or self.stopped or self.stuck:
             return False
         try:
             received = self.channel.receive()
@@ -182,9 +183,11 @@ class FakeZygote(Process):
         match message:
             case m.LoadConfig():
                 self.generation = message.generation
-                self.say(m.ConfigLoaded("", "{}"))
+                self.say(m.ConfigLoaded("", "{}", (), self.world.hooks.get(self.generation, ())))
             case m.Prepare():
                 self.load()
+            case m.RunHook():
+                self.run_hook(message)
             case m.Fork():
                 worker = FakeWorker(self.world, message.worker, self.generation, *descriptors)
                 self.say(m.Forked(message.worker, worker.pid))
@@ -201,6 +204,21 @@ class FakeZygote(Process):
                 self.say(m.ZygoteReady(False))
             case "fails":
                 self.say(m.ZygoteFailed("app", "it is broken\n  Mend it.", "Traceback…", import_error=True))
+            case "dies":
+                self.die(signal.SIGSEGV)
+
+    def run_hook(self, message: m.RunHook) -> None:
+        self.world.hooked.append((self.generation, message))
+        self.say(m.HookBegun(message.name, 10.0))
+        match self.world.hook_fates.get(message.name, "well"):
+            case "well":
+                self.say(m.HookDone(message.name))
+            case "fails":
+                self.say(
+                    m.HookDone(message.name, f"hook {message.name} failed: ValueError: no", "Traceback…")
+                )
+            case "hangs":
+                self.stuck = True
             case "dies":
                 self.die(signal.SIGSEGV)
 
@@ -311,9 +329,10 @@ class FakeSampler:
     def add_worker(self, worker: int, *_: object) -> None:
         self.known.add(worker)
 
-    def remove_worker(self, worker: int) -> None:
+    def remove_worker(self, worker: int) -> SimpleNamespace:
         self.known.remove(worker)
         self.quiet.discard(worker)
+        return SimpleNamespace(requests=7)
 
     def silent(self) -> frozenset[int]:
         return frozenset(self.quiet & self.known)
@@ -341,6 +360,9 @@ class World:
         self.zygote_fate: Fate = "well"
         self.worker_fates: dict[int, Fate] = {}
         self.busy = False
+        self.hooks: dict[int, tuple[str, ...]] = {}
+        self.hooked: list[tuple[int, m.RunHook]] = []
+        self.hook_fates: dict[str, Fate] = {}
         self.forks: list[float] = []
         self.complaints: list[str] = []
         self.clock = Clock()

@@ -14,7 +14,7 @@ from collections.abc import Callable
 
 from setproctitle import setproctitle
 
-from wsgitop.errors import AppImportError, ConfigError, WorkerBootError, WsgitopError
+from wsgitop.errors import AppImportError, ConfigError, HookError, WorkerBootError, WsgitopError
 from wsgitop.logs.sink import Sink
 from wsgitop.master import plan as p
 from wsgitop.master.cgroup import memory_limit_bytes, memory_room_bytes
@@ -71,6 +71,7 @@ class Supervisor:
         self._zygotes = Zygotes(
             self._context, self.workers, access_log_fd=access_log_fd, control_socket=control_socket
         )
+        self.hooks = self._context.hooks
         self._sampler = sampler
         self._timer: asyncio.TimerHandle | None = None
         self._reconciling = False
@@ -163,7 +164,9 @@ class Supervisor:
             return  # an action has led here; the loop below looks again anyway
         self._reconciling = True
         try:
+            self._follow_settings()
             for _ in range(ACTIONS_PER_TURN):
+                self.hooks.look()
                 now = time.monotonic()
                 self.roster.forgive(now)
                 outworn = worn(self.roster, self._sampler.usage(), now)
@@ -250,9 +253,12 @@ class Supervisor:
         was_target = self.roster.target == record.number
         was_good = self.roster.good == record.number
         record.error, record.detail = printable_lines(why), printable_lines(record.detail)
+        starting = not self.roster.ever_ready and by_plan
+        kept = starting and self.hooks.keep(record)
         record.see(GenerationEvent.FAIL)
-        self._zygotes.kill(record.number)
-        if not self.roster.ever_ready and by_plan:
+        if not kept:
+            self._zygotes.kill(record.number)
+        if starting:
             self._fail_start(record)
             return
         going_back = was_target and not was_good
@@ -278,7 +284,10 @@ class Supervisor:
         """The very first generation cannot serve: say why and end."""
         if self.fatal is None:
             cause, _, remedy = record.error.partition("\n")
-            if record.import_error:
+            if self.hooks.start_failed:
+                cause = cause if "on_starting" in cause else f"hook on_starting does not come back: {cause}"
+                self.fatal = HookError(cause, remedy.strip(), traceback=record.detail)
+            elif record.import_error:
                 self.fatal = AppImportError(cause, remedy.strip(), traceback=record.detail)
             elif record.detail or not remedy:
                 self.fatal = WorkerBootError(cause, remedy.strip() or "The log above tells more.")

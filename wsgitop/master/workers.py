@@ -100,7 +100,8 @@ class Workers:
         process = WorkerProcess(peer, Output(self._context.loop, output, self._context.sink))
         self._processes[worker] = process
         self._context.sampler.add_worker(worker, generation.board, row, process)
-        sent = zygote.peer.send(m.Fork(worker, slot, row), [theirs.fileno(), errors])
+        order = m.Fork(worker, slot, row, self._context.hooks.state_at_fork(number))
+        sent = zygote.peer.send(order, [theirs.fileno(), errors])
         theirs.close()
         os.close(errors)
         if not sent:
@@ -273,6 +274,8 @@ class Workers:
         )
         if not self._processes[record.worker].signal(signal.SIGABRT) and record.pid is None:
             self.fork_failed(record.worker, why)
+        else:
+            self._context.hooks.watch_abort(record, self._processes[record.worker])
 
     def kill(self, record: WorkerRecord, why: str) -> None:
         """SIGKILL."""
@@ -361,7 +364,7 @@ class Workers:
     def _gone(self, record: WorkerRecord) -> None:
         record.see(WorkerEvent.DIED)
         process = self._processes.pop(record.worker)
-        self._context.sampler.remove_worker(record.worker)
+        gauge = self._context.sampler.remove_worker(record.worker)
         process.close()
         if record.pid is not None:
             self._by_pid.pop(record.pid, None)
@@ -370,6 +373,7 @@ class Workers:
         # Siblings look at each other's rows: a dead worker must not look idle.
         generation.board.clear(record.row)
         generation.free_rows.append(record.row)
+        self._context.hooks.child_exit(record, gauge)
 
     def reopen(self, access_log_fd: int) -> None:
         """Hand on the newly opened access log."""

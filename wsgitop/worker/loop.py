@@ -20,6 +20,7 @@ import select
 import socket
 import time
 from collections import deque
+from collections.abc import Callable
 from typing import Final
 
 from wsgitop.http.faults import Fault, RequestFault
@@ -67,7 +68,7 @@ class Engine:
     """Serves connections of ``listeners`` with ``app`` until it has retired.
 
     ``row`` are the process words of the worker's scoreboard row; ``name`` says in the log which worker this
-    is.
+    is; ``service`` makes what runs the application, another one with hooks than without.
     """
 
     def __init__(
@@ -82,13 +83,14 @@ class Engine:
         name: str,
         siblings: Siblings,
         exchange: Exchange | None,
+        service: Callable[..., Service] = Service,
     ) -> None:
         self.settings = settings
         self.name = name
         self.access_log = access_log
         self.crew = Crew(seats, self.park)
         self.retiring = False
-        self._service = Service(
+        self._service = service(
             app=app, crew=self.crew, access_log=access_log, name=f"{name} of {settings.wsgi_app}"
         )
         self._row = row
