@@ -10,6 +10,7 @@ import click
 from wsgitop.cli.group import Command
 from wsgitop.cli.options import given, server_options
 from wsgitop.errors import UsageError
+from wsgitop.settings.table import Settings
 
 EPILOG = """
 Examples:
@@ -40,14 +41,34 @@ def serve(context: click.Context) -> int:
         click.echo(settings_text(configuration.resolved), nl=False)
         return 0
     require_linux()
+    notes = list(configuration.notes)
+    if configuration.resolved.settings.daemon:
+        status = _daemonise(configuration.resolved.settings, notes)
+        if status is not None:
+            return status
     from wsgitop.master.main import serve as serve_application
 
     return serve_application(
         configuration.resolved,
         layers=configuration.layers,
         directory=configuration.directory,
-        notes=configuration.notes,
+        notes=notes,
     )
+
+
+def _daemonise(settings: Settings, notes: list[str]) -> int | None:
+    """Go into the background, unless somebody else has put the server there; the launcher's status."""
+    from wsgitop.master.daemon import NOWHERE, NOWHERE_REMEDY, go_into_background
+    from wsgitop.transport import launcher
+
+    if launcher.VARIABLE in os.environ:
+        notes.append("daemon: has no effect: this server was started by `wsgitop run` or `wsgitop demo`")
+        return None
+    if os.environ.get("NOTIFY_SOCKET"):
+        notes.append("daemon: systemd watches this service, so leave it out, with Type=notify in its unit")
+    if settings.errorlog == "-":
+        click.echo(f"wsgitop: {NOWHERE}\n  {NOWHERE_REMEDY}", err=True)
+    return go_into_background()
 
 
 def require_linux() -> None:

@@ -26,6 +26,7 @@ class Configuration:
         self.directory = directory
         self._layers = tuple(layers)
         self._first = resolved.settings
+        self.started_as_daemon = resolved.settings.daemon
 
     @property
     def python_file(self) -> str:
@@ -72,5 +73,5 @@ class Configuration:
 
 _OPENED_AT_START = (
     "bind", "backlog", "reuse_port", "pidfile", "errorlog", "accesslog", "control_socket",
-    "no_control_socket",
+    "no_control_socket", "daemon",
 )  # fmt: skip

@@ -22,7 +22,7 @@ from wsgitop.control.server import ControlServer
 from wsgitop.errors import ConfigError
 from wsgitop.logs import error_log
 from wsgitop.logs.sink import Sink, SinkHandler, open_log
-from wsgitop.master import signals
+from wsgitop.master import daemon, signals
 from wsgitop.master.backend import Backend
 from wsgitop.master.configuration import Configuration
 from wsgitop.master.events import LOGGER, EventLog
@@ -31,6 +31,7 @@ from wsgitop.master.pidfile import Pidfile
 from wsgitop.master.roster import Roster
 from wsgitop.master.sampler import Sampler
 from wsgitop.master.supervisor import Supervisor
+from wsgitop.settings.identity import wanted_identity
 from wsgitop.settings.load import Layer, Resolved
 from wsgitop.snapshot import Snapshot
 from wsgitop.transport.launcher import Tether
@@ -45,6 +46,7 @@ def serve(resolved: Resolved, *, layers: Sequence[Layer], directory: str, notes:
     ``directory`` is the directory the server was started in, its symbolic links unresolved; ``notes`` go to
     the log.
     """
+    wanted_identity(resolved.settings)  # a user that is not known is told before anything is opened
     signals.block()
     tether = Tether.from_environment()
     # Workers are forked by a zygote that ends before them: without this they would become init's children,
@@ -195,6 +197,8 @@ class Master:
                 supervisor.stop(actor, quick=supervisor.roster.stopping)
             case signal.SIGINT | signal.SIGQUIT:
                 supervisor.stop(actor, quick=True)
+            case signal.SIGWINCH if self._configuration.started_as_daemon:
+                supervisor.winch(actor)
             case signal.SIGUSR1:
                 self._reopen(actor)
             case signal.SIGUSR2:
@@ -220,13 +224,22 @@ class Master:
         if self._supervisor.roster.ever_ready and self._tether is not None:
             self._supervisor.on_change.remove(self._announce_serving)
             control = "" if self._control is None else self._control.path
+            self._let_go_of_terminal()
             self._tether.announce(os.getpid(), control)
+
+    def _let_go_of_terminal(self) -> None:
+        """With --daemon: whoever started the server gets its terminal back."""
+        settings = self._configuration.settings
+        if settings.daemon:
+            daemon.let_go_of_terminal(settings.errorlog)
+            self._sink.reopen()  # without a file it was a copy of standard error
 
     def _reopen(self, actor: str) -> None:
         """USR1: open the log files again, after rotation."""
         assert self._supervisor is not None
         try:
             self._sink.reopen()
+            self._let_go_of_terminal()
             access_log_fd = _open_access_log(self._configuration.settings.accesslog)
         except ConfigError as error:
             self._events.add("error", "reopen", f"the old log files stay open: {error.cause}", actor=actor)

@@ -70,6 +70,7 @@ class Supervisor:
         self._timer: asyncio.TimerHandle | None = None
         self._reconciling = False
         self._config_workers = configuration.workers
+        self._before_winch = 0
         self._reload: int | None = None  # the commanded reload that is under way
         self._title = ""
         self.fatal: WsgitopError | None = None
@@ -87,6 +88,7 @@ class Supervisor:
 
     def reload(self, actor: str) -> int:
         """Begin a reload; it supersedes one that is under way. The number of the new generation."""
+        self.roster.wanted = self.roster.wanted or self._before_winch
         superseded = "superseded by a newer reload"
         self._end_of_reload(superseded, "")
         loading = self.roster.loading()
@@ -103,6 +105,15 @@ class Supervisor:
         before = self.roster.wanted
         self.roster.wanted = max(1, wanted)
         self.events.add("info", "scale", f"{what}: workers {before} → {self.roster.wanted}", actor=actor)
+        self.reconcile()
+
+    def winch(self, actor: str) -> None:
+        """Retire all workers and start none, until a reload or TTIN."""
+        if self.roster.stopping or not self.roster.wanted:
+            return
+        self._before_winch, self.roster.wanted = self.roster.wanted, 0
+        text = f"WINCH: workers {self._before_winch} → 0; HUP or TTIN brings them back"
+        self.events.add("warning", "scale", text, actor=actor)
         self.reconcile()
 
     def stop(self, actor: str, *, quick: bool) -> None:

@@ -40,6 +40,7 @@ from wsgitop.wsgi.types import WSGIApplication
 from wsgitop.zygote.config_file import load as load_config_file
 from wsgitop.zygote.environment import apply, enter_directory
 from wsgitop.zygote.leftovers import remove_leftovers
+from wsgitop.zygote.privileges import drop
 
 CHANNEL_FD = 3
 """Where the master puts the zygote's end of the channel."""
@@ -141,6 +142,7 @@ class Zygote:
         try:
             enter_directory(message.chdir)
             apply(settings, message.chdir)
+            drop(settings)
             threads: tuple[str, ...] = ()
             if settings.preload_app:
                 self._app = load_app(settings.wsgi_app)
