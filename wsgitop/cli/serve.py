@@ -41,8 +41,14 @@ def serve(context: click.Context) -> int:
         click.echo(settings_text(configuration.resolved), nl=False)
         return 0
     require_linux()
+    from wsgitop.transport import launcher
+
     notes = list(configuration.notes)
-    if configuration.resolved.settings.daemon:
+    in_background = configuration.resolved.settings.daemon
+    if in_background and launcher.VARIABLE in os.environ:
+        notes.append("daemon: has no effect: this server was started by `wsgitop run` or `wsgitop demo`")
+        in_background = False
+    if in_background:
         status = _daemonise(configuration.resolved.settings, notes)
         if status is not None:
             return status
@@ -53,17 +59,14 @@ def serve(context: click.Context) -> int:
         layers=configuration.layers,
         directory=configuration.directory,
         notes=notes,
+        in_background=in_background,
     )
 
 
 def _daemonise(settings: Settings, notes: list[str]) -> int | None:
-    """Go into the background, unless somebody else has put the server there; the launcher's status."""
+    """Go into the background. In the launcher: its exit status."""
     from wsgitop.master.daemon import NOWHERE, NOWHERE_REMEDY, go_into_background
-    from wsgitop.transport import launcher
 
-    if launcher.VARIABLE in os.environ:
-        notes.append("daemon: has no effect: this server was started by `wsgitop run` or `wsgitop demo`")
-        return None
     if os.environ.get("NOTIFY_SOCKET"):
         notes.append("daemon: systemd watches this service, so leave it out, with Type=notify in its unit")
     if settings.errorlog == "-":

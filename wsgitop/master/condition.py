@@ -10,8 +10,6 @@ def condition(roster: Roster, now: float) -> tuple[MasterState, str]:
     """State and reason. ``degraded``: fewer workers serve than are wanted, and no change explains it."""
     if roster.stopping:
         return "stopping", "waiting for requests in flight"
-    if not roster.wanted:
-        return "degraded", "no workers are wanted since WINCH; HUP or TTIN brings them back"
     if roster.boot_failures:
         wait_s = max(0.0, roster.fork_not_before - now)
         return "degraded", f"{roster.boot_failures} failed boots in a row, next try in {wait_s:.0f} s"
@@ -34,6 +32,8 @@ def reloading_to(roster: Roster) -> int | None:
 
 
 def _strength(roster: Roster) -> tuple[MasterState, str]:
+    if not roster.wanted:
+        return "degraded", "no workers are wanted since WINCH; HUP or TTIN brings them back"
     serving = len(roster.ready())
     if serving >= roster.wanted:
         return "serving", "generations are mixed" if roster.mixed() else ""

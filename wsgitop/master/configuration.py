@@ -26,7 +26,6 @@ class Configuration:
         self.directory = directory
         self._layers = tuple(layers)
         self._first = resolved.settings
-        self.started_as_daemon = resolved.settings.daemon
 
     @property
     def python_file(self) -> str:

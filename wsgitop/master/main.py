@@ -40,11 +40,18 @@ PR_SET_CHILD_SUBREAPER = 36
 SAMPLE_INTERVAL_S = 1.0
 
 
-def serve(resolved: Resolved, *, layers: Sequence[Layer], directory: str, notes: Sequence[str] = ()) -> int:
+def serve(
+    resolved: Resolved,
+    *,
+    layers: Sequence[Layer],
+    directory: str,
+    notes: Sequence[str] = (),
+    in_background: bool = False,
+) -> int:
     """Serve until told to stop; the exit status. Raises WsgitopError if the server does not come up.
 
     ``directory`` is the directory the server was started in, its symbolic links unresolved; ``notes`` go to
-    the log.
+    the log; ``in_background``: it has been daemonised.
     """
     wanted_identity(resolved.settings)  # a user that is not known is told before anything is opened
     signals.block()
@@ -54,7 +61,7 @@ def serve(resolved: Resolved, *, layers: Sequence[Layer], directory: str, notes:
     ctypes.CDLL(None, use_errno=True).prctl(PR_SET_CHILD_SUBREAPER, 1, 0, 0, 0)
     configuration = Configuration(resolved, layers, directory)
     with contextlib.ExitStack() as stack:
-        master = Master(configuration, tether, stack)
+        master = Master(configuration, tether, stack, in_background=in_background)
         for note in notes:
             LOGGER.warning(note)
         asyncio.run(master.run())
@@ -65,11 +72,17 @@ class Master:
     """What the master opens, and the loop that drives it. ``stack`` takes it all back."""
 
     def __init__(
-        self, configuration: Configuration, tether: Tether | None, stack: contextlib.ExitStack
+        self,
+        configuration: Configuration,
+        tether: Tether | None,
+        stack: contextlib.ExitStack,
+        *,
+        in_background: bool,
     ) -> None:
         settings = configuration.settings
         self._configuration = configuration
         self._tether = tether
+        self._in_background = in_background
         self._sink = Sink(settings.errorlog)
         self._sink.start()
         stack.callback(self._sink.close)
@@ -197,7 +210,7 @@ class Master:
                 supervisor.stop(actor, quick=supervisor.roster.stopping)
             case signal.SIGINT | signal.SIGQUIT:
                 supervisor.stop(actor, quick=True)
-            case signal.SIGWINCH if self._configuration.started_as_daemon:
+            case signal.SIGWINCH if self._in_background:
                 supervisor.winch(actor)
             case signal.SIGUSR1:
                 self._reopen(actor)
@@ -229,9 +242,8 @@ class Master:
 
     def _let_go_of_terminal(self) -> None:
         """With --daemon: whoever started the server gets its terminal back."""
-        settings = self._configuration.settings
-        if settings.daemon:
-            daemon.let_go_of_terminal(settings.errorlog)
+        if self._in_background:
+            daemon.let_go_of_terminal(self._configuration.settings.errorlog)
             self._sink.reopen()  # without a file it was a copy of standard error
 
     def _reopen(self, actor: str) -> None:
