@@ -69,9 +69,10 @@ def _daemonise(settings: Settings, notes: list[str]) -> int | None:
 
     if os.environ.get("NOTIFY_SOCKET"):
         notes.append("daemon: systemd watches this service, so leave it out, with Type=notify in its unit")
-    if settings.errorlog == "-":
+    status = go_into_background()
+    if status == 0 and settings.errorlog == "-":
         click.echo(f"wsgitop: {NOWHERE}\n  {NOWHERE_REMEDY}", err=True)
-    return go_into_background()
+    return status
 
 
 def require_linux() -> None:

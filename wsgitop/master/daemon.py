@@ -25,7 +25,7 @@ from wsgitop.transport.launcher import LEAVE, VARIABLE
 PR_SET_CHILD_SUBREAPER = 36
 UMASK = 0o022
 """gunicorn's for a daemon, whatever it was started with."""
-NOWHERE = "the log goes nowhere once the server is in the background"
+NOWHERE = "the server is in the background, and its log goes nowhere"
 NOWHERE_REMEDY = "Give --error-logfile FILE to keep it."
 
 
