@@ -129,10 +129,10 @@ def claim(
         entry_fds: tuple[int, ...] = ()
         # A socket at a place of its owner's choosing does not need the runtime directory, only discovery
         # does.
-        with contextlib.suppress(ControlSocketError) if control_socket else contextlib.nullcontext():
-            with contextlib.ExitStack() as entering:
-                entry_fds = _enter(entering, base, entry)
-                stack.push(entering.pop_all())
+        optional = contextlib.suppress(ControlSocketError) if control_socket else contextlib.nullcontext()
+        with optional, contextlib.ExitStack() as entering:
+            entry_fds = _enter(entering, base, entry)
+            stack.push(entering.pop_all())
         path = Path.cwd() / (Path(control_socket) if control_socket else entry / SOCKET_NAME)
         directory_fd = _open_parent(path) if control_socket or not entry_fds else os.dup(entry_fds[1])
         stack.callback(os.close, directory_fd)
