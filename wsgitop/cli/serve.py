@@ -41,11 +41,14 @@ def serve(context: click.Context) -> int:
         click.echo(settings_text(configuration.resolved), nl=False)
         return 0
     require_linux()
+    from wsgitop.master import handover
     from wsgitop.transport import launcher
 
     notes = list(configuration.notes)
     in_background = configuration.resolved.settings.daemon
-    if in_background and launcher.VARIABLE in os.environ:
+    if handover.VARIABLE in os.environ:
+        in_background = False  # the old master is already where this one is to be
+    elif in_background and launcher.VARIABLE in os.environ:
         notes.append("daemon: has no effect: this server was started by `wsgitop run` or `wsgitop demo`")
         in_background = False
     if in_background:

@@ -83,6 +83,9 @@ class Backend(Protocol):
         With ``pid``, ``started_at`` is set; which names are meant is the backend's business.
         """
 
+    async def upgrade(self, actor: str) -> m.Outcome:
+        """Hand over to a new master."""
+
     async def stop(self, arguments: m.StopArguments, actor: str) -> m.Outcome:
         """Stop the server. The answer goes out before :meth:`ControlServer.close` has ended."""
 
@@ -160,6 +163,7 @@ class ControlServer:
             "quarantine": backend.quarantine,
             "release": backend.release,
             "retire": backend.retire,
+            "upgrade": lambda _arguments, actor: backend.upgrade(actor),
             "stop": backend.stop,
         }
         # Names are looked up before there are clients: a directory service may take its time to answer.

@@ -13,7 +13,7 @@ import logging
 import os
 import signal
 import sys
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -27,10 +27,12 @@ from wsgitop.master.backend import Backend
 from wsgitop.master.configuration import Configuration
 from wsgitop.master.events import LOGGER, EventLog
 from wsgitop.master.listeners import Listener, open_listeners
-from wsgitop.master.pidfile import Pidfile
+from wsgitop.master.pidfile import SUCCESSOR_SUFFIX, Pidfile
 from wsgitop.master.roster import Roster
 from wsgitop.master.sampler import Sampler
+from wsgitop.master.successor import Guest, Predecessor
 from wsgitop.master.supervisor import Supervisor
+from wsgitop.master.upgrade import Upgrade
 from wsgitop.settings.identity import wanted_identity
 from wsgitop.settings.load import Layer, Resolved
 from wsgitop.snapshot import Snapshot
@@ -56,12 +58,15 @@ def serve(
     wanted_identity(resolved.settings)  # a user that is not known is told before anything is opened
     signals.block()
     tether = Tether.from_environment()
+    predecessor = Predecessor.from_environment()
+    if predecessor is not None:
+        in_background = predecessor.handover.in_background
     # Workers are forked by a zygote that ends before them: without this they would become init's children,
     # and their exit statuses would be lost.
     ctypes.CDLL(None, use_errno=True).prctl(PR_SET_CHILD_SUBREAPER, 1, 0, 0, 0)
     configuration = Configuration(resolved, layers, directory)
     with contextlib.ExitStack() as stack:
-        master = Master(configuration, tether, stack, in_background=in_background)
+        master = Master(configuration, tether, predecessor, stack, in_background=in_background)
         for note in notes:
             LOGGER.warning(note)
         asyncio.run(master.run())
@@ -75,6 +80,7 @@ class Master:
         self,
         configuration: Configuration,
         tether: Tether | None,
+        predecessor: Predecessor | None,
         stack: contextlib.ExitStack,
         *,
         in_background: bool,
@@ -82,6 +88,7 @@ class Master:
         settings = configuration.settings
         self._configuration = configuration
         self._tether = tether
+        self._predecessor = predecessor
         self._in_background = in_background
         self._sink = Sink(settings.errorlog)
         self._sink.start()
@@ -89,11 +96,15 @@ class Master:
         _log_to(self._sink, settings.loglevel)
         self._access_log_fd = _open_access_log(settings.accesslog)
         stack.callback(lambda: os.close(self._access_log_fd))
-        self._listeners: list[Listener] = open_listeners(settings)
+        self._listeners: list[Listener] = (
+            open_listeners(settings) if predecessor is None else predecessor.listeners(settings)
+        )
         for listener in self._listeners:
             stack.callback(listener.close)
+        self._pidfile: Pidfile | None = None
         if settings.pidfile:
-            pidfile = Pidfile(settings.pidfile)
+            suffix = "" if predecessor is None else SUCCESSOR_SUFFIX
+            self._pidfile = pidfile = Pidfile(f"{settings.pidfile}{suffix}")
             pidfile.create()
             stack.callback(pidfile.remove)
         self._events = EventLog()
@@ -106,13 +117,21 @@ class Master:
         settings = self._configuration.settings
         loop = asyncio.get_running_loop()
         loop.set_exception_handler(_log_internal_error)
+        predecessor = self._predecessor
         roster = Roster(self._configuration.workers)
+        if predecessor is not None:
+            roster.wanted = predecessor.wanted(roster.wanted)
         app = settings.wsgi_app
         name = settings.proc_name or app.partition(":")[0]
         control = (
             None
             if settings.no_control_socket
-            else ControlServer(app=app, name=name, path=settings.control_socket)
+            else ControlServer(
+                app=app,
+                name=name,
+                path=settings.control_socket,
+                inherited=None if predecessor is None else predecessor.claim(settings),
+            )
         )
         control_path = "" if control is None else control.open()
         try:
@@ -130,20 +149,34 @@ class Master:
                 sink=self._sink,
                 access_log_fd=self._access_log_fd,
                 control_socket=control_path,
+                exchange=None if predecessor is None else predecessor.exchange(),
             )
             self._supervisor, self._sampler, self._control = supervisor, sampler, control
-            backend = Backend(supervisor, sampler, self._reopen)
+            self._upgrade = upgrade = Upgrade(
+                loop,
+                supervisor=supervisor,
+                configuration=self._configuration,
+                listeners=self._listeners,
+                control=control,
+                in_background=self._in_background,
+                tether_fd=lambda: -1 if self._tether is None else self._tether.fileno(),
+                relinquish=self._relinquish,
+            )
+            backend = Backend(supervisor, sampler, self._reopen, upgrade)
             thread = signals.SignalThread(loop, self._signal)
             LOGGER.info(
                 "wsgitop %s, master pid %d, Python %s", __version__, os.getpid(), sys.version.split()[0]
             )
             LOGGER.info("listening at %s", ", ".join(str(listener.address) for listener in self._listeners))
-            if control is not None:
-                await control.start(
-                    backend, bind=tuple(str(listener.address) for listener in self._listeners)
+            self._backend = backend
+            if predecessor is None:
+                await self._open_control()
+            else:
+                upgrade.is_guest = True
+                guest = Guest(
+                    loop, supervisor, predecessor, settle=self._settle_stderr, promote=self._promote
                 )
-                self._events.announce = control.publish_event
-                LOGGER.info("control socket %s (wsgitop attach %d)", control_path, os.getpid())
+                guest.start()
             thread.start()
             if self._tether is not None:
                 loop.add_reader(self._tether.fileno(), self._tethered)
@@ -154,6 +187,8 @@ class Master:
             thread.stop()
         finally:
             if control is not None:
+                if self._predecessor is not None and self._predecessor.has_lent_control:
+                    control.let_go()
                 await control.close()
 
     def end(self) -> int:
@@ -215,8 +250,7 @@ class Master:
             case signal.SIGUSR1:
                 self._reopen(actor)
             case signal.SIGUSR2:
-                text = "USR2 is ignored: this version cannot hand over to a new master"
-                self._events.add("warning", "signal", text, actor=actor)
+                self._upgrade.on_signal(actor)
             case _:
                 LOGGER.debug("%s ignored", number.name)
 
@@ -239,6 +273,53 @@ class Master:
             control = "" if self._control is None else self._control.path
             self._let_go_of_terminal()
             self._tether.announce(os.getpid(), control)
+
+    # -- one master after another ------------------------------------------------
+
+    async def _open_control(self) -> None:
+        """Answer on the control socket from now on."""
+        control = self._control
+        if control is not None:
+            bind = tuple(str(listener.address) for listener in self._listeners)
+            await control.start(self._backend, bind=bind)
+            self._events.announce = control.publish_event
+            LOGGER.info("control socket %s (wsgitop attach %d)", control.path, os.getpid())
+
+    def _relinquish(self, control_is_theirs: bool) -> None:
+        """A new master has taken over: what there is but once is its own."""
+        if self._control is not None and control_is_theirs:
+            self._control.hand_over()
+        if self._tether is not None:
+            asyncio.get_running_loop().remove_reader(self._tether.fileno())
+            self._tether.close()
+            self._tether = None
+
+    def _settle_stderr(self, restore: Callable[[], None]) -> None:
+        """The workers of a new master are ready: the old one need not read its standard error any more."""
+        if self._in_background:
+            self._let_go_of_terminal()
+        else:
+            restore()
+            if self._sink.path == "-":
+                self._sink.reopen()
+
+    async def _promote(self, predecessor: Predecessor) -> None:
+        """The old master has handed over, or is gone: this one is the master now."""
+        self._upgrade.is_guest = False
+        self._predecessor = None
+        self._tether = predecessor.take_over()
+        if self._pidfile is not None:
+            try:
+                self._pidfile.succeed(self._configuration.settings.pidfile)
+            except OSError as error:
+                text = f"pid file {self._pidfile.path} cannot be renamed: {error.strerror}"
+                self._events.add("error", "pidfile", text)
+        await self._open_control()
+        text = f"this master has taken over from process {predecessor.handover.pid}"
+        self._events.add("good", "upgrade", text)
+        if self._tether is not None:
+            asyncio.get_running_loop().add_reader(self._tether.fileno(), self._tethered)
+            self._tether.announce(os.getpid(), "" if self._control is None else self._control.path)
 
     def _let_go_of_terminal(self) -> None:
         """With --daemon: whoever started the server gets its terminal back."""

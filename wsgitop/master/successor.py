@@ -7,21 +7,25 @@ unix sockets and the tether are the old master's, and if it ends before, nothing
 
 from __future__ import annotations
 
+import asyncio
 import os
 import select
 import socket
+from collections.abc import Callable, Coroutine
 
 from wsgitop import __version__
 from wsgitop.channel import messages as m
 from wsgitop.channel.channel import Channel, ChannelClosed, ChannelFull
 from wsgitop.control.claim import Claim
-from wsgitop.errors import ConfigError, ProtocolError, UpgradeError
+from wsgitop.errors import ConfigError, ProtocolError, UpgradeError, WorkerBootError
 from wsgitop.master import handover as h
 from wsgitop.master.listeners import Listener, open_listener, wanted_addresses
+from wsgitop.master.supervisor import Supervisor
 from wsgitop.settings.addresses import Address, parse_address
 from wsgitop.settings.table import Settings
 from wsgitop.transport.launcher import Tether
 
+STOP_AND_START = "Stop the server and start it again."
 PATIENCE_S = 10.0
 """For the first message, which was sent before this process was started."""
 
@@ -72,7 +76,7 @@ class Predecessor:
             raise UpgradeError(f"the old master's message cannot be read: {error}", STOP_AND_START) from None
         if received is None or not isinstance(received[0], h.Handover):
             raise UpgradeError("the old master has not said what to take over", STOP_AND_START)
-        message, descriptors = received
+        message, descriptors = received[0], received[1]
         if message.version != h.VERSION:
             raise UpgradeError(
                 f"wsgitop {__version__} cannot take over from a master as old, or as new, as process "
@@ -137,6 +141,11 @@ class Predecessor:
             self._guests.append((listener, record.inode))
         return listener
 
+    @property
+    def has_lent_control(self) -> bool:
+        """The control socket here is the old master's."""
+        return self._claimed
+
     def exchange(self) -> tuple[socket.socket, socket.socket] | None:
         """The pair over which workers pass connections to each other; None if the old one's workers are of
         another kind.
@@ -193,4 +202,57 @@ class Predecessor:
             self._stderr_fd = -1
 
 
-STOP_AND_START = "Stop the server and start it again."
+class Guest:
+    """A new master until it takes over: tells the old one when the workers are ready, and waits for its word.
+
+    ``settle`` is called when the workers are ready, with how to get standard error back; ``promote`` when
+    this is the master.
+    """
+
+    def __init__(
+        self,
+        loop: asyncio.AbstractEventLoop,
+        supervisor: Supervisor,
+        predecessor: Predecessor,
+        *,
+        settle: Callable[[Callable[[], None]], None],
+        promote: Callable[[Predecessor], Coroutine[None, None, None]],
+    ) -> None:
+        self._loop = loop
+        self._supervisor = supervisor
+        self._predecessor = predecessor
+        self._settle = settle
+        self._promote = promote
+        self._promotion: asyncio.Task[None] | None = None
+
+    def start(self) -> None:
+        """Begin to listen to the old master."""
+        self._loop.add_reader(self._predecessor.fileno(), self._heard)
+        self._supervisor.on_change.append(self._look)
+
+    def _look(self) -> None:
+        roster = self._supervisor.roster
+        if roster.stopping:
+            self._supervisor.on_change.remove(self._look)
+        elif len(roster.ready()) >= roster.wanted:
+            self._supervisor.on_change.remove(self._look)
+            self._settle(self._predecessor.restore_stderr)
+            self._predecessor.serving()
+        elif roster.boot_failures and self._predecessor.handover.automatic:
+            # Half a server is no reason to end a whole one.
+            self._supervisor.on_change.remove(self._look)
+            ready = len(roster.ready())
+            self._supervisor.fatal = WorkerBootError(
+                f"{ready} of {roster.wanted} workers came up, and another could not boot",
+                "The log above tells why.",
+            )
+            self._loop.call_soon(lambda: self._supervisor.stop("the upgrade", quick=True))
+
+    def _heard(self) -> None:
+        if self._supervisor.roster.stopping or not self._predecessor.is_over():
+            return
+        self._loop.remove_reader(self._predecessor.fileno())
+        if self._look in self._supervisor.on_change:  # the old one has ended before the workers were ready
+            self._supervisor.on_change.remove(self._look)
+            self._settle(self._predecessor.restore_stderr)
+        self._promotion = self._loop.create_task(self._promote(self._predecessor))
