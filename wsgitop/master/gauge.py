@@ -106,6 +106,16 @@ class WorkerGauge:
         self.requests, self.errors, self.busy, self._oldest_started_ns = requests, errors, busy, oldest
         self.rps = self._requests.add(now, requests)
 
+    def counters(self) -> list[int]:
+        """Requests, answers by class, and the whole histogram, read now, in one list."""
+        total = [0] * (1 + at.CLASSES + at.BUCKETS)
+        for block in self._threads:
+            if block[at.REQUESTS]:
+                classes = block[at.STATUS_1XX : at.STATUS_1XX + at.CLASSES]
+                words = (block[at.REQUESTS], *classes, *block[at.HISTOGRAM : at.HISTOGRAM + at.BUCKETS])
+                total = [sum_ + min(word, COUNTER_LIMIT) for sum_, word in zip(total, words, strict=True)]
+        return total
+
     def second(self) -> list[int]:
         """Once a second, after :meth:`read`: bring histogram and history up to date; the recent histogram."""
         if self.requests != self._counted:

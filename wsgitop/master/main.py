@@ -30,7 +30,9 @@ from wsgitop.master.listeners import Listener, open_listeners
 from wsgitop.master.pidfile import Pidfile
 from wsgitop.master.roster import Roster
 from wsgitop.master.sampler import Sampler
+from wsgitop.master.statsd import Reporter, open_statsd
 from wsgitop.master.supervisor import Supervisor
+from wsgitop.master.syslog_output import open_syslog
 from wsgitop.settings.load import Layer, Resolved
 from wsgitop.snapshot import Snapshot
 from wsgitop.transport.launcher import Tether
@@ -74,6 +76,8 @@ class Master:
         _log_to(self._sink, settings.loglevel)
         self._access_log_fd = _open_access_log(settings.accesslog)
         stack.callback(lambda: os.close(self._access_log_fd))
+        self._access_pipe_fd = open_syslog(settings, self._sink, stack)
+        self._statsd: Reporter | None = None
         self._listeners: list[Listener] = open_listeners(settings)
         for listener in self._listeners:
             stack.callback(listener.close)
@@ -115,7 +119,9 @@ class Master:
                 sink=self._sink,
                 access_log_fd=self._access_log_fd,
                 control_socket=control_path,
+                access_pipe_fd=self._access_pipe_fd,
             )
+            self._statsd = open_statsd(settings, sampler, self._sink)
             self._supervisor, self._sampler, self._control = supervisor, sampler, control
             backend = Backend(supervisor, sampler, self._reopen)
             thread = signals.SignalThread(loop, self._signal)
@@ -138,6 +144,8 @@ class Master:
             await supervisor.finished.wait()
             thread.stop()
         finally:
+            if self._statsd is not None:
+                self._statsd.close()
             if control is not None:
                 await control.close()
 
@@ -167,6 +175,8 @@ class Master:
             snapshot: Snapshot = self._sampler.sample(watched=asked is not None)
             if self._control is not None and asked is not None:
                 self._control.publish_snapshot(snapshot)
+            if self._statsd is not None:
+                self._statsd.tick(snapshot)
         finally:
             self._supervisor.reap()  # ends in a look at the plan
 
@@ -225,10 +235,14 @@ class Master:
     def _reopen(self, actor: str) -> None:
         """USR1: open the log files again, after rotation."""
         assert self._supervisor is not None
+        access_log_fd = -1
         try:
-            self._sink.reopen()
+            # Both or neither: the access log is not in use before the error log has been opened.
             access_log_fd = _open_access_log(self._configuration.settings.accesslog)
+            self._sink.reopen()
         except ConfigError as error:
+            if access_log_fd >= 0:
+                os.close(access_log_fd)
             self._events.add("error", "reopen", f"the old log files stay open: {error.cause}", actor=actor)
             return
         os.dup2(access_log_fd, self._access_log_fd, inheritable=False)

@@ -47,6 +47,7 @@ class Supervisor:
         sink: Sink,
         access_log_fd: int,
         control_socket: str,
+        access_pipe_fd: int = -1,
     ) -> None:
         self._context = Context(
             loop=loop,
@@ -64,7 +65,11 @@ class Supervisor:
         self.events = events
         self.workers = Workers(self._context)
         self._zygotes = Zygotes(
-            self._context, self.workers, access_log_fd=access_log_fd, control_socket=control_socket
+            self._context,
+            self.workers,
+            access_log_fd=access_log_fd,
+            control_socket=control_socket,
+            access_pipe_fd=access_pipe_fd,
         )
         self._sampler = sampler
         self._timer: asyncio.TimerHandle | None = None

@@ -10,6 +10,7 @@ import builtins
 import importlib
 import sys
 import types
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -38,13 +39,20 @@ HOOKS = frozenset(
     }
 )
 """gunicorn's server hooks."""
+LOGCONFIG = "logconfig_dict"
+CLASSES = frozenset({"logger_class", "worker_class"})
+"""Settings that take a class or its name."""
 
 
 class ConfigFile(NamedTuple):
-    """What a config file holds: plain values by name, and remarks for the log."""
+    """What a config file holds: plain values by name, and remarks for the log.
+
+    ``logconfig`` is its logconfig_dict as it is there, with what is not plain in it.
+    """
 
     values: dict[str, Any]
     notes: tuple[str, ...]
+    logconfig: Mapping[str, Any] | None = None
 
 
 def load(path: str, chdir: str) -> ConfigFile:
@@ -81,12 +89,28 @@ def _collect(namespace: dict[str, Any]) -> ConfigFile:
             continue
         if name in HOOKS:
             notes.append(f"the hook {name} is not run by this version")
+        elif name in CLASSES and isinstance(value, type):
+            values[name] = f"{value.__module__}.{value.__qualname__}"
         elif callable(value):
             continue
         else:
             try:
-                # There and back: what JSON cannot carry would fail only when the answer is sent.
-                values[name] = msgspec.json.decode(msgspec.json.encode(value))
+                # What JSON cannot carry would fail only when the answer is sent.
+                values[name] = plain(value) if name == LOGCONFIG else _there_and_back(value)
             except (TypeError, ValueError, OverflowError, RecursionError):
                 notes.append(f"{name} holds what no setting takes (it is of type {type(value).__name__})")
-    return ConfigFile(values, tuple(notes))
+    original = namespace.get(LOGCONFIG)
+    logconfig = original if LOGCONFIG in values and isinstance(original, dict) else None
+    return ConfigFile(values, tuple(notes), logconfig=logconfig)
+
+
+def _there_and_back(value: object) -> Any:
+    return msgspec.json.decode(msgspec.json.encode(value))
+
+
+def plain(value: object) -> Any:
+    """A value as JSON can carry it, with the names of what it cannot carry.
+
+    Raises TypeError, ValueError, OverflowError or RecursionError.
+    """
+    return msgspec.json.decode(msgspec.json.encode(value, enc_hook=repr))
