@@ -19,11 +19,11 @@ _HEAD = """# Settings
 
 Made from the tables in `settings/` by `python -m wsgitop.settings.reference`; not to be edited.
 
-A setting is given, from weak to strong, by `WEB_CONCURRENCY`, `PORT` or `FORWARDED_ALLOW_IPS`; by the first
-that exists of `wsgitop.conf.py`, `gunicorn.conf.py` and `[tool.wsgitop]` in `pyproject.toml`, or the file that
-`--config` names; by `GUNICORN_CMD_ARGS`; by `WSGITOP_CMD_ARGS`; on the command line. What is in force and where
-it comes from is shown by `wsgitop serve --print-config`. Names are as in files; in TOML a hyphen may stand for
-an underscore.
+A setting is given, from weak to strong, by `WEB_CONCURRENCY`, `PORT` or `FORWARDED_ALLOW_IPS`; by the file
+that `--config` names, or the first of `wsgitop.conf.py`, `gunicorn.conf.py` and `[tool.wsgitop]` in `pyproject.toml`
+that exists; by `GUNICORN_CMD_ARGS`; by `WSGITOP_CMD_ARGS`; on the command line. `wsgitop serve --print-config`
+shows what is in force and where it comes from. Names are as in files; in TOML a hyphen may stand for an
+underscore.
 """
 _FOREIGN_HEAD = """
 ## Settings of gunicorn that have no effect here
@@ -66,6 +66,8 @@ def _setting(setting: Setting) -> Iterator[str]:
         f"`{flag} {setting.metavar}`" if setting.metavar and setting.kind != "switch" else f"`{flag}`"
         for flag in setting.flags
     )
+    if setting.name == "wsgi_app":
+        flags = "`APP`, behind all flags"
     yield f"- Flags: {flags}\n" if flags else "- In a config file only\n"
     unit = _UNITS.get(setting.metavar, "")
     yield f"- Value: {allowed(setting)}{f', {unit}' if unit else ''}\n"
@@ -95,8 +97,7 @@ def _foreign(rows: list[Foreign]) -> Iterator[str]:
     yield "| setting | flags | |\n|---|---|---|\n"
     for row in rows:
         flags = " ".join(f"`{flag}`" for flag in row.flags)
-        reason = row.reason[:1].upper() + row.reason[1:]
-        text = f"{reason}. {row.remedy}" if row.remedy else f"{reason}."
+        text = f"{row.reason}. {row.remedy}" if row.remedy else row.reason
         yield f"| `{row.name}` | {flags} | {text.replace('|', chr(92) + '|')} |\n"
 
 
