@@ -49,8 +49,8 @@ DIFFERENCES = {
     "syslog_addr": "messages end with a zero byte, over TCP as well, where it is a newline here",
     "statsd_host": "a few datagrams for each request, and each status is counted by itself, as "
     "`gunicorn.request.status.404`. Here only its class is known, `gunicorn.request.status.4xx`, and "
-    "durations are sent as one sample for each step of a histogram (relative error up to 6 %), with the rate 1/n if it "
-    "stands for n requests",
+    "durations are sent as one sample for each step of a histogram (relative error up to 6 %), with the rate "
+    "1/n if it stands for n requests",
     "enable_backlog_metric": "a histogram (`|h`), here a gauge (`|g`)",
 }
 """What is otherwise there, for settings of the same name."""

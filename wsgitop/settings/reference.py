@@ -20,9 +20,9 @@ _HEAD = """# Settings
 Made from the tables in `settings/` by `python -m wsgitop.settings.reference`; not to be edited.
 
 A setting is given, from weak to strong, by `WEB_CONCURRENCY`, `PORT` or `FORWARDED_ALLOW_IPS`; by the file
-that `--config` names, or the first of `wsgitop.conf.py`, `gunicorn.conf.py` and `[tool.wsgitop]` in `pyproject.toml`
-that exists; by `GUNICORN_CMD_ARGS`; by `WSGITOP_CMD_ARGS`; on the command line. `wsgitop serve --print-config`
-shows what is in force and where it comes from. Names are as in files; in TOML a hyphen may stand for an
+that `--config` names, or the first that exists of `wsgitop.conf.py`, `gunicorn.conf.py` and `[tool.wsgitop]`
+in `pyproject.toml`; by `GUNICORN_CMD_ARGS`; by `WSGITOP_CMD_ARGS`; on the command line. What is in force and
+where it comes from: `wsgitop serve --print-config`. Names are as in files; in TOML a hyphen may stand for an
 underscore.
 """
 _FOREIGN_HEAD = """
