@@ -17,9 +17,8 @@ README = Path(wsgitop.__file__).parent.parent / "README.md"
 
 
 def test_the_page_is_current() -> None:
-    assert PAGE.read_text() == render(), (
-        "run: python -m wsgitop.settings.reference > wsgitop/docs/settings.md"
-    )
+    command = "python -m wsgitop.settings.reference > wsgitop/docs/settings.md"
+    assert PAGE.read_text() == render(), f"run: {command}"
 
 
 @pytest.mark.parametrize("name", TABLE)
