@@ -14,7 +14,7 @@ import pytest
 
 from tests.support.waiting import eventually
 from wsgitop.errors import ConfigError
-from wsgitop.logs.sink import QUEUE_LIMIT_BYTES, Sink, SinkHandler
+from wsgitop.logs.sink import QUEUE_LIMIT_BYTES, Sink, SinkHandler, open_log
 
 Make = Callable[..., Sink]
 
@@ -204,3 +204,17 @@ def test_a_line_that_a_full_disk_took_the_half_of_does_not_run_into_the_next(
     sink.write(b"next\n")
     eventually(lambda: path.read_bytes().startswith(b"a long\nnext\n"))
     eventually(lambda: b"1 lines were dropped\n" in path.read_bytes())
+
+
+def test_a_stream_by_its_name_that_cannot_be_opened_is_copied(monkeypatch: pytest.MonkeyPatch) -> None:
+    """/dev/stdout is a socket under systemd, and sockets cannot be opened."""
+
+    def refuse(path: str, flags: int, mode: int = 0) -> int:
+        raise OSError(errno.ENXIO, "No such device or address")
+
+    monkeypatch.setattr("wsgitop.logs.sink.os.open", refuse)
+    fd = open_log("/dev/stderr", 1)
+    assert os.path.sameopenfile(fd, 2)
+    os.close(fd)
+    with pytest.raises(ConfigError):
+        open_log("/dev/null", 1)

@@ -34,6 +34,8 @@ class LinePipe:
             os.close(self._read_fd)
             os.close(self.write_fd)
             raise
+        # Writers that cannot open it for themselves, since they are another user, must not wait either.
+        os.set_blocking(self.write_fd, False)
         os.set_blocking(self._read_fd, False)
         with contextlib.suppress(OSError):  # the user's allowance for pipes may be used up
             fcntl.fcntl(self.write_fd, fcntl.F_SETPIPE_SZ, PIPE_BYTES)

@@ -104,6 +104,10 @@ class Sink:
                 return
 
 
+_STREAMS = {"/dev/stdout": 1, "/dev/stderr": 2}
+"""Names that cannot be opened where the stream is a socket, as under systemd, or another user's."""
+
+
 def open_log(path: str, fallback_fd: int) -> int:
     """A descriptor for a log: ``-`` duplicates ``fallback_fd``, otherwise the file is opened for appending.
 
@@ -116,6 +120,9 @@ def open_log(path: str, fallback_fd: int) -> int:
     try:
         fd = os.open(path, flags, 0o644)
     except OSError as error:
+        number = _STREAMS.get(path)
+        if number is not None:
+            return os.dup(number)
         raise ConfigError(
             f"log file {path} cannot be opened: {error.strerror}", "Check the directory and its permissions."
         ) from None

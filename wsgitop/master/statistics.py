@@ -49,6 +49,8 @@ class Statistics:
     def _take(self, worker: int, gauge: WorkerGauge) -> None:
         now = gauge.counters()
         before = self._last.get(worker)
+        if now is before:
+            return
         self._last[worker] = now
         # A row may be caught in mid-change or be corrupt: no figure goes back by that.
         new = now if before is None else [max(0, value) for value in map(operator.sub, now, before)]

@@ -6,6 +6,7 @@ import io
 import logging
 import os
 import sys
+import threading
 from collections.abc import Mapping
 from typing import Any
 
@@ -39,9 +40,17 @@ def configure(settings: Settings, original: Mapping[str, Any] | None) -> logging
     dictionary: Mapping[str, Any] = settings.logconfig_dict
     if original is not None and plain(original) == dictionary:
         dictionary = original
-    return logging_config.apply(
+    before = threading.enumerate()
+    access_logger = logging_config.apply(
         dictionary=dictionary,
         json_path=settings.logconfig_json,
         ini_path=settings.logconfig,
         level=settings.loglevel,
     )
+    threads = [thread.name for thread in threading.enumerate() if thread not in before]
+    if threads:
+        # A queue's listener, for example: lines would go into the queue and nowhere else.
+        names = ", ".join(threads)
+        text = f"The log configuration starts threads, which do not exist in the workers: {names}\n"
+        os.write(2, text.encode("utf-8", "backslashreplace"))
+    return access_logger

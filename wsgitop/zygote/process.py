@@ -156,6 +156,7 @@ class Zygote:
             threads: tuple[str, ...] = ()
             if settings.preload_app:
                 self._app = load_app(settings.wsgi_app)
+                logging_config.revive()
                 threads = tuple(t.name for t in threading.enumerate() if t is not threading.main_thread())
         except AppImportError as error:
             self._channel.send(m.ZygoteFailed("app", str(error), m.clip(error.traceback), import_error=True))
