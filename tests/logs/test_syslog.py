@@ -178,3 +178,46 @@ def test_a_server_that_does_not_read_is_given_up(
         thread.start()
         assert got.wait(5), "all of it, in the end"
         thread.join()
+
+
+def test_a_name_of_which_one_address_is_served(make: Make, monkeypatch: pytest.MonkeyPatch) -> None:
+    with receiver(socket.AF_INET, socket.SOCK_DGRAM, ("127.0.0.1", 0)) as server:
+        port = server.getsockname()[1]
+        kind = socket.AF_INET, socket.SOCK_DGRAM, 0, ""
+        addresses = [(*kind, (host, port)) for host in ("127.0.0.2", "127.0.0.1")]
+        monkeypatch.setattr(module.socket, "getaddrinfo", lambda *_, **__: addresses)
+        syslog = make(("both.example", port), socket.SOCK_DGRAM)
+        syslog.write_access(b"one\n")
+        assert server.recv(100) == b"<134>gunicorn.site.access: one"
+
+
+def test_a_server_that_accepts_and_does_not_read_is_named_once(
+    make: Make, said: list[tuple[int, str]], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(module, "SEND_S", 0.02)
+    with receiver(socket.AF_INET, socket.SOCK_STREAM, ("127.0.0.1", 0)) as server:
+        server.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 2048)
+        server.listen(50)
+        syslog = make(server.getsockname(), socket.SOCK_STREAM)
+        line = b"x" * 7000 + b"\n"
+
+        def stuck() -> bool:
+            syslog.write_access(line * 20)
+            return len(said) >= 2
+
+        eventually(stuck, 20, what="gone, and there again")
+        for _ in range(20):
+            stuck()
+        assert len(said) == 2, said
+
+
+def test_a_connection_that_the_server_has_closed_is_made_anew(make: Make, said: list[Any]) -> None:
+    with receiver(socket.AF_INET, socket.SOCK_STREAM, ("127.0.0.1", 0)) as server:
+        server.listen()
+        syslog = make(server.getsockname(), socket.SOCK_STREAM)
+        for number in range(3):
+            syslog.write_access(b"%d\n" % number)
+            connection, _ = server.accept()
+            with connection:
+                assert connection.recv(100) == b"<134>gunicorn.site.access: %d\n" % number
+    assert said == []

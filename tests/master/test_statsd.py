@@ -157,3 +157,16 @@ def test_unix_socket_that_does_not_read_and_one_that_comes_later(said: list[str]
         assert len(said) == 2
         assert server.recv(100) == b"b:1|c"
     statsd.close()
+
+
+def test_a_name_with_two_addresses_of_which_one_is_served() -> None:
+    statsd = Statsd(target("127.0.0.1:1"))
+    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as server:
+        server.bind(("127.0.0.1", 0))
+        server.settimeout(5)
+        port = server.getsockname()[1]
+        statsd._addresses = [(socket.AF_INET, ("127.0.0.2", port)), (socket.AF_INET, ("127.0.0.1", port))]
+        for _ in range(3):
+            statsd.send([b"a:1|c"])
+        assert server.recv(100) == b"a:1|c"
+    statsd.close()

@@ -19,6 +19,7 @@ import threading
 import time
 from collections import deque
 from collections.abc import Callable, Iterator, Sequence
+from typing import Any
 
 from wsgitop.logs.lines import entries
 
@@ -28,6 +29,8 @@ MESSAGE_LIMIT_BYTES = 8000
 RETRY_S = 2.0
 CONNECT_S = 2.0
 SEND_S = 1.0
+QUIET_S = 60.0
+"""The error log says at most so often that the server is gone."""
 PROOF_S = 0.1
 """How long a first datagram may take to come back as refused; nothing else tells that nobody listens."""
 
@@ -65,8 +68,8 @@ class Syslog:
         self._thread = threading.Thread(target=self._run, name="wsgitop-syslog", daemon=True)
         # Below: the thread's own.
         self._sock: socket.socket | None = None
-        self._proven = False  # since it was connected something was sent, and not refused
         self._complained = False
+        self._quiet_until_s = 0.0
 
     # -- for any thread ------------------------------------------------
 
@@ -149,16 +152,9 @@ class Syslog:
     def _send(self, message: bytes) -> bool:
         """Send one message. False: the server is not there, and the message is still to be sent."""
         try:
-            if self._sock is None:
-                self._sock = self._connect()
-                self._proven = False
-            if self._sock.type == socket.SOCK_STREAM:
-                # gunicorn ends messages with a zero byte; receivers of streams wait for a newline (RFC 6587).
-                self._sock.sendall(message + b"\n")
-            else:
-                self._sock.send(message)
-            if not self._proven:
-                self._prove(self._sock)
+            if self._sock is None or not self._goes_on(self._sock, message):
+                self._disconnect()  # it was started again, perhaps: that is no news
+                self._sock = self._reach(message)
         except OSError as error:
             if error.errno == errno.EMSGSIZE:
                 with self._change:
@@ -170,36 +166,46 @@ class Syslog:
             self._be_glad()
         return True
 
-    def _prove(self, sock: socket.socket) -> None:
-        """A datagram to where nobody listens is refused a moment later. Raises OSError then."""
-        if sock.type == socket.SOCK_DGRAM and sock.family != socket.AF_UNIX:
-            poll = select.poll()
-            poll.register(sock, select.POLLERR)
-            if poll.poll(PROOF_S * 1000):
-                number = sock.getsockopt(socket.SOL_SOCKET, socket.SO_ERROR)
-                raise OSError(number, "nobody listens there")
-        self._proven = True
+    def _goes_on(self, sock: socket.socket, message: bytes) -> bool:
+        """Send over the connection that there is. False: it is there no more. Raises OSError for EMSGSIZE."""
+        try:
+            if sock.type == socket.SOCK_STREAM:
+                # Without this look what is sent after the other side has closed would vanish.
+                poll = select.poll()
+                poll.register(sock, select.POLLRDHUP)
+                if poll.poll(0):
+                    return False
+            _put(sock, message)
+        except OSError as error:
+            if error.errno == errno.EMSGSIZE:
+                raise
+            return False
+        return True
 
-    def _connect(self) -> socket.socket:
-        if isinstance(self._address, str):
-            targets = [(socket.AF_UNIX, kind, self._address) for kind in self._kinds]
-        else:
-            host, port = self._address
-            found = [socket.getaddrinfo(host, port, type=kind) for kind in self._kinds]
-            targets = [(entry[0], entry[1], entry[4]) for entries_ in found for entry in entries_]  # type: ignore[misc] # typeshed: the address may be of any family
-        failure: OSError = OSError(errno.EADDRNOTAVAIL, "no address")
-        for family, kind, address in targets:
+    def _reach(self, message: bytes) -> socket.socket:
+        """Connect to the first address that takes the message, and send it there. Raises OSError."""
+        failure = OSError(errno.EADDRNOTAVAIL, "no address")
+        for family, kind, address in self._targets():
             sock = socket.socket(family, kind)
             try:
                 sock.settimeout(CONNECT_S)
                 sock.connect(address)
                 sock.settimeout(SEND_S)
+                _put(sock, message)
+                _prove(sock)
             except OSError as error:
                 sock.close()
                 failure = error
             else:
                 return sock
         raise failure
+
+    def _targets(self) -> list[tuple[int, int, Any]]:
+        if isinstance(self._address, str):
+            return [(socket.AF_UNIX, kind, self._address) for kind in self._kinds]
+        host, port = self._address
+        found = [socket.getaddrinfo(host, port, type=kind) for kind in self._kinds]
+        return [(entry[0], entry[1], entry[4]) for entries_ in found for entry in entries_]
 
     def _disconnect(self) -> None:
         if self._sock is not None:
@@ -208,8 +214,11 @@ class Syslog:
 
     def _fail(self, error: OSError) -> None:
         self._disconnect()
-        if not self._complained:
+        now_s = time.monotonic()
+        # A server that accepts and does not read is there and gone again each time.
+        if not self._complained and now_s >= self._quiet_until_s:
             self._complained = True
+            self._quiet_until_s = now_s + QUIET_S
             self._say(logging.WARNING, f"syslog at {self._shown()} takes no lines: {error.strerror or error}")
 
     def _be_glad(self) -> None:
@@ -220,3 +229,22 @@ class Syslog:
 
     def _shown(self) -> str:
         return self._address if isinstance(self._address, str) else f"{self._address[0]}:{self._address[1]}"
+
+
+def _put(sock: socket.socket, message: bytes) -> None:
+    if sock.type == socket.SOCK_STREAM:
+        # gunicorn ends messages with a zero byte; receivers of streams wait for a newline (RFC 6587).
+        sock.sendall(message + b"\n")
+    else:
+        sock.send(message)
+
+
+def _prove(sock: socket.socket) -> None:
+    """A datagram to where nobody listens is refused a moment later. Raises OSError then."""
+    if sock.type != socket.SOCK_DGRAM or sock.family == socket.AF_UNIX:
+        return
+    poll = select.poll()
+    poll.register(sock, select.POLLERR)
+    if poll.poll(PROOF_S * 1000):
+        number = sock.getsockopt(socket.SOL_SOCKET, socket.SO_ERROR)
+        raise OSError(number, "nobody listens there")

@@ -160,6 +160,9 @@ class Statsd:
                 continue
             except OSError as error:
                 fault = error.strerror or str(error)
+                # A name may stand for two addresses, such as ::1 and 127.0.0.1, of which one is served.
+                self._hang_up()
+                self._addresses = [*self._addresses[1:], *self._addresses[:1]]
                 try:
                     self._send(part)  # refused is what an earlier one was
                 except OSError:
