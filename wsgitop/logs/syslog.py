@@ -167,7 +167,9 @@ class Syslog:
         return True
 
     def _goes_on(self, sock: socket.socket, message: bytes) -> bool:
-        """Send over the connection that there is. False: it is there no more. Raises OSError for EMSGSIZE."""
+        """Send over the connection that there is. False: it is there no more. Raises OSError for a
+        message that is too long, or a server that does not read.
+        """
         try:
             if sock.type == socket.SOCK_STREAM:
                 # Without this look what is sent after the other side has closed would vanish.
@@ -177,7 +179,7 @@ class Syslog:
                     return False
             _put(sock, message)
         except OSError as error:
-            if error.errno == errno.EMSGSIZE:
+            if error.errno == errno.EMSGSIZE or isinstance(error, TimeoutError):
                 raise
             return False
         return True
