@@ -253,6 +253,19 @@ def test_what_is_printed_comes_at_once_with_stdio_inheritance(start_server: Star
     eventually(lambda: "on standard output" in server.log(), what="the line, before the worker ends")
 
 
+def test_output_goes_nowhere_when_the_master_is_gone_and_breaks_nothing(start_server: StartServer) -> None:
+    server = start_server(
+        "printing:application", "--capture-output", "--log-syslog", "--log-syslog-to", "unix:///nowhere"
+    )
+    connection = server.connection()
+    connection.request("GET", "/orphan")
+    eventually(lambda: server.workers()[0]["in_flight"], what="the request in flight")
+    server.signal(signal.SIGKILL)
+    response = connection.getresponse()
+    assert (response.status, response.read()) == (200, b"ok")
+    connection.close()
+
+
 class Requests(threading.Thread):
     """Asks for /1, /2 and so on until it is told to stop."""
 
