@@ -159,6 +159,11 @@ class ZygoteProcess:
         self.output = output
         self.process = psutil.Process(pid)
 
+    def abort(self) -> None:
+        """SIGABRT: it shows where it hangs and dies."""
+        with contextlib.suppress(ProcessLookupError):
+            os.kill(self.pid, signal.SIGABRT)
+
     def kill(self) -> None:
         """SIGKILL; a zygote serves nobody."""
         with contextlib.suppress(ProcessLookupError):

@@ -10,13 +10,13 @@ import logging
 import os
 import time
 from collections.abc import Iterator, Mapping
-from typing import Final, Protocol
+from typing import Final
 
 from wsgitop.errors import ConfigError
 from wsgitop.http.head import Request
 from wsgitop.logs.error_log import LOGGER
 from wsgitop.settings.log_format import JSON
-from wsgitop.worker.access_log import QUIET_S, AccessLog
+from wsgitop.worker.access_log import QUIET_S, AccessLog, AccessWriter
 from wsgitop.worker.boot import WorkerBoot
 from wsgitop.worker.log_line import Line, compile_line
 from wsgitop.wsgi.response import Response
@@ -24,23 +24,6 @@ from wsgitop.wsgi.response import Response
 ATOMS: Final = tuple("hlutrsmUqHbBfaTDMLp")
 """gunicorn's atoms, those with a name in them left out."""
 _NUMBERS: Final = frozenset("BTDM")
-
-
-class AccessWriter(Protocol):
-    """What takes a line for each finished request; the methods are those of :class:`AccessLog`."""
-
-    def write(
-        self,
-        request: Request,
-        response: Response,
-        environ: Mapping[str, object],
-        client: str,
-        elapsed_ns: int,
-    ) -> None: ...
-
-    def reopen(self, fd: int) -> None: ...
-
-    def close(self) -> None: ...
 
 
 def open_access_log(boot: WorkerBoot) -> AccessWriter | None:

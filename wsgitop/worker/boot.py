@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import logging
 import socket
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from wsgitop.scoreboard.board import Board
 from wsgitop.settings.addresses import Address
 from wsgitop.settings.table import Settings
+from wsgitop.worker.hooks import NoHooks
 from wsgitop.wsgi.types import WSGIApplication
 
 
@@ -36,3 +37,4 @@ class WorkerBoot:
     app: WSGIApplication | None
     access_pipe_fd: int = -1
     access_logger: logging.Logger | None = None
+    hooks: NoHooks = field(default_factory=NoHooks)

@@ -15,7 +15,7 @@ from typing import Final, NoReturn
 from wsgitop.http.head import Request
 from wsgitop.http.response import DateLine, render_error
 from wsgitop.logs.error_log import LOGGER
-from wsgitop.worker.access_writers import AccessWriter
+from wsgitop.worker.access_log import AccessWriter
 from wsgitop.worker.connection import Connection, State
 from wsgitop.worker.handover import Crew
 from wsgitop.worker.seat import Seat
