@@ -9,6 +9,7 @@ import pytest
 import wsgitop
 from wsgitop.settings import compat
 from wsgitop.settings.differences import DIFFERENCES, GUNICORN
+from wsgitop.settings.hooks import HOOKS
 from wsgitop.settings.reference import render
 from wsgitop.settings.table import TABLE
 
@@ -31,7 +32,15 @@ def test_every_setting_is_on_it(name: str) -> None:
     assert ("- Not in gunicorn\n" in text) == (name not in GUNICORN)
 
 
-@pytest.mark.parametrize("row", compat.FOREIGN.values(), ids=lambda row: row.name)
+@pytest.mark.parametrize("name", HOOKS)
+def test_every_hook_is_on_it(name: str) -> None:
+    assert f"\n- `{name}({', '.join(HOOKS[name])})`\n" in render()
+
+
+FOREIGN = [row for row in compat.FOREIGN.values() if row.name not in HOOKS]
+
+
+@pytest.mark.parametrize("row", FOREIGN, ids=lambda row: row.name)
 def test_every_foreign_setting_is_on_it_with_its_reason(row: compat.Foreign) -> None:
     (line,) = [line for line in render().splitlines() if line.startswith(f"| `{row.name}` |")]
     assert row.reason.replace("|", "\\|") in line

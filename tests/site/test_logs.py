@@ -247,6 +247,13 @@ def test_check_tries_classes_of_the_file_and_toml(runtime_dir: Path, tmp_path: P
     assert done.returncode == 1 and "Unable to configure logger 'x'" in done.stderr
 
 
+def test_check_tries_hooks(runtime_dir: Path, tmp_path: Path) -> None:
+    (tmp_path / "gunicorn.conf.py").write_text("def post_fork(only_one): ...\n")
+    (tmp_path / "hello.py").write_text((APPS / "hello.py").read_text())
+    done = command("serve", "--check-config", "hello:plain", runtime_dir=runtime_dir, cwd=tmp_path)
+    assert done.returncode == 1 and "post_fork" in done.stderr
+
+
 def test_what_is_printed_comes_at_once_with_stdio_inheritance(start_server: StartServer) -> None:
     server = start_server("printing:application", "-R")
     server.get("/print")

@@ -13,6 +13,7 @@ from typing import Any
 from wsgitop.settings.compat import FOREIGN, Foreign
 from wsgitop.settings.convert import allowed
 from wsgitop.settings.differences import DIFFERENCES, GUNICORN
+from wsgitop.settings.hooks import HOOKS
 from wsgitop.settings.table import TABLE, Setting
 
 _HEAD = """# Settings
@@ -24,6 +25,13 @@ that `--config` names, or the first that exists of `wsgitop.conf.py`, `gunicorn.
 in `pyproject.toml`; by `GUNICORN_CMD_ARGS`; by `WSGITOP_CMD_ARGS`; on the command line. What is in force and
 where it comes from: `wsgitop serve --print-config`. Names are as in files; in TOML a hyphen may stand for an
 underscore.
+"""
+_HOOKS_HEAD = """
+## Hooks
+
+Functions of these names in a Python config file, with these parameters, are called as
+[From gunicorn, and back](from-gunicorn.md#hooks) says.
+
 """
 _FOREIGN_HEAD = """
 ## Settings of gunicorn that have no effect here
@@ -54,8 +62,12 @@ def _page() -> Iterator[str]:
         yield f"\n## {section}\n"
         for setting in settings:
             yield from _setting(setting)
+    yield _HOOKS_HEAD
+    for name, parameters in HOOKS.items():
+        yield f"- `{name}({', '.join(parameters)})`\n"
     yield _FOREIGN_HEAD
-    yield from _foreign([row for row in FOREIGN.values() if not row.refused])
+    ignored = [row for row in FOREIGN.values() if not row.refused and row.name not in HOOKS]
+    yield from _foreign(ignored)
     yield _REFUSED_HEAD
     yield from _foreign([row for row in FOREIGN.values() if row.refused])
 
