@@ -380,7 +380,7 @@ def test_print_config_names_every_layer(runtime_dir: Path, tmp_path: Path) -> No
     assert lines["backlog"] == "7  (from WSGITOP_CMD_ARGS)"
     assert lines["timeout"] == "8.0  (from command line)"
     assert lines["config"] == f"'{file}'  (from working directory)"
-    assert lines["logconfig_dict"] == f"{{'version': 1, 'x': \"<class 'object'>\"}}  (from {file})"
+    assert lines["logconfig_dict"] == f"{{'version': 1, 'x': '<builtins.object>'}}  (from {file})"
 
 
 def test_a_class_as_logger_or_worker_class_is_named(runtime_dir: Path, tmp_path: Path) -> None:

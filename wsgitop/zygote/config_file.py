@@ -100,4 +100,10 @@ def plain(value: object) -> Any:
 
     Raises TypeError, ValueError, OverflowError or RecursionError.
     """
-    return msgspec.json.decode(msgspec.json.encode(value, enc_hook=repr))
+    return msgspec.json.decode(msgspec.json.encode(value, enc_hook=_named))
+
+
+def _named(value: object) -> str:
+    # Not its repr: that is the user's code as well, and has another address in it in each process.
+    kind = value if hasattr(value, "__qualname__") else type(value)
+    return f"<{kind.__module__}.{getattr(kind, '__qualname__', '')}>"
