@@ -140,13 +140,14 @@ def test_loggers_without_handlers_hand_up_to_the_root(tmp_path: Path) -> None:
     assert (tmp_path / "out").read_text().count("\n") == 2
 
 
+@pytest.mark.parametrize("of", ["gunicorn", "wsgitop"])
 def test_a_logger_that_says_nothing_and_hands_nothing_up_loses_no_errors(
-    monkeypatch: pytest.MonkeyPatch,
+    monkeypatch: pytest.MonkeyPatch, of: str
 ) -> None:
     errors = io.StringIO()
     monkeypatch.setattr(sys, "stderr", errors)
     error_log.configure("info")
-    config = {"loggers": {"gunicorn.error": {"handlers": []}, "gunicorn.access": {"handlers": []}}}
+    config = {"loggers": {f"{of}.error": {"handlers": []}, f"{of}.access": {"handlers": []}}}
     assert apply(config) is None
     LOGGER.error("one")
     assert errors.getvalue().endswith("one\n")

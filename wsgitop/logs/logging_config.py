@@ -90,6 +90,8 @@ def apply(
     if OWN_ERROR not in named and GUNICORN_ERROR in named and errors.hasHandlers():
         error_log.LOGGER.handlers[:] = [_HandOn(errors)]
         error_log.LOGGER.setLevel(errors.getEffectiveLevel())
+    if not error_log.LOGGER.hasHandlers():
+        error_log.configure(level)  # errors are not what anybody wants to lose
     for name in (OWN_ACCESS, GUNICORN_ACCESS):
         if name in named and logging.getLogger(name).hasHandlers():
             return logging.getLogger(name)
