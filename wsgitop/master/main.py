@@ -27,6 +27,7 @@ from wsgitop.logs.sink import Sink, SinkHandler, open_log
 from wsgitop.master import signals, systemd
 from wsgitop.master.backend import Backend
 from wsgitop.master.configuration import Configuration
+from wsgitop.master.descriptors import raise_limit
 from wsgitop.master.events import LOGGER, EventLog
 from wsgitop.master.health import HealthServer
 from wsgitop.master.listeners import Listener, open_listeners
@@ -60,6 +61,9 @@ def serve(resolved: Resolved, *, layers: Sequence[Layer], directory: str, notes:
         master = Master(configuration, tether, stack)
         for note in notes:
             LOGGER.warning(note)
+        short = raise_limit(configuration.settings.worker_connections)
+        if short:
+            LOGGER.info(short)
         asyncio.run(master.run())
         return master.end()
 
