@@ -16,6 +16,7 @@ from wsgitop.control.messages import Outcome, ScaleArguments, SignalArguments, S
 from wsgitop.control.server import ControlServer, TargetGone
 from wsgitop.errors import ActionFailed, WsgitopError
 from wsgitop.snapshot import (
+    Death,
     Event,
     InFlight,
     ListenerSnapshot,
@@ -42,6 +43,7 @@ class FakeBackend:
         self.sequence = 0
         self.told: list[tuple[str, object, str]] = []
         self.remembered: list[Event] = []
+        self.ledger: list[Death] = []
         self.fault: WsgitopError | Exception | None = None
         self.gate = asyncio.Event()
         self.gate.set()
@@ -97,6 +99,9 @@ class FakeBackend:
 
     def events(self, after: int, limit: int) -> Sequence[Event]:
         return [event for event in self.remembered if event.sequence > after][-limit:]
+
+    def deaths(self, after: int, limit: int) -> Sequence[Death]:
+        return [death for death in self.ledger if death.sequence > after][-limit:]
 
     def history(self, seconds: int) -> Sequence[Second]:
         return [Second(at=float(second)) for second in range(seconds)]

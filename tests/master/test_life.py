@@ -550,15 +550,20 @@ def test_broken_code_behind_a_zygote_lost_in_the_middle_of_a_reload(make: Make) 
     assert world.reloads[2].startswith("no module named gone")
 
 
-def test_zygote_and_its_booting_worker_die_together_in_a_reload(make: Make) -> None:
+@pytest.mark.parametrize(("number", "serving"), [(signal.SIGSEGV, 1), (signal.SIGKILL, 3)])
+def test_zygote_and_its_booting_worker_die_together_in_a_reload(
+    make: Make, number: signal.Signals, serving: int
+) -> None:
+    """By themselves: the new code is bad. By kill -9: it is no worse than before, and is loaded again."""
     world = make(2).start()
     world.worker_fates[2] = "hangs"
     world.supervisor.reload("test")
     world.settle()
     for process in [world.zygote(2), *world.workers(2)]:
-        process.die(signal.SIGKILL)
+        process.die(number)
+    world.worker_fates.clear()
     world.advance_until(world.converged, 30)
-    assert world.ready() == [1, 1]
+    assert world.ready() == [serving, serving]
     assert "SIGKILL" in world.reloads[2]
 
 

@@ -26,6 +26,7 @@ from wsgitop.master import signals
 from wsgitop.master.backend import Backend
 from wsgitop.master.configuration import Configuration
 from wsgitop.master.events import LOGGER, EventLog
+from wsgitop.master.ledger_file import open_ledger
 from wsgitop.master.listeners import Listener, open_listeners
 from wsgitop.master.pidfile import Pidfile
 from wsgitop.master.roster import Roster
@@ -81,6 +82,9 @@ class Master:
             pidfile = Pidfile(settings.pidfile)
             pidfile.create()
             stack.callback(pidfile.remove)
+        self._ledger, ledger_file = open_ledger(settings, os.environ)
+        if ledger_file is not None:
+            stack.callback(ledger_file.close)
         self._events = EventLog()
         self._supervisor: Supervisor | None = None
         self._control: ControlServer | None = None
@@ -115,6 +119,7 @@ class Master:
                 sink=self._sink,
                 access_log_fd=self._access_log_fd,
                 control_socket=control_path,
+                ledger=self._ledger,
             )
             self._supervisor, self._sampler, self._control = supervisor, sampler, control
             backend = Backend(supervisor, sampler, self._reopen)

@@ -20,8 +20,11 @@ from wsgitop.master import plan as p
 from wsgitop.master.condition import condition
 from wsgitop.master.configuration import Configuration
 from wsgitop.master.context import Context
+from wsgitop.master.deaths import Deaths
 from wsgitop.master.events import EventLog
+from wsgitop.master.ledger import Ledger
 from wsgitop.master.listeners import Listener
+from wsgitop.master.oom import OomWatch
 from wsgitop.master.roster import GenerationRecord, Roster
 from wsgitop.master.sampler import Sampler
 from wsgitop.master.states import GenerationEvent
@@ -47,6 +50,7 @@ class Supervisor:
         sink: Sink,
         access_log_fd: int,
         control_socket: str,
+        ledger: Ledger | None = None,
     ) -> None:
         self._context = Context(
             loop=loop,
@@ -56,12 +60,14 @@ class Supervisor:
             roster=roster,
             sampler=sampler,
             events=events,
+            deaths=Deaths(ledger or Ledger(), OomWatch()),
             sink=sink,
             reconcile=self.reconcile,
             give_up=self._give_up,
         )
         self.roster = roster
         self.events = events
+        self.ledger = self._context.deaths.ledger
         self.workers = Workers(self._context)
         self._zygotes = Zygotes(
             self._context, self.workers, access_log_fd=access_log_fd, control_socket=control_socket
@@ -111,6 +117,7 @@ class Supervisor:
             return
         self.roster.stopping = True
         self.roster.quick = quick
+        self._context.deaths.stop(actor)
         how = "quickly" if quick else f"gracefully, at most {self._context.settings.graceful_timeout:g} s"
         self.events.add("info", "stop", f"the server stops {how}", actor=actor)
         for listener in self._context.listeners:
@@ -132,15 +139,17 @@ class Supervisor:
         try:
             while True:
                 try:
-                    pid, status = os.waitpid(-1, os.WNOHANG)
+                    pid, status, usage = os.wait4(-1, os.WNOHANG)
                 except ChildProcessError:
                     break
                 if pid == 0:
                     break
+                self._context.deaths.reaped(pid, usage.ru_maxrss * 1024)
                 if not self._zygotes.died(pid, status):
                     self.workers.died(pid, status)
         finally:
             self._reconciling = False
+        self._context.deaths.oom.look()
         self.reconcile()
 
     # -- the plan ------------------------------------------------
@@ -272,6 +281,7 @@ class Supervisor:
             else:
                 self.fatal = ConfigError(cause, remedy.strip())
         self.roster.stopping = self.roster.quick = True
+        self._context.deaths.stop("")
 
     def _end_of_reload(self, error: str, detail: str) -> None:
         """Tell who waits for the reload that was commanded, if there is one."""

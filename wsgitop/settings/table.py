@@ -164,6 +164,12 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
         help="Least severity that is logged.",
     )] = "info"
 
+    state_dir: Annotated[str, option(
+        "--state-dir", section=PROCESS, metavar="DIR",
+        help="Where the death ledger (wsgitop ctl deaths) is kept over restarts; otherwise wsgitop in "
+        "$XDG_STATE_HOME or ~/.local/state, for root /var/lib/wsgitop.",
+    )] = ""
+
     control_socket: Annotated[str, option(
         "--control-socket", section=CONTROL, metavar="PATH",
         help="Path of the control socket; otherwise one in a private directory of this user, "

@@ -16,7 +16,7 @@ from typing import Final, NoReturn
 import setproctitle
 
 from wsgitop.channel import messages as m
-from wsgitop.channel.channel import Channel, ChannelClosed
+from wsgitop.channel.channel import Channel, ChannelClosed, ChannelFull
 from wsgitop.errors import AppImportError, WsgitopError
 from wsgitop.logs.error_log import LOGGER
 from wsgitop.scoreboard import layout as at
@@ -35,6 +35,8 @@ QUICK: Final = frozenset((signal.SIGINT, signal.SIGQUIT))
 FOR_THE_MASTER: Final = frozenset((signal.SIGHUP, signal.SIGUSR2, signal.SIGTTIN, signal.SIGTTOU))
 IGNORED: Final = frozenset((signal.SIGUSR1, signal.SIGWINCH))
 """USR1 reaches workers as a message with the new file; WINCH is the terminal's."""
+TOLD_BY: Final = "it was told to by "
+"""Begins what the master is told when a signal is why a worker goes; the master's ledger looks for it."""
 HANDLED: Final = GRACEFUL | QUICK | FOR_THE_MASTER | IGNORED
 
 
@@ -51,6 +53,7 @@ class _Worker:
     def __init__(self, boot: WorkerBoot) -> None:
         self._boot = boot
         self._name = f"worker {boot.slot}"
+        self._pid = os.getpid()
         self._channel: Channel[m.ToWorker] = Channel(boot.channel, m.ToWorker, blocking=False)
         self._row = boot.board.row(boot.row)
         self._watchdog: Watchdog | None = None
@@ -198,7 +201,12 @@ class _Worker:
 
     def _on_signal(self, number: int, frame: FrameType | None) -> None:
         if self._watchdog is None and number in GRACEFUL | QUICK:
-            os._exit(0)  # still booting: there is nothing to finish, and nobody to read the pipe
+            # Still booting: there is nothing to finish, and nobody to read the pipe. A fork that the
+            # application has made meanwhile has the same handler and nothing to announce.
+            if os.getpid() == self._pid:
+                with contextlib.suppress(ChannelClosed, ChannelFull):
+                    self._channel.send(m.Retiring(TOLD_BY + signal.Signals(number).name))
+            os._exit(0)
 
     def _read_signals(self) -> None:
         """In the watchdog."""
@@ -209,11 +217,12 @@ class _Worker:
             return
         for number in numbers:
             if number in QUICK:
+                self._watchdog.send(m.Retiring(TOLD_BY + signal.Signals(number).name))
                 self._exit_now(0)
             if number in GRACEFUL:
                 settings = self._boot.settings
                 self._watchdog.retire(
-                    "it was told to by SIGTERM",
+                    TOLD_BY + "SIGTERM",
                     settings.graceful_timeout,
                     settings.keepalive,
                     pass_on=self._watchdog.has_siblings(),
