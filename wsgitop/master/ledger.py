@@ -50,8 +50,9 @@ def clean(death: Death) -> Death:
     """The same, with text that cannot steer a terminal and everything within its limit."""
     stack = printable_lines(death.stack.strip("\n"))
     if len(stack) > STACK_LIMIT:
-        # Both ends matter: where it was called from, and where it was.
-        stack = f"{stack[: STACK_LIMIT // 4]}\n…\n{stack[-STACK_LIMIT * 3 // 4 :]}"
+        # Both ends matter: Python tells last where it was, faulthandler first.
+        half = STACK_LIMIT // 2 - 2
+        stack = f"{stack[:half]}\n…\n{stack[-half:]}"
     return msgspec.structs.replace(
         death,
         text=_line(death.text, TEXT_LIMIT),
