@@ -100,6 +100,14 @@ CASES = [
         "was killed by SIGKILL, sent by the master: silent (--timeout)",
     ),
     (
+        Facts(
+            KILL, 7, phase="retiring", order="x", sent=(Sent(QUIT, "", "x"), Sent(KILL, "", "not in time"))
+        ),
+        "aborted",
+        "master",
+        "sent by the master: not in time",
+    ),
+    (
         Facts(KILL, 7, phase="retiring", timed_out=True, sent=(Sent(KILL, "", "(--graceful-timeout)"),)),
         "timeout",
         "master",

@@ -102,7 +102,8 @@ def _signalled(facts: Facts, how: str) -> Verdict:
         return Verdict("killed", f"{how}, sent by {ours.actor}", ours.actor)
     if ours is not None:
         # What it was aborted for, and not that it survived that.
-        why = facts.sent[0].why if not facts.sent[0].actor else ours.why
+        aborted = next((s for s in facts.sent if s.number == signal.SIGABRT and not s.actor), ours)
+        why = (aborted if number == signal.SIGKILL else ours).why
         return _by_master(facts, f"{how}, sent by the master: {why}", why)
     if number == signal.SIGKILL and facts.oom:
         had = f" ({facts.memory})" if facts.memory else ""

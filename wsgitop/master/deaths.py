@@ -115,6 +115,7 @@ class Deaths:
             )
         )
         now = time.monotonic()
+        lines, dump = process.output.last_words()
         death = Death(
             sequence=0,
             at=round(time.time(), 3),
@@ -132,8 +133,8 @@ class Deaths:
             peak_rss_bytes=peak,
             memory=process.memory.points(),
             serving=(*_cut(notes.timeout, serving), *serving),
-            stack=notes.timeout.stack if notes.timeout is not None else process.output.dump(),
-            lines=tuple(process.output.last_lines),
+            stack=notes.timeout.stack if notes.timeout is not None else dump,
+            lines=tuple(lines),
         )
         return found, self._file(found, status, death)
 
@@ -165,6 +166,7 @@ class Deaths:
             )
         )
         now = time.monotonic()
+        lines, dump = process.output.last_words()
         death = Death(
             sequence=0,
             at=round(time.time(), 3),
@@ -177,8 +179,8 @@ class Deaths:
             served_s=None if record.ready_at is None else _elapsed(record.ready_at, now),
             peak_rss_bytes=peak,
             memory=process.memory.points(),
-            stack=process.output.dump() or record.detail,
-            lines=tuple(process.output.last_lines),
+            stack=dump or record.detail,
+            lines=tuple(lines),
         )
         return found, self._file(found, status, death)
 

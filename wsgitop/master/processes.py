@@ -30,8 +30,8 @@ from wsgitop.master.memory_curve import MemoryCurve
 
 CHANNEL_FD = 3  # as in wsgitop.zygote.process
 LINES_KEPT = 20
-DUMP_LINES_KEPT = 120
-"""As many lines of a crash's stacks as are looked at; they come last."""
+LINES_HELD = 120
+"""Room for the stacks of a crash, which come last."""
 DUMP_BEGIN = "Fatal Python error: "
 READ_BYTES = 64 * 1024
 LINE_LIMIT_BYTES = 16 * 1024
@@ -57,7 +57,7 @@ class Output:
         self._fd = fd
         self._sink = sink
         self._partial = b""
-        self._lines: deque[str] = deque(maxlen=DUMP_LINES_KEPT)
+        self._lines: deque[str] = deque(maxlen=LINES_HELD)
         loop.add_reader(fd, self._read)
 
     @property
@@ -65,11 +65,13 @@ class Output:
         """The last LINES_KEPT lines."""
         return list(self._lines)[-LINES_KEPT:]
 
-    def dump(self) -> str:
-        """The stacks that faulthandler wrote when the process crashed or was aborted; '' for none."""
+    def last_words(self) -> tuple[list[str], str]:
+        """The last LINES_KEPT lines, and the stacks that faulthandler wrote behind them when the process
+        crashed or was aborted ('' for none).
+        """
         lines = list(self._lines)
         begin = next((n for n, line in enumerate(lines) if line.startswith(DUMP_BEGIN)), len(lines))
-        return "\n".join(lines[begin:])
+        return lines[max(0, begin - LINES_KEPT) : begin], "\n".join(lines[begin:])
 
     def _read(self) -> bool:
         """Copy what is there; true if there may be more."""
