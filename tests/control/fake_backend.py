@@ -97,6 +97,21 @@ class FakeBackend:
         self.remembered.append(event)
         return event
 
+    def death(self, pid: int, **more: Any) -> Death:
+        """A new end of a worker, remembered."""
+        values = {"process": "worker", "cause": "crashed", "signal": "SIGSEGV", "slot": 1, "worker": pid}
+        text = f"worker 1 (pid {pid}) was killed by SIGSEGV"
+        death = Death(
+            sequence=len(self.ledger) + 1,
+            at=1_700_000_000.0,
+            text=text,
+            generation=7,
+            pid=pid,
+            **values | more,
+        )
+        self.ledger.append(death)
+        return death
+
     def events(self, after: int, limit: int) -> Sequence[Event]:
         return [event for event in self.remembered if event.sequence > after][-limit:]
 

@@ -151,7 +151,7 @@ def test_workers_that_cannot_boot(make: Make) -> None:
     death = last(world)
     assert (death.cause, death.status, death.served_s) == ("boot failed", 4, None)
     assert death.text.endswith("could not load the application: no module named gone")
-    assert death.next_step == "Install it."
+    assert (death.next_step, death.stack) == ("Install it.", "Traceback…")
 
 
 def test_zygotes(make: Make) -> None:

@@ -172,9 +172,18 @@ class Server:
 
     def status(self) -> dict[str, Any]:
         """What ``ctl status --json`` prints, without the half second that a command takes to start."""
-        control = [master.control for master in running(self.env) if master.pid == self.pid]
-        with Client(control[0]) as client:
+        with self.client() as client:
             return dict(json.loads(msgspec.json.encode(client.status())))
+
+    def deaths(self) -> list[dict[str, Any]]:
+        """What ``ctl deaths --json`` prints, as above."""
+        with self.client() as client:
+            return list(json.loads(msgspec.json.encode(client.deaths(limit=1000))))
+
+    def client(self) -> Client:
+        """A client of this server, not connected yet."""
+        control = [master.control for master in running(self.env) if master.pid == self.pid]
+        return Client(control[0])
 
     def workers(self) -> list[dict[str, Any]]:
         """The workers that the status names, but for those on their way in or out."""

@@ -37,6 +37,7 @@ class Notes:
     order: str = ""
     given_up: str = ""
     boot_error: str = ""
+    boot_traceback: str = ""
     sent: list[Sent] = field(default_factory=list)
     timeout: m.RequestTimeout | None = None
 
@@ -133,7 +134,7 @@ class Deaths:
             peak_rss_bytes=peak,
             memory=process.memory.points(),
             serving=(*_cut(notes.timeout, serving), *serving),
-            stack=notes.timeout.stack if notes.timeout is not None else dump,
+            stack=(notes.timeout.stack if notes.timeout is not None else notes.boot_traceback) or dump,
             lines=tuple(lines),
         )
         return found, self._file(found, status, death)

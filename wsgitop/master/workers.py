@@ -184,7 +184,8 @@ class Workers:
     def _boot_failed(self, record: WorkerRecord, error: str, traceback: str, *, import_error: bool) -> None:
         generation = self._context.roster.generations[record.generation]
         record.boot_failed = True
-        self._context.deaths.of(record.worker).boot_error = error
+        notes = self._context.deaths.of(record.worker)
+        notes.boot_error, notes.boot_traceback = error, traceback
         self._begin_retirement(record)
         generation.import_error = import_error
         generation.detail = traceback
