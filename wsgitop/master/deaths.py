@@ -102,7 +102,6 @@ class Deaths:
         found = verdict(
             Facts(
                 status=status,
-                pid=record.pid,
                 phase=_phase(record.phase),
                 order=notes.order,
                 given_up=notes.given_up,
@@ -154,7 +153,6 @@ class Deaths:
         found = verdict(
             Facts(
                 status=status,
-                pid=process.pid,
                 process="zygote",
                 phase="booting" if record.phase is GenerationPhase.LOADING else "serving",
                 order=order,
@@ -204,7 +202,8 @@ class Deaths:
 
 def one_line(death: Death, serving: str = "") -> str:
     """The death as an event tells it: the cause, what it was serving, and the next step in one line."""
-    return f"{death.text}{serving}. {death.next_step}" if death.next_step else f"{death.text}{serving}"
+    step = f". {death.next_step} More: wsgitop ctl deaths --pid {death.pid}" if death.next_step else ""
+    return f"{death.text}{serving}{step}"
 
 
 def _phase(phase: WorkerPhase) -> Phase:
