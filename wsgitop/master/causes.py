@@ -112,7 +112,7 @@ def _signalled(facts: Facts, how: str) -> Verdict:
         return Verdict(
             "out of memory",
             f"was killed by the kernel for want of memory{had}",
-            next_step="Raise the limit, run fewer workers, or find what grows.",
+            next_step="Raise the limit, run fewer workers, or replace them before they grow so (--max-rss).",
         )
     if number in CRASH_SIGNALS:
         return Verdict(

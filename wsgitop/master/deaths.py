@@ -150,6 +150,11 @@ class Deaths:
             order = f"replaced by a newer reload ({record.error})"
         elif record.phase is GenerationPhase.FAILED:
             error = record.error
+        sent = tuple(
+            Sent(number, "", process.killed_for)
+            for number in (signal.SIGABRT, signal.SIGKILL)
+            if process.killed_for
+        )
         found = verdict(
             Facts(
                 status=status,
@@ -157,8 +162,8 @@ class Deaths:
                 phase="booting" if record.phase is GenerationPhase.LOADING else "serving",
                 order=order,
                 boot_error=error,
-                sent=(Sent(signal.SIGKILL, "", process.killed_for),) if process.killed_for else (),
-                oom=not (order or error or process.killed_for) and self._is_oom(status),
+                sent=sent,
+                oom=not (order or error or sent) and self._is_oom(status),
                 memory=_memory(peak) if status == signal.SIGKILL else "",
                 stopping=self.stopping,
                 stopped_by=self.stopped_by,
@@ -212,8 +217,9 @@ def _phase(phase: WorkerPhase) -> Phase:
             return "booting"
         case WorkerPhase.READY:
             return "serving"
-    # By name: a worker that is kept to be looked at.
-    return "quarantined" if phase.value == "quarantined" else "retiring"
+        case WorkerPhase.QUARANTINED:
+            return "quarantined"
+    return "retiring"
 
 
 def _memory(peak: int | None) -> str:
