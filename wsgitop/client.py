@@ -29,7 +29,7 @@ from wsgitop.control.faults import as_fault
 from wsgitop.control.methods import METHODS
 from wsgitop.control.runtime_dir import Found, discover
 from wsgitop.errors import CannotConnect, ControlSocketError, ProtocolError, Refused, UsageError, WsgitopError
-from wsgitop.snapshot import Event, Second, Snapshot, WorkerSnapshot, printable
+from wsgitop.snapshot import Death, Event, Second, Snapshot, WorkerSnapshot, printable
 from wsgitop.transport.target import parse_target
 from wsgitop.transport.unix import connect
 
@@ -299,6 +299,10 @@ class AsyncClient:
         """The newest ``limit`` events with a sequence above ``after``, oldest first."""
         return (await self._ask("events", m.EventsArguments(after, limit), m.EventsResult)).events
 
+    async def deaths(self, after: int = 0, limit: int = 20) -> tuple[Death, ...]:
+        """The newest ``limit`` ends of workers and zygotes with a sequence above ``after``, oldest first."""
+        return (await self._ask("deaths", m.DeathsArguments(after=after, limit=limit), m.DeathsResult)).deaths
+
     async def subscribe(self, interval_s: float) -> AsyncGenerator[Snapshot | Event]:
         """Snapshots every ``interval_s`` seconds (0.25 to 10), the first one at once, and events as they
         happen.
@@ -386,17 +390,40 @@ class AsyncClient:
         """
         name = name.upper().removeprefix("SIG")
         if pid is not None and started_at is None:
-            started_at = next(
-                (worker.started_at for worker in await self.workers() if worker.pid == pid), None
-            )
-            if started_at is None:
-                raise UsageError(f"no worker has pid {pid}", "See `wsgitop ctl workers`.")
+            started_at = await self._start_of(pid)
         arguments = m.SignalArguments(signal=name, pid=pid, started_at=started_at)
         return await self._ask("signal", arguments, m.Outcome)
+
+    async def quarantine(self, pid: int, started_at: float | None = None) -> m.Outcome:
+        """Put one worker aside, to look at it; ``started_at`` as in :meth:`signal`, here and below."""
+        return await self._about("quarantine", pid, started_at)
+
+    async def release(self, pid: int, started_at: float | None = None) -> m.Outcome:
+        """Let a worker that is in quarantine serve again."""
+        return await self._about("release", pid, started_at)
+
+    async def retire(self, pid: int, started_at: float | None = None) -> m.Outcome:
+        """Have one worker finish and end."""
+        return await self._about("retire", pid, started_at)
+
+    async def upgrade(self) -> m.Outcome:
+        """Hand over to a new master, from what is on disk."""
+        return await self._ask("upgrade", m.NoArguments(), m.Outcome)
 
     async def stop(self, *, quick: bool = False) -> m.Outcome:
         """Stop the server; ``quick``: without waiting for requests in flight."""
         return await self._ask("stop", m.StopArguments(quick=quick), m.Outcome)
+
+    async def _about(self, method: str, pid: int, started_at: float | None) -> m.Outcome:
+        if started_at is None:
+            started_at = await self._start_of(pid)
+        return await self._ask(method, m.WorkerArguments(pid=pid, started_at=started_at), m.Outcome)
+
+    async def _start_of(self, pid: int) -> float:
+        for worker in await self.workers():
+            if worker.pid == pid:
+                return worker.started_at
+        raise UsageError(f"no worker has pid {pid}", "See `wsgitop ctl workers`.")
 
     # -- inside ----------------------------------------------------------------------------------------------
 
@@ -481,6 +508,10 @@ class Client:
         """As AsyncClient.events."""
         return self._runner.run(self._client.events(after, limit))
 
+    def deaths(self, after: int = 0, limit: int = 20) -> tuple[Death, ...]:
+        """As AsyncClient.deaths."""
+        return self._runner.run(self._client.deaths(after, limit))
+
     def subscribe(self, interval_s: float) -> Iterator[Snapshot | Event]:
         """As AsyncClient.subscribe."""
         news = self._client.subscribe(interval_s)
@@ -506,6 +537,22 @@ class Client:
     def signal(self, name: str, *, pid: int | None = None, started_at: float | None = None) -> m.Outcome:
         """As AsyncClient.signal."""
         return self._runner.run(self._client.signal(name, pid=pid, started_at=started_at))
+
+    def quarantine(self, pid: int, started_at: float | None = None) -> m.Outcome:
+        """As AsyncClient.quarantine."""
+        return self._runner.run(self._client.quarantine(pid, started_at))
+
+    def release(self, pid: int, started_at: float | None = None) -> m.Outcome:
+        """As AsyncClient.release."""
+        return self._runner.run(self._client.release(pid, started_at))
+
+    def retire(self, pid: int, started_at: float | None = None) -> m.Outcome:
+        """As AsyncClient.retire."""
+        return self._runner.run(self._client.retire(pid, started_at))
+
+    def upgrade(self) -> m.Outcome:
+        """As AsyncClient.upgrade."""
+        return self._runner.run(self._client.upgrade())
 
     def stop(self, *, quick: bool = False) -> m.Outcome:
         """As AsyncClient.stop."""

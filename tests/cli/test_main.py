@@ -97,6 +97,7 @@ def test_help_is_quick_because_it_imports_little() -> None:
     assert done.returncode == 0, done.stderr
 
 
+@pytest.mark.every_python
 @pytest.mark.process
 def test_the_package_runs_as_a_module() -> None:
     done = python("-m", "wsgitop", "--version")
@@ -167,7 +168,6 @@ def test_a_reader_that_goes_away_is_no_fault() -> None:
         ),
         (["serve", "-k", "gevent", "a:b"], 1, "wsgitop: worker_class: 'gevent' is not served here"),
         (["serve", "--certfile", "c.pem", "a:b"], 1, "wsgitop: certfile: TLS is not served by this version"),
-        (["serve", "-D", "a:b"], 1, "wsgitop: daemon: wsgitop does not put itself into the background"),
         (["serve", "-b", "1.2.3.4:x", "a:b"], 1, "wsgitop: bind: '1.2.3.4:x' has no usable port"),
         (["serve", "-c", "none.py", "a:b"], 1, "wsgitop: config: "),
         (["serve", "--chdir", "none", "a:b"], 1, "wsgitop: chdir: 'none' is not a directory"),
@@ -294,14 +294,14 @@ def test_toml_is_found_and_weaker_than_flags(tmp_path: Path) -> None:
 @pytest.mark.process
 @pytest.mark.parametrize("option", ["", "site.py", "file:site.py", "python:site_module"])
 def test_a_python_file_is_loaded_by_another_process(tmp_path: Path, option: str, capsys: Captured) -> None:
-    text = "import sys\nprint('hello')\nworkers = 2 + 1\ntimeout = 9\ndef on_starting(server): pass\n"
+    text = "import sys\nprint('hello')\nworkers = 2 + 1\ntimeout = 9\ndef ssl_context(*args): pass\n"
     for name in ("gunicorn.conf.py", "site.py", "site_module.py"):
         (tmp_path / name).write_text(text)
     # A module of the site may have the name of one of the standard library.
     (tmp_path / "types.py").write_text("raise SystemExit('shadowed')\n")
     configuration = configure({"wsgi_app": "a:b"} | ({"config": option} if option else {}), os.environ)
     assert configuration.resolved.settings.workers == 3
-    assert any("on_starting" in note for note in configuration.notes)
+    assert any("ssl_context" in note for note in configuration.notes)
     expected = (
         option
         if option.startswith("python:")
@@ -379,6 +379,7 @@ def test_check(tmp_path: Path, text: str, status: int, words: str, capsys: Captu
     assert main(["check", "--workers", "x", "shop:app"]) == 1
 
 
+@pytest.mark.every_python
 @pytest.mark.process
 def test_check_config_is_check(tmp_path: Path, capsys: Captured) -> None:
     (tmp_path / "shop.py").write_text("def app(environ, start_response): ...\n")

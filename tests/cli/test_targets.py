@@ -10,6 +10,7 @@ from wsgitop.cli import targets
 from wsgitop.cli.main import main
 from wsgitop.control.claim import Claim, claim
 from wsgitop.control.runtime_dir import Found
+from wsgitop.errors import CannotConnect
 
 ENDED = Found(41, 1000.0, "shop:app", "shop", ("127.0.0.1:8000",), "/run/wsgitop/shop-41/control.sock")
 AGAIN = Found(77, 2000.0, "shop:app", "shop", ("127.0.0.1:8000",), "/run/wsgitop/shop-77/control.sock")
@@ -40,6 +41,13 @@ def test_a_server_that_was_started_again_is_followed_and_no_other_is_taken_for_i
 
 def test_a_socket_of_a_server_that_cannot_be_found_is_taken_as_it_is() -> None:
     assert targets.whereabouts("/run/site/control.sock", None) == "/run/site/control.sock"
+
+
+def test_who_must_name_a_server_is_told_how(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(targets, "running", lambda: [AGAIN, OTHER])
+    with pytest.raises(CannotConnect) as refused:
+        targets.choose()
+    assert "`wsgitop ctl -s 77 status`" in refused.value.remedy
 
 
 @pytest.fixture

@@ -82,6 +82,19 @@ async def test_questions_are_answered(path: Path) -> None:
 
 
 @asynchronous
+async def test_deaths(path: Path) -> None:
+    backend = FakeBackend()
+    for pid in (1, 2, 3):
+        backend.death(pid, stack="x" * 400_000)
+    async with serving(path, backend), raw_client(path) as client:
+        deaths = (await client.call("deaths", {"after": 1}))["result"]["deaths"]
+        assert [death["pid"] for death in deaths] == [2, 3]
+        assert deaths[0]["cause"] == "crashed" and deaths[0]["status"] is None
+        deaths = (await client.call("deaths", {"limit": 1000000}))["result"]["deaths"]
+        assert [death["pid"] for death in deaths] == [2, 3], "as many as an answer may hold"
+
+
+@asynchronous
 async def test_events_that_do_not_fit_give_way_oldest_first(path: Path) -> None:
     async with serving(path) as (_, backend), raw_client(path) as client:
         for number in range(100):
@@ -109,6 +122,8 @@ async def test_events_that_do_not_fit_give_way_oldest_first(path: Path) -> None:
         ("signal", {"signal": "TERM", "pid": 4001}, m.INVALID_PARAMS),
         ("signal", {"signal": "TERM", "pid": 4001, "started_at": 1.0}, m.TARGET_GONE),
         ("events", {"limit": 0}, m.INVALID_PARAMS),
+        ("deaths", {"limit": 0}, m.INVALID_PARAMS),
+        ("deaths", {"after": -1}, m.INVALID_PARAMS),
         ("history", {"seconds": -1}, m.INVALID_PARAMS),
         ("subscribe", {"interval_s": "often"}, m.INVALID_PARAMS),
     ],
@@ -140,6 +155,15 @@ async def test_actions_name_their_actor(path: Path) -> None:
             ("scale", m.ScaleArguments(change=1), ME),
             ("signal", m.SignalArguments("TERM", 4001, 1_700_000_000.25), ME),
         ]
+
+
+@asynchronous
+async def test_every_method_of_the_table_is_answered(path: Path) -> None:
+    examples: dict[str, dict[str, object]] = {"scale": {"change": 1}, "signal": {"signal": "HUP"}}
+    async with serving(path) as (_, _backend), raw_client(path) as client:
+        for row in METHODS.values():
+            params = examples.get(row.name, {"pid": 4001} if row.arguments is m.WorkerArguments else {})
+            assert "result" in await client.call(row.name, params), row.name
 
 
 @asynchronous

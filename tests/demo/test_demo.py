@@ -6,9 +6,9 @@ import contextlib
 import json
 from pathlib import Path
 
-import psutil
 import pytest
 
+from tests.support.processes import lives
 from tests.support.server import command, free_port
 from tests.support.waiting import eventually
 from wsgitop.cli.main import main
@@ -16,6 +16,7 @@ from wsgitop.cli.main import main
 pytestmark = [pytest.mark.process, pytest.mark.slow]
 
 
+@pytest.mark.every_python
 def test_json(runtime_dir: Path, tmp_path: Path) -> None:
     result = command("demo", "--json", runtime_dir=runtime_dir, env={"TMPDIR": str(tmp_path)})
     assert result.returncode == 0, result.stderr
@@ -27,16 +28,18 @@ def test_json(runtime_dir: Path, tmp_path: Path) -> None:
     assert len(snapshot["workers"]) >= 2
 
     pids = [snapshot["master"]["pid"], *(worker["pid"] for worker in snapshot["workers"])]
-    eventually(lambda: not any(map(psutil.pid_exists, pids)), what="the end of all it started")
+    eventually(lambda: not any(map(lives, pids)), what="the end of all it started")
     assert [path for path in tmp_path.rglob("*") if path.is_file()] == []
 
 
-def test_once(runtime_dir: Path) -> None:
+def test_once(runtime_dir: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]) -> None:
+    monkeypatch.setattr("wsgitop.demo.main.LIFE_BEFORE_SNAPSHOT_S", 0.0)
+    monkeypatch.setenv("XDG_RUNTIME_DIR", str(runtime_dir))
     port = free_port()
-    result = command("demo", "--once", "--workers", "2", "--port", str(port), runtime_dir=runtime_dir)
-    assert result.returncode == 0, result.stderr
-    assert f"127.0.0.1:{port}" in result.stdout
-    assert "\x1b" not in result.stdout, "no escape sequences where there is no terminal"
+    assert main(["demo", "--once", "--workers", "2", "--port", str(port)]) == 0
+    out = capfd.readouterr().out
+    assert f"127.0.0.1:{port}" in out
+    assert "\x1b" not in out, "no escape sequences where there is no terminal"
 
 
 def test_modules_in_the_working_directory_do_not_stop_the_visitors(
@@ -44,6 +47,7 @@ def test_modules_in_the_working_directory_do_not_stop_the_visitors(
 ) -> None:
     for name in ("random.py", "http.py"):
         (tmp_path / name).write_text("raise SystemExit('not the standard library')\n")
+    monkeypatch.setattr("wsgitop.demo.main.LIFE_BEFORE_SNAPSHOT_S", 0.0)
     monkeypatch.setattr("wsgitop.demo.main.SNAPSHOT_DEADLINE_S", 10.0)
     monkeypatch.setenv("XDG_RUNTIME_DIR", str(runtime_dir))
     monkeypatch.delenv("PYTHONPATH", raising=False)
@@ -54,7 +58,7 @@ def test_modules_in_the_working_directory_do_not_stop_the_visitors(
 def test_without_visitors_it_ends_and_says_so(
     runtime_dir: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    monkeypatch.setattr("wsgitop.demo.main.SNAPSHOT_DEADLINE_S", 1.0)
+    monkeypatch.setattr("wsgitop.demo.main.SNAPSHOT_DEADLINE_S", 0.2)
     monkeypatch.setattr("wsgitop.demo.main.visitors", lambda _port: contextlib.nullcontext())
     monkeypatch.setenv("XDG_RUNTIME_DIR", str(runtime_dir))
     assert main(["demo", "--once"]) == 3

@@ -51,6 +51,7 @@ def test_several_addresses_are_all_served(start_server: StartServer, tmp_path: P
         assert server.get() == (200, b"lab\n")
 
 
+@pytest.mark.every_python
 def test_unix_socket_is_removed_at_the_end_and_taken_over_when_stale(
     start_server: StartServer, tmp_path: Path
 ) -> None:

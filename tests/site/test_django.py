@@ -13,7 +13,7 @@ from django.contrib import admin
 from tests.support.django_site import PROJECT, Browser
 from tests.support.server import Server
 
-pytestmark = pytest.mark.process
+pytestmark = [pytest.mark.process, pytest.mark.every_python]
 
 STATIC_FILES = ("/static/admin/css/base.css", "/static/admin/js/theme.js", "/static/admin/img/icon-yes.svg")
 

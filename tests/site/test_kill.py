@@ -6,11 +6,11 @@ import os
 import signal
 import socket
 
-import psutil
 import pytest
 
 from tests.conftest import StartServer
 from tests.support.load import Load
+from tests.support.processes import lives
 from tests.support.server import Server
 from tests.support.waiting import eventually
 
@@ -21,7 +21,8 @@ WORKERS = 3
 
 @pytest.fixture
 def server(start_server: StartServer) -> Server:
-    return start_server("lab:application", "--workers", str(WORKERS))
+    # For so long a worker without a master keeps idle connections.
+    return start_server("lab:application", "--workers", str(WORKERS), "--keep-alive", "0.5")
 
 
 def _pids(server: Server) -> set[int]:
@@ -48,8 +49,7 @@ def test_killed_master_leaves_nothing(server: Server) -> None:
 
     assert b"200 OK" in client.recv(65536)
     client.close()
-    _, alive = psutil.wait_procs(children, timeout=5)
-    assert not alive
+    eventually(lambda: not any(lives(child.pid) for child in children), 5, what="the end of all")
     # The port is free at once.
     with socket.socket() as again:
         again.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
@@ -64,6 +64,59 @@ def test_killed_master_frees_the_port_within_two_seconds(server: Server) -> None
         eventually(lambda: not server.processes(), 2, what="the end of zygote and workers")
 
 
+@pytest.mark.every_python
+def test_killed_master_frees_the_port_though_clients_are_there(start_server: StartServer) -> None:
+    """Idle keep-alive connections hold nobody up, half a request does not either, a request is finished."""
+    server = start_server(
+        "lab:application", "--workers", "2", "--threads", "2", "--keep-alive", "60", "--preload"
+    )
+    idle = [server.connection() for _ in range(8)]
+    for connection in idle:
+        connection.request("GET", "/echo")
+        connection.getresponse().read()
+    half, busy = _connect(server), _connect(server)
+    half.sendall(b"GET /echo HTTP/1.1\r\nHost: l")
+    busy.sendall(b"GET /slow?s=1 HTTP/1.1\r\nHost: lab\r\n\r\n")
+    eventually(lambda: any(w["in_flight"] for w in server.workers()), what="the request in flight")
+
+    server.signal(signal.SIGKILL)
+    server.process.wait(5)
+    eventually(lambda: _listen(server.port), 2, what="a free port")
+    for connection in idle:
+        assert connection.sock.recv(1) == b"", "closed, and not reset or left open"
+        connection.close()
+    assert b"200 OK" in busy.recv(65536)
+    busy.close()
+    half.close()
+    eventually(lambda: not server.processes(), 5, what="the end of zygote and workers")
+
+
+def _listen(port: int) -> bool:
+    with socket.socket() as again:
+        again.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        again.bind(("127.0.0.1", port))
+        again.listen()
+    return True
+
+
+def test_killed_zygote_with_preload_is_replaced_while_a_request_runs(start_server: StartServer) -> None:
+    server = start_server("lab:application", "--workers", "2", "--preload")
+    before = _pids(server)
+    (zygote,) = server.zygote_pids()
+    busy = _connect(server)
+    busy.sendall(b"GET /slow?s=1 HTTP/1.1\r\nHost: lab\r\n\r\n")
+    eventually(lambda: any(w["in_flight"] for w in server.workers()), what="the request in flight")
+    os.kill(zygote, signal.SIGKILL)
+    eventually(lambda: server.zygote_pids() not in ([], [zygote]), what="a new zygote")
+    assert b"200 OK" in busy.recv(65536)
+    busy.close()
+    assert _pids(server) == before
+    assert server.ctl("scale", "3").returncode == 0
+    (death,) = server.deaths()
+    assert (death["process"], death["pid"], death["cause"]) == ("zygote", zygote, "killed")
+
+
+@pytest.mark.every_python
 def test_killed_zygote_is_replaced_and_no_request_fails(server: Server) -> None:
     with Load(server.connection, path="/echo") as load:
         load.run_on(20)
@@ -83,6 +136,7 @@ def test_killed_zygote_is_replaced_and_no_request_fails(server: Server) -> None:
     load.check()
 
 
+@pytest.mark.every_python
 def test_killed_worker_is_replaced(server: Server) -> None:
     with Load(server.connection, path="/echo") as load:
         load.run_on(20)
@@ -117,6 +171,7 @@ def test_worker_ignores_what_is_meant_for_the_master(server: Server, number: sig
     assert _pids(server) == before
 
 
+@pytest.mark.every_python
 @pytest.mark.parametrize(
     "number", [signal.SIGTERM, signal.SIGINT, signal.SIGQUIT], ids=lambda number: number.name
 )

@@ -15,7 +15,7 @@ import pyte
 import pytest
 
 from tests.conftest import StartServer
-from tests.support.processes import end_session
+from tests.support.processes import end_session, lives
 from tests.support.server import APPS, PROGRAM, Server, command, environment, free_port
 from tests.support.waiting import eventually
 
@@ -168,16 +168,17 @@ def _run(open_terminal: Callable[..., Terminal], runtime_dir: Path) -> tuple[Ter
     return terminal, int(terminal.see(r"master (\d+)", 30)[1])
 
 
+@pytest.mark.every_python
 def test_run_quit_stops_everything(open_terminal: Callable[..., Terminal], runtime_dir: Path) -> None:
     terminal, master = _run(open_terminal, runtime_dir)
     assert len(_worker_pids(master)) == 2
     assert psutil.Process(master).children() != []
     terminal.press("q")
     terminal.see(r"(?i)stop the server")
-    assert psutil.pid_exists(master), "it must ask first"
+    assert lives(master), "it must ask first"
     terminal.press("s")
     assert terminal.wait_for_end() == 0
-    eventually(lambda: not psutil.pid_exists(master), what="the end of the master")
+    eventually(lambda: not lives(master), what="the end of the master")
     eventually(lambda: end_session(master) == [], what="the end of its processes")
     assert list(runtime_dir.rglob("*.sock")) == []
 
@@ -191,7 +192,7 @@ def test_run_can_leave_the_server_running(open_terminal: Callable[..., Terminal]
         assert terminal.wait_for_end() == 0
         assert len(_worker_pids(master)) == 2
         assert command("ctl", "stop", runtime_dir=runtime_dir).returncode == 0
-        eventually(lambda: not psutil.pid_exists(master), what="the end of the master")
+        eventually(lambda: not lives(master), what="the end of the master")
     finally:
         end_session(master)
 
@@ -204,7 +205,7 @@ def test_run_never_outlives_its_terminal(
 ) -> None:
     terminal, master = _run(open_terminal, runtime_dir)
     terminal.child.kill(number)
-    eventually(lambda: not psutil.pid_exists(master), 15, what="the end of the server")
+    eventually(lambda: not lives(master), 15, what="the end of the server")
     assert end_session(master) == []
 
 
@@ -232,5 +233,5 @@ def test_demo_lives_within_ten_seconds(open_terminal: Callable[..., Terminal], r
     terminal.see(r"(?i)stop")
     terminal.press("s")
     assert terminal.wait_for_end() == 0
-    eventually(lambda: not psutil.pid_exists(master), what="the end of the master")
+    eventually(lambda: not lives(master), what="the end of the master")
     assert end_session(master) == []

@@ -11,6 +11,14 @@ import psutil
 from tests.support.waiting import eventually
 
 
+def lives(pid: int) -> bool:
+    """Whether there is such a process, and not as a zombie: an orphan is one until init finds the time."""
+    try:
+        return psutil.Process(pid).status() != psutil.STATUS_ZOMBIE
+    except psutil.NoSuchProcess:
+        return False
+
+
 def session_members(session: int) -> list[psutil.Process]:
     """The living processes of a session, zombies left out, in order of start.
 

@@ -9,9 +9,9 @@ import sys
 from collections.abc import Callable
 from pathlib import Path
 
-import psutil
 import pytest
 
+from tests.support.processes import lives
 from tests.support.waiting import eventually
 from wsgitop.errors import (
     AppImportError,
@@ -65,6 +65,7 @@ def _environment() -> dict[str, str]:
     }
 
 
+@pytest.mark.every_python
 def test_a_server_that_serves(launch: Launch) -> None:
     with launch(SERVES, "--bind", "x") as server:
         assert server.wait_until_serving(20) == "unix:/a/path"
@@ -124,7 +125,7 @@ def test_leave_running(launch: Launch) -> None:
         server.wait_until_serving(20)
         server.leave_running()
         eventually(lambda: "leave" in server.log_path.read_text(), what="the word to stay")
-        assert psutil.Process(server.pid).status() != psutil.STATUS_ZOMBIE
+        assert lives(server.pid)
     finally:
         os.kill(server.pid, signal.SIGKILL)
         os.waitpid(server.pid, 0)
@@ -147,7 +148,7 @@ sys.stdin.read()
         assert parent.stdout is not None
         pid = int(parent.stdout.readline())
         parent.kill()
-    eventually(lambda: not psutil.pid_exists(pid), what="the end of the server")
+    eventually(lambda: not lives(pid), what="the end of the server")
     assert (tmp_path / "log").read_text().splitlines()[-1] == "gone"
 
 

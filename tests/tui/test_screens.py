@@ -45,6 +45,7 @@ async def draw(size: tuple[int, int], look: Look, *keys: str, server: FakeServer
         return driver.text
 
 
+@pytest.mark.every_python
 @pytest.mark.parametrize("size", SIZES, ids=lambda size: f"{size[0]}x{size[1]}")
 def test_the_overview(size: tuple[int, int]) -> None:
     text = asyncio.run(draw(size, DARK_LOOK))

@@ -273,7 +273,7 @@ def test_headers_that_no_log_can_take_do_not_end_the_watchdog() -> None:
         gate.pass_through()
         return [b""]
 
-    with worker(app, timeout=1, access_log=True, access_log_format="%({x}o)s") as w, w.connect() as client:
+    with worker(app, timeout=0.5, access_log=True, access_log_format="%({x}o)s") as w, w.connect() as client:
         client.get()
         assert client.answer().status == 504
         assert w.wait_exit() == 0, w.log()
@@ -304,8 +304,9 @@ def test_half_closed_and_silent_clients_cost_no_time() -> None:
         wait_until(lambda: w.word(at.CONNECTIONS) == 0)
 
 
-def test_a_client_that_was_answered_408_and_stays_is_let_go() -> None:
-    with worker(apps.plain_echo, header_timeout=1) as w, w.connect() as client:
+def test_a_client_that_was_answered_408_and_stays_is_let_go(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("wsgitop.worker.settlement.LINGER_S", 0.3)
+    with worker(apps.plain_echo, header_timeout=0.3) as w, w.connect() as client:
         client.send(b"GET / HTTP/1.1\r\n")
         assert client.answer().status == 408
         wait_until(lambda: w.word(at.CONNECTIONS) == 0, 6)

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import os
+import select
 import signal
+import time
 from pathlib import Path
 
 import pytest
@@ -51,7 +53,9 @@ def test_bad_access_log_format_is_no_import_error() -> None:
 @pytest.mark.parametrize("how", ["message", "SIGTERM", "channel"])
 def test_retiring_completes_what_is_in_flight(threads: int, how: str) -> None:
     entered, leave = apps.Gate(), apps.Gate()
-    with worker(apps.gated(entered, leave), threads=threads) as w:
+    # A worker that leaves by itself keeps idle connections for so long.
+    keepalive = 0.3 if how == "SIGTERM" else 20
+    with worker(apps.gated(entered, leave), threads=threads, keepalive=keepalive) as w:
         with w.connect() as busy, w.connect() as idle:
             idle.get("/idle")
             idle.answer()
@@ -127,6 +131,48 @@ def test_an_idle_connection_of_a_retiring_worker_ends_in_time() -> None:
         assert w.wait_exit() == 0
 
 
+def test_who_waits_to_be_accepted_when_the_server_stops_is_answered() -> None:
+    entered, leave = apps.Gate(), apps.Gate()
+    with worker(apps.gated(entered, leave), keepalive=1) as w, w.connect() as busy:
+        busy.get("/slow")
+        entered.pass_through()
+        waiting = [w.connect() for _ in range(150)]  # more than are accepted at a time
+        for client in waiting:
+            client.get("/waits")
+        w.channel.send(m.Retire(20, 0.0))
+        leave.open()
+        assert busy.answer().body == b"/slow"
+        assert {client.answer().body for client in waiting} == {b"/waits"}
+        for client in waiting:
+            client.sock.close()
+        assert w.wait_exit() == 0
+
+
+def test_a_worker_in_quarantine_accepts_nothing_and_finishes_what_it_has() -> None:
+    entered, leave = apps.Gate(), apps.Gate()
+    with worker(apps.gated(entered, leave), threads=2, timeout=0.5, keepalive=20) as w, w.connect() as busy:
+        busy.get("/slow")
+        entered.pass_through()
+        w.channel.send(m.Quarantine(True))
+        wait_until(lambda: w.word(at.READY_NS) == 0)
+        with w.connect() as waits:
+            waits.get("/new")
+            # Who is looked at may take as long as it takes: nothing is cut behind --timeout.
+            time.sleep(0.8)
+            assert not select.select([waits.sock], [], [], 0)[0]
+            leave.open()
+            assert busy.answer().body == b"/slow"
+            busy.get("/again")  # there is no other worker that could take the connection over
+            assert busy.answer().body == b"/again"
+            w.channel.send(m.Quarantine(False))
+            assert waits.answer().body == b"/new"
+            assert w.word(at.READY_NS) > 0
+        w.channel.send(m.Quarantine(True))
+        wait_until(lambda: w.word(at.READY_NS) == 0)
+        w.channel.send(m.Retire(5, 0.0))
+        assert w.wait_exit() == 0
+
+
 def test_graceful_time_is_bounded() -> None:
     entered, leave = apps.Gate(), apps.Gate()
     with worker(apps.gated(entered, leave)) as w, w.connect() as busy:
@@ -138,6 +184,7 @@ def test_graceful_time_is_bounded() -> None:
         assert "Cut off by the end of the worker: GET /slow" in w.log()
 
 
+@pytest.mark.every_python
 @pytest.mark.parametrize("how", ["message", "SIGINT", "SIGQUIT"])
 def test_quick_end(how: str) -> None:
     entered, leave = apps.Gate(), apps.Gate()
@@ -162,6 +209,7 @@ def test_signals_for_the_master_are_ignored_and_logged() -> None:
         assert w.get().status == 200
 
 
+@pytest.mark.every_python
 def test_abort_leaves_a_traceback() -> None:
     entered, leave = apps.Gate(), apps.Gate()
     with worker(apps.gated(entered, leave)) as w, w.connect() as busy:

@@ -95,6 +95,7 @@ def close(clients: list[Client]) -> None:
         client.sock.close()
 
 
+@pytest.mark.every_python
 def test_a_stuck_worker_gives_its_other_connections_to_an_idle_sibling() -> None:
     entered, leave = apps.Gate(), apps.Gate()
     with siblings(who(entered, leave), keepalive=30) as (first, later):
@@ -106,7 +107,8 @@ def test_a_stuck_worker_gives_its_other_connections_to_an_idle_sibling() -> None
         for client in clients[1:]:
             client.get("/")
             assert int(client.answer().body) == second.pid
-        assert first.word(at.MIGRATED_OUT) == second.word(at.MIGRATED_IN) == 5
+        # It is counted when it has been sent: the sibling may have answered before.
+        wait_until(lambda: first.word(at.MIGRATED_OUT) == second.word(at.MIGRATED_IN) == 5)
         leave.open()
         assert int(clients[0].answer().body) == first.pid
         clients[0].get("/")  # it was never given away
@@ -169,7 +171,7 @@ def test_nobody_waits_for_a_request_that_takes_long_though_all_other_workers_are
         for client in waiting:
             assert int(client.answer().body) != first.pid
         assert time.monotonic() - sent_s < 1
-        assert first.word(at.MIGRATED_OUT) == connections - 1
+        wait_until(lambda: first.word(at.MIGRATED_OUT) == connections - 1)  # counted behind the sending
         leave.open()
         assert int(stuck.answer().body) == first.pid
         close([stuck, *waiting])
@@ -287,6 +289,7 @@ def test_connections_of_a_unix_socket_with_any_path_travel(tmp_path: Path) -> No
         close(clients)
 
 
+@pytest.mark.every_python
 @pytest.mark.parametrize("threads", [1, 3])
 def test_a_retiring_worker_passes_its_connections_on(threads: int) -> None:
     entered, leave = apps.Gate(), apps.Gate()

@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 import select
 import socket
+import time
 from pathlib import Path
 
 import pytest
@@ -13,7 +14,7 @@ from tests.worker import apps
 from tests.worker.harness import wait_until, worker
 from wsgitop.scoreboard import layout as at
 
-pytestmark = pytest.mark.process
+pytestmark = [pytest.mark.process, pytest.mark.every_python]
 
 
 @pytest.mark.parametrize("threads", [1, 4])
@@ -319,6 +320,18 @@ def test_connection_limit_is_kept() -> None:
         assert [client.answer().status for client in clients] == [200] * 4
         for client in clients:
             client.sock.close()
+
+
+def test_a_full_worker_accepts_as_soon_as_a_connection_has_ended() -> None:
+    with worker(apps.plain_echo, worker_connections=1) as w:
+        begin_s = time.monotonic()
+        clients = [w.connect() for _ in range(20)]
+        for client in clients:
+            client.get("/", Connection="close")
+        for client in clients:
+            assert client.answer().status == 200
+            client.sock.close()
+        assert time.monotonic() - begin_s < 2.5  # with a pause of 0.25 s behind each it would be twice that
 
 
 def test_idle_worker_causes_no_wake_ups() -> None:

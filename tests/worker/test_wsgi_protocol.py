@@ -18,7 +18,7 @@ from tests.worker.harness import Client
 from tests.worker.wsgi_site import Closing, Served, Site, start
 from wsgitop.scoreboard import layout as at
 
-pytestmark = pytest.mark.process
+pytestmark = [pytest.mark.process, pytest.mark.every_python]
 
 SITE = Site()
 LARGE = [bytes([65 + n]) * 50_000 for n in range(20)]

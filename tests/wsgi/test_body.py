@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import errno
 import io
 import os
@@ -46,16 +47,20 @@ def test_a_directory_that_is_not_there_is_an_oserror(tmp_path: Path) -> None:
     body.close()
 
 
-@pytest.fixture
+@contextlib.contextmanager
 def small_files() -> Iterator[None]:
-    """No file may be larger than 20,000 bytes."""
+    """No file may be larger than 20,000 bytes.
+
+    Not a fixture: pytest reports a test before its fixtures end, and its own output may be a larger file.
+    """
     before = resource.getrlimit(resource.RLIMIT_FSIZE)
     resource.setrlimit(resource.RLIMIT_FSIZE, (20_000, before[1]))
-    yield
-    resource.setrlimit(resource.RLIMIT_FSIZE, before)
+    try:
+        yield
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, before)
 
 
-@pytest.mark.usefixtures("small_files")
 @pytest.mark.parametrize("block", [100_000, 3000], ids=["as it is written", "later"])
 def test_a_body_without_room_gives_its_file_back(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, block: int
@@ -69,7 +74,7 @@ def test_a_body_without_room_gives_its_file_back(
 
     monkeypatch.setattr(tempfile, "TemporaryFile", made)
     body = RequestBody(10, str(tmp_path))
-    with pytest.raises(OSError) as raised:
+    with small_files(), pytest.raises(OSError) as raised:
         for _ in range(10):
             body.write(b"b" * block)
     assert raised.value.errno == errno.EFBIG
@@ -78,13 +83,12 @@ def test_a_body_without_room_gives_its_file_back(
     body.close()
 
 
-@pytest.mark.usefixtures("small_files")
 def test_room_that_is_lacking_when_the_body_is_opened(tmp_path: Path) -> None:
     body = RequestBody(10, str(tmp_path))
     body.write(b"b" * 19_000)
     before = len(os.listdir("/proc/self/fd"))  # noqa: PTH208 - names are enough
     body.write(b"b" * 2000)  # into the buffer of the file object
-    with pytest.raises(OSError, match="File too large"):
+    with small_files(), pytest.raises(OSError, match="File too large"):
         body.open()
     assert len(os.listdir("/proc/self/fd")) == before - 1  # noqa: PTH208
     body.close()

@@ -9,7 +9,7 @@ from collections.abc import Callable
 import click
 import msgspec
 
-from wsgitop.cli import tables
+from wsgitop.cli import obituaries, tables
 from wsgitop.cli.group import Command, Group
 from wsgitop.client import Client, find
 from wsgitop.control.messages import Outcome
@@ -26,6 +26,7 @@ EPILOG = """
 Examples:
   wsgitop ctl status
   wsgitop ctl status --json | jq .totals.rps
+  wsgitop ctl deaths 5
   wsgitop ctl reload && echo deployed
   wsgitop ctl scale +2
   wsgitop ctl signal TERM --worker 4251
@@ -118,6 +119,27 @@ def events(context: click.Context) -> int:
     return 0
 
 
+def deaths(context: click.Context) -> int:
+    """How workers and zygotes have ended, and why; before the last restart, too.
+
+    With --pid all about one: what it was serving, its memory over time, its stack and its last lines.
+    """
+    pid = context.params["pid"]
+    with _connect(context) as client:
+        found = client.deaths(limit=1000 if pid is not None else context.params["number"])
+    if pid is not None:
+        found = tuple(death for death in found if death.pid == pid)
+        if not found:
+            raise UsageError(f"the ledger has no process {pid}", "See `wsgitop ctl deaths 200`.")
+    if _as_json(context):
+        _print_json(found)
+    elif pid is not None:
+        click.echo("\n\n\n".join(obituaries.death_text(death) for death in found))
+    else:
+        click.echo(obituaries.deaths_text(found))
+    return 0
+
+
 def watch(context: click.Context) -> int:
     """Print a line for every snapshot and every event, until stopped."""
     left = context.params["count"]
@@ -166,10 +188,34 @@ def scale(context: click.Context) -> int:
 def signal(context: click.Context) -> int:
     """Send a signal to the master, or to one worker.
 
-    Master: HUP, TTIN, TTOU, TERM, INT, QUIT, USR1. Worker: TERM, QUIT, INT, ABRT, KILL, USR1.
+    Master: HUP, TTIN, TTOU, TERM, INT, QUIT, USR1, USR2. Worker: TERM, QUIT, INT, ABRT, KILL, USR1.
     """
     name, worker = context.params["name"], context.params["worker"]
     return _order(context, lambda client: client.signal(name, pid=worker))
+
+
+def quarantine(context: click.Context) -> int:
+    """Put one worker aside: it accepts nothing and stays to be looked at; another takes its place."""
+    return _order(context, lambda client: client.quarantine(context.params["pid"]))
+
+
+def release(context: click.Context) -> int:
+    """Let a worker that is in quarantine serve again."""
+    return _order(context, lambda client: client.release(context.params["pid"]))
+
+
+def retire(context: click.Context) -> int:
+    """Have one worker finish its requests and end; another takes its place."""
+    return _order(context, lambda client: client.retire(context.params["pid"]))
+
+
+def upgrade(context: click.Context) -> int:
+    """Hand over to a new master, of what is on disk, without losing a request (USR2).
+
+    For a new version of wsgitop or of Python, and for settings that a reload cannot change. If the new master
+    does not come up, the old one goes on, and the reason is told.
+    """
+    return _order(context, lambda client: client.upgrade())
 
 
 def stop(context: click.Context) -> int:
@@ -202,6 +248,11 @@ command = Group(
             ),
         ),
         _command(
+            deaths,
+            click.Argument(["number"], type=click.IntRange(1, 1000), default=20, metavar="[N]"),
+            click.Option(["--pid"], type=click.IntRange(1), metavar="PID", help="All about this process."),
+        ),
+        _command(
             watch,
             click.Option(
                 ["--interval"],
@@ -219,6 +270,11 @@ command = Group(
             click.Argument(["name"], metavar="NAME"),
             click.Option(["--worker"], type=click.IntRange(1), metavar="PID", help="The worker it is for."),
         ),
+        *(
+            _command(about, click.Argument(["pid"], type=click.IntRange(1), metavar="PID"))
+            for about in (quarantine, release, retire)
+        ),
+        _command(upgrade),
         _command(
             stop, click.Option(["--quick"], is_flag=True, help="Do not wait for requests in flight (QUIT).")
         ),

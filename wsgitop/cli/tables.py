@@ -11,6 +11,7 @@ from wsgitop.snapshot import (
     Event,
     GenerationSnapshot,
     InFlight,
+    MasterSnapshot,
     ReloadSnapshot,
     Snapshot,
     Totals,
@@ -56,6 +57,8 @@ def status_text(snapshot: Snapshot) -> str:
     ]
     if master.reload is not None:
         rows.insert(1, ("reload", reload_text(master.reload)))
+    if master.memory_limit_bytes is not None or master.cpu_limit is not None:
+        rows.append(("limits", _limits(master)))
     if master.state_reason:
         rows.insert(1, ("because", _text(master.state_reason, 200)))
     head = "\n".join(f"{name:<12}{value}" for name, value in rows)
@@ -69,6 +72,17 @@ def reload_text(reload: ReloadSnapshot) -> str:
     """``to generation 8, replacing: 2 of 4 workers are new, 2 old are left (3.1 s)``."""
     left = f"{reload.ready} of {reload.workers} workers are new, {reload.old} old are left"
     return f"to generation {reload.to_generation}, {reload.stage}: {left} ({reload.elapsed_s:.1f} s)"
+
+
+def _limits(master: MasterSnapshot) -> str:
+    """What the control group allows."""
+    words = []
+    if master.memory_limit_bytes is not None:
+        used, limit = figures.size(master.memory_used_bytes), figures.size(master.memory_limit_bytes)
+        words.append(f"memory {used} of {limit}")
+    if master.cpu_limit is not None:
+        words.append(f"{master.cpu_limit:g} cores")
+    return ", ".join(words) + " (control group)"
 
 
 def workers_text(workers: Sequence[WorkerSnapshot]) -> str:

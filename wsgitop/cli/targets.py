@@ -28,8 +28,10 @@ def choose() -> str:
         return masters[0].control
     if not (sys.stdin.isatty() and sys.stderr.isatty()):
         listed = "; ".join(_line(master) for master in masters)
+        pid = masters[0].pid
         raise CannotConnect(
-            f"{len(masters)} servers are running: {listed}", "Name one, for example by its pid."
+            f"{len(masters)} servers are running: {listed}",
+            f"Name one, for example by its pid: `wsgitop attach {pid}`, `wsgitop ctl -s {pid} status`.",
         )
     for number, master in enumerate(masters, 1):
         click.echo(f"  {number}  {_line(master)}", err=True)

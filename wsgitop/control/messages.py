@@ -13,7 +13,7 @@ from typing import Literal
 
 import msgspec
 
-from wsgitop.snapshot import Event, Second, Snapshot, Struct, WorkerSnapshot
+from wsgitop.snapshot import Death, Event, Second, Snapshot, Struct, WorkerSnapshot
 
 PROTOCOL = 1
 """Raised when an old client could no longer understand a new server. Adding fields does not raise it."""
@@ -95,6 +95,13 @@ class SignalArguments(Struct, frozen=True):
     started_at: float | None = None
 
 
+class WorkerArguments(Struct, frozen=True):
+    """One worker, as in :class:`SignalArguments`."""
+
+    pid: int
+    started_at: float | None = None
+
+
 class StopArguments(Struct, frozen=True):
     """``quick``: do not wait for requests in flight."""
 
@@ -112,6 +119,13 @@ class EventsArguments(Struct, frozen=True):
 
     after: int = 0
     limit: int = 100
+
+
+class DeathsArguments(Struct, frozen=True):
+    """Deaths with a sequence above ``after``, at most ``limit`` of the newest."""
+
+    after: int = 0
+    limit: int = 20
 
 
 class HistoryArguments(Struct, frozen=True):
@@ -150,6 +164,10 @@ class Outcome(Struct, frozen=True):
 
 class EventsResult(Struct, frozen=True):
     events: tuple[Event, ...]
+
+
+class DeathsResult(Struct, frozen=True):
+    deaths: tuple[Death, ...]
 
 
 class HistoryResult(Struct, frozen=True):

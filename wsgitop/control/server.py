@@ -14,7 +14,7 @@ import re
 import sys
 import time
 from collections.abc import Awaitable, Callable, Sequence
-from typing import Any, Protocol
+from typing import Any, Protocol, TypeVar
 
 from wsgitop import __version__
 from wsgitop.control import messages as m
@@ -35,7 +35,7 @@ from wsgitop.control.methods import METHODS, Method
 from wsgitop.control.runtime_dir import Found
 from wsgitop.errors import WsgitopError
 from wsgitop.logs.error_log import LOGGER
-from wsgitop.snapshot import Event, Second, Snapshot
+from wsgitop.snapshot import Death, Event, Second, Snapshot
 
 __all__ = ["Backend", "Busy", "ControlServer", "Limits", "TargetGone", "role_of_uid"]
 
@@ -46,6 +46,8 @@ MOST_SECONDS = 900
 EVENT_BACKLOG_BYTES = 64 * 1024
 """A subscriber with more than this unread gets its events later, from the backend's memory."""
 _SIGNAL_NAME = re.compile(r"[A-Z][A-Z0-9]{1,11}")
+
+Kept = TypeVar("Kept", Event, Death)
 
 
 class Backend(Protocol):
@@ -61,6 +63,9 @@ class Backend(Protocol):
     def events(self, after: int, limit: int) -> Sequence[Event]:
         """Events with a sequence above ``after``, oldest first, at most ``limit`` of the newest."""
 
+    def deaths(self, after: int, limit: int) -> Sequence[Death]:
+        """As :meth:`events`, from the death ledger."""
+
     def history(self, seconds: int) -> Sequence[Second]:
         """The last ``seconds`` seconds, oldest first."""
 
@@ -70,11 +75,21 @@ class Backend(Protocol):
     async def scale(self, arguments: m.ScaleArguments, actor: str) -> m.Outcome:
         """Change the number of workers. Exactly one of the two fields is set."""
 
+    async def quarantine(self, arguments: m.WorkerArguments, actor: str) -> m.Outcome:
+        """Raises ActionFailed and TargetGone, as the next two."""
+
+    async def release(self, arguments: m.WorkerArguments, actor: str) -> m.Outcome: ...
+
+    async def retire(self, arguments: m.WorkerArguments, actor: str) -> m.Outcome: ...
+
     async def signal(self, arguments: m.SignalArguments, actor: str) -> m.Outcome:
         """Send a signal.
 
         With ``pid``, ``started_at`` is set; which names are meant is the backend's business.
         """
+
+    async def upgrade(self, actor: str) -> m.Outcome:
+        """Hand over to a new master."""
 
     async def stop(self, arguments: m.StopArguments, actor: str) -> m.Outcome:
         """Stop the server. The answer goes out before :meth:`ControlServer.close` has ended."""
@@ -89,7 +104,8 @@ class ControlServer:
     """The control socket of a master: :meth:`open` makes it, :meth:`start` serves a backend on it.
 
     ``app`` and ``name`` are what the server serves and what it is called; ``path`` is where the socket is to
-    be, '' for the runtime directory; ``role_of`` tells what a user id may do.
+    be, '' for the runtime directory; ``role_of`` tells what a user id may do; ``inherited`` is the claim of a
+    master whose place this one takes.
     """
 
     def __init__(
@@ -100,13 +116,14 @@ class ControlServer:
         path: str = "",
         limits: Limits | None = None,
         role_of: Callable[[int], m.Role | None] = role_of_uid,
+        inherited: Claim | None = None,
     ) -> None:
         self.path = path
         self.limits = limits or Limits()
         self._app = app
         self._name = name or app
         self._role_of = role_of
-        self._claim: Claim | None = None
+        self._claim: Claim | None = inherited
         self._user_names: dict[int, str] = {}
         self._connections: set[Connection] = set()
         self._tasks: set[asyncio.Task[None]] = set()
@@ -120,7 +137,8 @@ class ControlServer:
 
         Clients that connect wait for :meth:`start`. Raises ControlSocketError.
         """
-        self._claim = claim(self.path, name=self._name)
+        if self._claim is None:
+            self._claim = claim(self.path, name=self._name)
         self.path = self._claim.path
         return self.path
 
@@ -139,6 +157,7 @@ class ControlServer:
             "status": lambda _connection, _arguments: backend.snapshot(),
             "workers": lambda _connection, _arguments: m.WorkersResult(backend.snapshot().workers),
             "events": self._events,
+            "deaths": self._deaths,
             "history": self._history,
             "subscribe": self._subscribe,
             "unsubscribe": self._unsubscribe,
@@ -147,6 +166,10 @@ class ControlServer:
             "reload": lambda _arguments, actor: backend.reload(actor),
             "scale": backend.scale,
             "signal": backend.signal,
+            "quarantine": backend.quarantine,
+            "release": backend.release,
+            "retire": backend.retire,
+            "upgrade": lambda _arguments, actor: backend.upgrade(actor),
             "stop": backend.stop,
         }
         # Names are looked up before there are clients: a directory service may take its time to answer.
@@ -161,6 +184,29 @@ class ControlServer:
             self._server = await loop.create_unix_server(lambda: Connection(self), sock=self._claim.sock)
 
         self._claim.announce(Found(os.getpid(), time.time(), self._app, self._name, tuple(bind), self.path))
+
+    @property
+    def held(self) -> Claim | None:
+        """The claim, for a successor to inherit; None if there is none any more."""
+        return self._claim
+
+    def hand_over(self) -> None:
+        """Leave the socket to the master that has inherited it. Who only looks is disconnected, and finds
+        that one; who waits for the outcome of an order still gets it.
+        """
+        self._closing = True
+        if self._server is not None:
+            self._server.close()
+        self.let_go()
+        for connection in list(self._connections):
+            if not connection.calls_in_flight:
+                connection.close()
+
+    def let_go(self) -> None:
+        """The socket is another master's: nothing of it is removed at the end."""
+        if self._claim is not None:
+            self._claim.let_go()
+            self._claim = None
 
     async def close(self, drain_s: float = 1.0) -> None:
         """Accept nobody any more, let answers under way reach their clients within ``drain_s`` seconds,
@@ -355,15 +401,11 @@ class ControlServer:
 
     def _events(self, _connection: Connection, arguments: m.EventsArguments) -> m.EventsResult:
         found = self._backend.events(arguments.after, min(arguments.limit, MOST_EVENTS))
-        # The newest that fit: a traceback may be in each.
-        room = m.RESULT_LIMIT_BYTES - 1024
-        kept: list[Event] = []
-        for event in reversed(found):
-            room -= size(event) + 1
-            if room < 0:
-                break
-            kept.append(event)
-        return m.EventsResult(tuple(reversed(kept)))
+        return m.EventsResult(_newest_that_fit(found))
+
+    def _deaths(self, _connection: Connection, arguments: m.DeathsArguments) -> m.DeathsResult:
+        found = self._backend.deaths(arguments.after, min(arguments.limit, MOST_EVENTS))
+        return m.DeathsResult(_newest_that_fit(found))
 
     def _history(self, _connection: Connection, arguments: m.HistoryArguments) -> m.HistoryResult:
         return m.HistoryResult(tuple(self._backend.history(min(arguments.seconds, MOST_SECONDS))))
@@ -388,6 +430,18 @@ def _user_name(uid: int) -> str:
         return ""
 
 
+def _newest_that_fit(found: Sequence[Kept]) -> tuple[Kept, ...]:
+    """As many as one answer may hold: a traceback may be in each."""
+    room = m.RESULT_LIMIT_BYTES - 1024
+    kept: list[Kept] = []
+    for one in reversed(found):
+        room -= size(one) + 1
+        if room < 0:
+            break
+        kept.append(one)
+    return tuple(reversed(kept))
+
+
 # -- what the types of the arguments cannot say --------------------------------------------------------------
 
 
@@ -404,7 +458,7 @@ def _check_signal(arguments: m.SignalArguments) -> str:
     return ""
 
 
-def _check_events(arguments: m.EventsArguments) -> str:
+def _check_events(arguments: m.EventsArguments | m.DeathsArguments) -> str:
     return "" if arguments.limit >= 1 and arguments.after >= 0 else "after is at least 0, limit at least 1"
 
 
@@ -416,5 +470,6 @@ _CHECKS: dict[str, Callable[[Any], str]] = {
     "scale": _check_scale,
     "signal": _check_signal,
     "events": _check_events,
+    "deaths": _check_events,
     "history": _check_history,
 }

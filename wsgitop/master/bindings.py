@@ -29,6 +29,9 @@ class Bindings:
 
     def __init__(self, listeners: list[Listener], settings: Settings, events: EventLog) -> None:
         self.open = listeners
+        asked = {str(address) for address, _ in wanted_addresses(settings)}
+        # Opened by systemd: the configuration does not say where, and a reload cannot change it.
+        self._activated = any(each.given not in asked for each in listeners)
         self._umask = settings.umask
         self._events = events
         self._current = list(listeners)
@@ -40,7 +43,7 @@ class Bindings:
         ``fixed``: its workers will serve beside those of the generation before it, and so where they do.
         Raises BindError, ConfigError.
         """
-        if fixed:
+        if fixed or self._activated:
             self._of[number] = self._current
             return self._current
         unused, found, fresh = list(self.open), [], []

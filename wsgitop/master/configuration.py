@@ -70,4 +70,10 @@ class Configuration:
         self.workers = count_workers(settings.workers)
 
 
-_OPENED_AT_START = ("reuse_port", "pidfile", "control_socket", "no_control_socket")
+_OPENED_AT_START = (
+    "reuse_port", "pidfile", "control_socket",
+    "no_control_socket", "daemon", "state_dir",
+    "syslog", "syslog_addr", "syslog_prefix", "syslog_facility",
+    "disable_redirect_access_to_syslog", "statsd_host", "statsd_prefix", "dogstatsd_tags",
+    "enable_backlog_metric",
+)  # fmt: skip

@@ -6,12 +6,16 @@ Who runs this: the loop of the master. It has no behaviour of its own beyond kee
 from __future__ import annotations
 
 import asyncio
+import socket
 from collections.abc import Callable
 from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
 
+from wsgitop.channel.channel import pair
 from wsgitop.logs.sink import Sink
 from wsgitop.master.bindings import Bindings
 from wsgitop.master.configuration import Configuration
+from wsgitop.master.deaths import Deaths
 from wsgitop.master.events import EventLog
 from wsgitop.master.listeners import Listener
 from wsgitop.master.reload_logs import ReloadLogs
@@ -20,6 +24,9 @@ from wsgitop.master.sampler import Sampler
 from wsgitop.master.watching import FileWatch
 from wsgitop.scoreboard.board import Board
 from wsgitop.settings.table import Settings
+
+if TYPE_CHECKING:
+    from wsgitop.master.hooks import ServerHooks
 
 
 @dataclass(slots=True)
@@ -37,7 +44,7 @@ class Context:
     loaded.
 
     ``reconcile`` asks the plan again; ``give_up`` abandons a generation for a reason and goes back to the
-    last good one.
+    last good one. ``hooks`` comes with the zygotes that run them.
     """
 
     loop: asyncio.AbstractEventLoop
@@ -50,10 +57,18 @@ class Context:
     roster: Roster
     sampler: Sampler
     events: EventLog
+    deaths: Deaths
     sink: Sink
     reconcile: Callable[[], None]
     give_up: Callable[[GenerationRecord, str], None]
     generations: dict[int, Generation] = field(default_factory=dict)
+    exchange: tuple[socket.socket, socket.socket] = field(default_factory=pair)
+    """Over this workers pass connections to each other; it outlives them, and so does what is under way."""
+    taken_over: bool = False
+    """A new master serves at the same addresses, while this one stops."""
+    hands_on: bool = False
+    """And its workers take over the connections of those here."""
+    hooks: ServerHooks = field(init=False)
 
     def follow(self, number: int) -> None:
         """From now on the settings of this generation are in force."""

@@ -15,6 +15,7 @@ import psutil
 
 from wsgitop.errors import BindError
 from wsgitop.settings.addresses import Address, parse_address
+from wsgitop.settings.identity import wanted_identity
 from wsgitop.settings.table import Settings
 
 
@@ -144,6 +145,7 @@ def _open_tcp(address: Address, settings: Settings, *, v6_only: bool, reuse_port
 
 def _open_unix(address: Address, settings: Settings) -> Listener:
     path = address.path
+    owner = wanted_identity(settings)
     try:
         _make_way(address)
     except FileNotFoundError:
@@ -155,6 +157,8 @@ def _open_unix(address: Address, settings: Settings) -> Listener:
     try:
         sock.bind(path)
         found = os.lstat(path)
+        if owner is not None:
+            os.chown(path, owner.uid, owner.gid, follow_symlinks=False)  # who serves on it, as in gunicorn
         sock.listen(settings.backlog)
         sock.setblocking(False)
     except OSError as error:

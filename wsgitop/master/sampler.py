@@ -16,16 +16,20 @@ import pwd
 import socket
 import time
 from collections import deque
+from collections.abc import Callable, Mapping
 
 import psutil
 
 from wsgitop import __version__
+from wsgitop.master.cgroup import cpu_limit, memory_current_bytes, memory_limit_bytes
 from wsgitop.master.condition import condition, reloading_to
+from wsgitop.master.forecast import Memory
 from wsgitop.master.gauge import Percentiles, Rate, WorkerGauge
 from wsgitop.master.listeners import Listener
 from wsgitop.master.processes import WorkerProcess, ZygoteProcess
 from wsgitop.master.progress import progress
 from wsgitop.master.pss import ProportionalMemory
+from wsgitop.master.recycling import Usage
 from wsgitop.master.roster import Roster, WorkerRecord
 from wsgitop.master.states import GenerationPhase, WorkerPhase
 from wsgitop.scoreboard import layout as at
@@ -98,6 +102,7 @@ class Sampler:
         self._folded_cpu_s = 0.0
         self._cpu_s: dict[int, float] = {}
         self._master_rss: int | None = None
+        self._cgroup: tuple[int | None, int | None, float | None] = (None, None, None)
         self._host = socket.gethostname()
         try:
             self._user = pwd.getpwuid(os.getuid()).pw_name
@@ -106,6 +111,12 @@ class Sampler:
         self.history: deque[Second] = deque(maxlen=HISTORY_SECONDS)
         self.timeout_s = 0.0
         self.threads = 1
+        self.on_removed: Callable[[int, WorkerGauge], None] | None = None
+
+    @property
+    def gauges(self) -> Mapping[int, WorkerGauge]:
+        """The gauges by worker, a live view."""
+        return self._gauges
 
     # -- births and deaths ------------------------------------------------
 
@@ -122,6 +133,8 @@ class Sampler:
         del self._processes[worker]
         gauge.read(time.monotonic())
         gauge.second()
+        if self.on_removed is not None:
+            self.on_removed(worker, gauge)
         self._folded_requests += gauge.requests
         self._folded_errors += gauge.errors
         self._folded_cpu_s += self._cpu_s.pop(worker, 0.0)
@@ -146,10 +159,28 @@ class Sampler:
                 found.add(worker)
         return frozenset(found)
 
+    def usage(self) -> dict[int, Usage]:
+        """What each worker had served and held when it was last looked at."""
+        return {worker: Usage(gauge.requests, gauge.rss_bytes) for worker, gauge in self._gauges.items()}
+
+    def memory(self) -> list[Memory]:
+        """PSS and RSS of each worker that serves, as far as they are known."""
+        return [
+            (self._pss.of(record.pid), self._gauges[record.worker].rss_bytes)
+            for record in self._roster.ready()
+            if record.pid is not None
+        ]
+
     def in_flight(self, worker: int) -> tuple[InFlight, ...]:
         """What a worker is serving at this moment, by its row: readable also when it has just died."""
         gauge = self._gauges.get(worker)
         return () if gauge is None else gauge.in_flight(time.monotonic_ns())
+
+    def counts(self, worker: int) -> tuple[int, int]:
+        """Requests and errors of a worker so far, by its row, as above."""
+        gauge = self._gauges[worker]
+        gauge.read(time.monotonic())
+        return gauge.requests, gauge.errors
 
     # -- sampling ------------------------------------------------
 
@@ -165,6 +196,7 @@ class Sampler:
         new_second = now - self._last_second >= 0.95
         if new_second:
             self._last_second = now
+            self._cgroup = memory_limit_bytes(), memory_current_bytes(), cpu_limit()
             if watched:
                 self._pss.ask(self._all_processes())
             recent = [gauge.second() for gauge in self._gauges.values()]
@@ -196,10 +228,12 @@ class Sampler:
                 gauge = self._gauges[worker]
                 gauge.cpu(now, times.user + times.system)
                 gauge.rss_bytes = process.memory_info().rss
+                self._processes[worker].memory.add(now, gauge.rss_bytes)
         self._zygote_rss.clear()
         for generation, zygote in self._zygotes.items():
             with contextlib.suppress(psutil.Error):
                 self._zygote_rss[generation] = zygote.process.memory_info().rss
+                zygote.memory.add(now, self._zygote_rss[generation])
         with contextlib.suppress(psutil.Error):
             self._master_rss = self._own.memory_info().rss
 
@@ -267,6 +301,8 @@ class Sampler:
     ) -> WorkerState:
         if record.coming:
             return "booting"
+        if record.phase is WorkerPhase.QUARANTINED:
+            return "quarantined"
         if beat is not None and beat > STUCK_HEARTBEAT_S:
             return "stuck"
         if self.timeout_s > 0 and gauge.longest_s(now_ns) > self.timeout_s:
@@ -303,6 +339,9 @@ class Sampler:
             reloading_to=reloading_to(roster),
             log=self.log,
             reload=progress(roster, now),
+            memory_limit_bytes=self._cgroup[0],
+            memory_used_bytes=self._cgroup[1],
+            cpu_limit=self._cgroup[2],
         )
 
     def _generations(self) -> tuple[GenerationSnapshot, ...]:

@@ -9,20 +9,28 @@ from __future__ import annotations
 
 import asyncio
 import os
+import socket
 import time
 from collections.abc import Callable
 
 from setproctitle import setproctitle
 
-from wsgitop.errors import AppImportError, ConfigError, WorkerBootError, WsgitopError
+from wsgitop.errors import AppImportError, ConfigError, HookError, WorkerBootError, WsgitopError
 from wsgitop.logs.sink import Sink
 from wsgitop.master import plan as p
 from wsgitop.master.bindings import Bindings
+from wsgitop.master.cgroup import memory_limit_bytes, memory_room_bytes
 from wsgitop.master.condition import condition
 from wsgitop.master.configuration import Configuration
 from wsgitop.master.context import Context
+from wsgitop.master.deaths import Deaths
 from wsgitop.master.events import EventLog
+from wsgitop.master.forecast import forecast
+from wsgitop.master.ledger import Ledger
 from wsgitop.master.listeners import Listener
+from wsgitop.master.oom import OomWatch
+from wsgitop.master.quarantine import Quarantine
+from wsgitop.master.recycling import worn
 from wsgitop.master.reload_logs import ReloadLogs
 from wsgitop.master.rollout import Rollout
 from wsgitop.master.roster import GenerationRecord, Roster
@@ -54,6 +62,9 @@ class Supervisor:
         sink: Sink,
         access_log_fd: int,
         control_socket: str,
+        exchange: tuple[socket.socket, socket.socket] | None = None,
+        access_pipe_fd: int = -1,
+        ledger: Ledger | None = None,
     ) -> None:
         self._context = Context(
             loop=loop,
@@ -66,23 +77,39 @@ class Supervisor:
             roster=roster,
             sampler=sampler,
             events=events,
+            deaths=Deaths(ledger or Ledger(), OomWatch()),
             sink=sink,
             reconcile=self.reconcile,
             give_up=self._give_up,
         )
+        if exchange is not None:
+            for end in self._context.exchange:
+                end.close()
+            self._context.exchange = exchange
+        self.exchange = self._context.exchange
+        self.sink = sink
         self.roster = roster
         self.events = events
+        self.ledger = self._context.deaths.ledger
         self.workers = Workers(self._context)
-        self._zygotes = Zygotes(self._context, self.workers, control_socket=control_socket)
+        self.quarantine = Quarantine(self._context, self.workers)
+        self._zygotes = Zygotes(
+            self._context, self.workers, control_socket=control_socket, access_pipe_fd=access_pipe_fd
+        )
         self._rollout = Rollout(self._context)
+        self.hooks = self._context.hooks
         self._sampler = sampler
         self._timer: asyncio.TimerHandle | None = None
         self._reconciling = False
+        self._before_winch = 0
         self._reload: int | None = None  # the commanded reload that is under way
         self._title = ""
         self._followed: Settings | None = None
         self.fatal: WsgitopError | None = None
         self.finished: asyncio.Event = asyncio.Event()
+        self.on_child: Callable[[int, int], bool] = lambda _pid, _status: False
+        self.on_stop: Callable[[str], str] = lambda _actor: ""
+        self.on_finish: list[Callable[[], None]] = []
         self.on_change: list[Callable[[], None]] = []
         self.on_reload_end: Callable[[int, str, str], None] | None = None
         sampler.set_zygotes(self._zygotes.processes)
@@ -96,6 +123,7 @@ class Supervisor:
 
     def reload(self, actor: str, what: str = "HUP") -> int:
         """Begin a reload; it supersedes one that is under way. The number of the new generation."""
+        self.roster.wanted = self.roster.wanted or self._before_winch
         loading = self.roster.loading()
         if loading is not None and loading.number == self._reload and not loading.reads:
             # A storm of signals would else end one zygote after the other before any gets to the code.
@@ -116,21 +144,39 @@ class Supervisor:
         self.reconcile()
         return number
 
-    def set_wanted(self, wanted: int, actor: str, what: str) -> None:
-        """Change the number of workers (at least 1)."""
+    def set_wanted(self, wanted: int, actor: str, what: str) -> str:
+        """Change the number of workers (at least 1); what was begun, and the memory that it will take."""
         before = self.roster.wanted
-        self.roster.wanted = max(1, wanted)
-        self.events.add("info", "scale", f"{what}: workers {before} → {self.roster.wanted}", actor=actor)
+        self.roster.wanted = after = max(1, wanted)
+        text = f"{what}: workers {before} → {after}"
+        expected, fits = forecast(
+            after - before, self._sampler.memory(), memory_limit_bytes(), memory_room_bytes()
+        )
+        if expected:
+            text += f", {expected}"
+        self.events.add("info" if fits else "warning", "scale", text, actor=actor)
+        self.reconcile()
+        return text
+
+    def winch(self, actor: str) -> None:
+        """Retire all workers and start none, until a reload or TTIN."""
+        if self.roster.stopping or not self.roster.wanted:
+            return
+        self._before_winch, self.roster.wanted = self.roster.wanted, 0
+        text = f"WINCH: workers {self._before_winch} → 0; HUP or TTIN brings them back"
+        self.events.add("warning", "scale", text, actor=actor)
         self.reconcile()
 
     def stop(self, actor: str, *, quick: bool) -> None:
         """Stop the server; a second call with ``quick`` hurries the first."""
         if self.roster.stopping and (self.roster.quick or not quick):
             return
+        how = "quickly" if quick else f"gracefully, at most {self._context.settings.graceful_timeout:g} s"
+        text = "" if self.roster.stopping else self.on_stop(actor)
         self.roster.stopping = True
         self.roster.quick = quick
-        how = "quickly" if quick else f"gracefully, at most {self._context.settings.graceful_timeout:g} s"
-        self.events.add("info", "stop", f"the server stops {how}", actor=actor)
+        self._context.deaths.stop(actor)
+        self.events.add("info", "stop", f"{text or 'the server stops'} {how}", actor=actor)
         for listener in self._context.listeners:
             # Workers keep their copies until they have seen Retire; nobody new is let in by the master's own.
             self._context.loop.call_soon(listener.close)
@@ -151,6 +197,11 @@ class Supervisor:
         self.events.add("warning", "signal", text)
         return True
 
+    def succeeded(self, *, by_exchange: bool) -> None:
+        """A new master has taken over. ``by_exchange``: its workers take connections over, too."""
+        self._context.taken_over = True
+        self._context.hands_on = by_exchange
+
     def reopen_logs(self, actor: str, access_log_fd: int) -> None:
         """Hand the newly opened access log to everybody; the caller has reopened the error log."""
         self._zygotes.reopen(access_log_fd)
@@ -165,15 +216,17 @@ class Supervisor:
         try:
             while True:
                 try:
-                    pid, status = os.waitpid(-1, os.WNOHANG)
+                    pid, status, usage = os.wait4(-1, os.WNOHANG)
                 except ChildProcessError:
                     break
                 if pid == 0:
                     break
-                if not self._zygotes.died(pid, status):
+                self._context.deaths.reaped(pid, usage.ru_maxrss * 1024)
+                if not self._zygotes.died(pid, status) and not self.on_child(pid, status):
                     self.workers.died(pid, status)
         finally:
             self._reconciling = False
+        self._context.deaths.oom.look()
         self.reconcile()
 
     # -- the plan ------------------------------------------------
@@ -184,12 +237,15 @@ class Supervisor:
             return  # an action has led here; the loop below looks again anyway
         self._reconciling = True
         try:
+            self._follow_settings()
             for _ in range(ACTIONS_PER_TURN):
                 now = time.monotonic()
                 self.roster.forgive(now)
                 for number in self._rollout.look():
                     self._zygotes.end(self.roster.generations[number])
-                actions = p.plan(self.roster, self._limits(), now, self._sampler.silent())
+                self.hooks.look()
+                outworn = worn(self.roster, self._sampler.usage(), now)
+                actions = p.plan(self.roster, self._limits(), now, self._sampler.silent(), outworn)
                 for action in actions:
                     self._perform(action)
                 if not actions or self.finished.is_set():
@@ -253,6 +309,8 @@ class Supervisor:
             case p.Finished():
                 self._zygotes.close()
                 self._context.watch.close()
+                for callback in self.on_finish:
+                    callback()
                 self.finished.set()
 
     def _follow_settings(self) -> None:
@@ -276,9 +334,12 @@ class Supervisor:
         roster = self.roster
         was_good = roster.good == record.number
         record.error, record.detail = printable_lines(why), printable_lines(record.detail)
+        starting = not self.roster.ever_ready and by_plan
+        kept = starting and self.hooks.keep(record)
         record.see(GenerationEvent.FAIL)
-        self._zygotes.kill(record.number)
-        if not roster.ever_ready and by_plan and roster.good in (0, record.number):
+        if not kept:
+            self._zygotes.kill(record.number)
+        if starting and roster.good in (0, record.number):
             if roster.target in (0, record.number):
                 self._fail_start(record)
                 return
@@ -308,13 +369,17 @@ class Supervisor:
         """The very first generation cannot serve: say why and end."""
         if self.fatal is None:
             cause, _, remedy = record.error.partition("\n")
-            if record.import_error:
+            if self.hooks.start_failed:
+                cause = cause if "on_starting" in cause else f"hook on_starting does not come back: {cause}"
+                self.fatal = HookError(cause, remedy.strip(), traceback=record.detail)
+            elif record.import_error:
                 self.fatal = AppImportError(cause, remedy.strip(), traceback=record.detail)
             elif record.detail or not remedy:
                 self.fatal = WorkerBootError(cause, remedy.strip() or "The log above tells more.")
             else:
                 self.fatal = ConfigError(cause, remedy.strip())
         self.roster.stopping = self.roster.quick = True
+        self._context.deaths.stop("")
 
     def _end_of_reload(self, error: str, detail: str) -> None:
         """Tell who waits for the reload that was commanded, if there is one."""

@@ -13,14 +13,15 @@ import msgspec
 
 from wsgitop import __version__
 from wsgitop.channel import messages as m
-from wsgitop.channel.channel import pair
 from wsgitop.errors import BindError, ConfigError, WsgitopError
 from wsgitop.master.context import Context, Generation
+from wsgitop.master.deaths import one_line
+from wsgitop.master.hooks import ServerHooks
 from wsgitop.master.listeners import Listener
 from wsgitop.master.processes import Output, Peer, ZygoteProcess, close_all, describe_status, spawn_zygote
 from wsgitop.master.roster import GenerationRecord
 from wsgitop.master.states import GenerationEvent, GenerationPhase
-from wsgitop.master.workers import Workers
+from wsgitop.master.workers import DEATH_NEWS_S, Workers
 from wsgitop.scoreboard.board import Board
 from wsgitop.settings.table import Settings
 
@@ -31,14 +32,22 @@ GRACE_S = 2.0
 class Zygotes:
     """Every zygote process, by generation. ``environment`` is what they are started with."""
 
-    def __init__(self, context: Context, workers: Workers, *, control_socket: str) -> None:
+    def __init__(
+        self,
+        context: Context,
+        workers: Workers,
+        *,
+        control_socket: str,
+        access_pipe_fd: int = -1,
+    ) -> None:
         self._context = context
         self._workers = workers
+        self._access_pipe_fd = access_pipe_fd
         self._control_socket = control_socket
         self._environment = dict(os.environ)
-        # Over this workers pass connections to each other; it outlives them, and so does what is under way.
-        self._exchange = pair()
+        self._exchange = context.exchange
         self.processes: dict[int, ZygoteProcess] = {}
+        context.hooks = ServerHooks(context, self.processes, self._dismiss)
 
     def close(self) -> None:
         """Nobody is left who could take over a connection."""
@@ -78,6 +87,7 @@ class Zygotes:
             case m.ZygoteReady():
                 self._ready(record, message)
             case m.ZygoteFailed():
+                self._context.hooks.zygote_failed(number, message.stage, message.error, message.traceback)
                 record.import_error = message.import_error
                 record.detail = message.traceback
                 self._context.give_up(record, message.error)
@@ -87,6 +97,10 @@ class Zygotes:
                 self._context.watch.add(number, message.files)
             case m.ForkFailed():
                 self._workers.fork_failed(message.worker, message.error)
+            case m.HookBegun():
+                self._context.hooks.begun(number, message)
+            case m.HookDone():
+                self._context.hooks.done(number, message)
         self._context.reconcile()
 
     def _welcome(self, record: GenerationRecord, hello: m.ZygoteHello) -> None:
@@ -105,6 +119,7 @@ class Zygotes:
     def _prepare(self, record: GenerationRecord, loaded: m.ConfigLoaded) -> None:
         if record.phase is not GenerationPhase.LOADING:
             return
+        self._context.hooks.declared(record.number, loaded.hooks)
         try:
             settings, notes = self._context.configuration.resolve_again(loaded.path, loaded.values_json)
             with self._context.logs.prepared(settings) as access_log_fd:
@@ -137,6 +152,8 @@ class Zygotes:
             *(end.fileno() for end in self._exchange),
             *(listener.socket.fileno() for listener in listeners),
         ]
+        if self._access_pipe_fd >= 0:
+            descriptors.append(self._access_pipe_fd)
         message = m.Prepare(
             generation=record.number,
             settings_json=msgspec.json.encode(settings).decode(),
@@ -146,6 +163,9 @@ class Zygotes:
             access_log=bool(settings.accesslog),
             addresses=tuple(str(listener.address) for listener in listeners),
             control_socket=self._control_socket,
+            access_pipe=self._access_pipe_fd >= 0,
+            server=self._context.hooks.state(),
+            starting=self._context.hooks.starting(record.number),
         )
         self.processes[record.number].peer.send(message, descriptors)
 
@@ -163,6 +183,7 @@ class Zygotes:
         if not record.roll or not roster.good:
             roster.good = record.number
         roster.rolling = record.roll
+        self._context.hooks.loaded(record)
         if record.commanded:
             roster.forget_boot_failures()  # they were of other code
         if not record.roll and roster.mixed_with(record.number):
@@ -178,23 +199,42 @@ class Zygotes:
         it.
         """
         if fault:
-            self._context.events.add(
-                "error", "zygote", f"zygote of generation {number} sent nonsense and is ended: {fault}"
+            text = f"zygote of generation {number} sent nonsense and is ended: {fault}"
+            self._context.events.add("error", "zygote", text)
+            self._end_mute(number, f"it sent nonsense: {fault}")
+        else:
+            # Not at once: it may be dead, and of what could not be told any more.
+            self._context.loop.call_later(
+                DEATH_NEWS_S, self._end_mute, number, "it had closed its channel to the master"
             )
-        if number in self.processes:
-            self.processes[number].kill()
+
+    def _end_mute(self, number: int, why: str) -> None:
+        zygote = self.processes.get(number)
+        if zygote is not None:
+            zygote.killed_for = why
+            zygote.kill()
 
     def end(self, record: GenerationRecord) -> None:
         """Tell a zygote to end; one that still loads hears nothing and is killed."""
         loading = record.phase is GenerationPhase.LOADING
+        kept = self._context.roster.stopping and self._context.hooks.keep(record)
         record.see(GenerationEvent.END)
+        if kept:
+            return
         zygote = self.processes.get(record.number)
         if zygote is None:
             record.phase = GenerationPhase.ENDED if record.phase is GenerationPhase.ENDING else record.phase
-        elif loading or not zygote.peer.send(m.EndZygote()):
+        elif loading:
             zygote.kill()
         else:
-            self._context.loop.call_later(GRACE_S, self.kill, record.number)
+            self._dismiss(record.number)
+
+    def _dismiss(self, number: int) -> None:
+        """Tell a zygote that reads its channel to end."""
+        if self.processes[number].peer.send(m.EndZygote()):
+            self._context.loop.call_later(GRACE_S, self.kill, number)
+        else:
+            self.kill(number)
 
     def kill(self, number: int) -> None:
         """SIGKILL the zygote of a generation, if it has one."""
@@ -209,8 +249,11 @@ class Zygotes:
         record = self._context.roster.generations[number]
         zygote = self.processes[record.number]
         zygote.peer.drain()
+        zygote.output.drain()
+        _, death = self._context.deaths.zygote_ended(record, status, zygote, self._context.roster.target)
         zygote.close()
         del self.processes[record.number]
+        self._context.hooks.zygote_gone(number)
         record.zygote_pid = None
         before = record.phase
         text = f"zygote of generation {record.number} (pid {zygote.pid}) {describe_status(status)}"
@@ -223,11 +266,11 @@ class Zygotes:
         roster = self._context.roster
         if before is GenerationPhase.READY and number != roster.target and not roster.stopping:
             # The one before, in a reload: it would be needed for going back only.
-            self._context.events.add("warning", "zygote-died", f"{text}; the reload goes on without it")
+            text = one_line(death, "; the reload goes on without it")
+            self._context.events.add("warning", "zygote-died", text)
         elif before is GenerationPhase.READY and not roster.stopping:
-            self._context.events.add(
-                "error", "zygote-died", f"{text}; workers serve on, a new generation is being loaded"
-            )
+            text = one_line(death, "; workers serve on, a new generation is being loaded")
+            self._context.events.add("error", "zygote-died", text)
             self._context.roster.count_zygote_failure(time.monotonic())
             if self._context.roster.zygote_failures == 1:
                 self._context.roster.zygote_not_before = 0.0

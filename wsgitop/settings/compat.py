@@ -3,16 +3,16 @@
 Every name that gunicorn 27 knows is either in settings.table.TABLE with the same meaning, or a row of
 :data:`FOREIGN`: ignored with a note, where nothing is lost but the effect; or refused with the reason, where
 going on would leave the site open, broken or somewhere else than its owner believes. A value that asks for
-nothing (gunicorn's default) is passed over in silence. Hooks are accepted and not run by this version.
+nothing (gunicorn's default) is passed over in silence. Hooks are no settings: a Python config file has them.
 """
 
 from __future__ import annotations
 
-import os
-import pwd
 from typing import Any, Literal, NamedTuple
 
 from wsgitop.errors import ConfigError
+from wsgitop.settings.hooks import HOOKS as RUN
+from wsgitop.settings.hooks import NOT_RUN
 
 Takes = Literal["value", "list", "switch", "off", "optional", "hook"]
 """What the flag takes: a value, a value and repeatable, nothing, nothing and it turns off, an optional
@@ -34,12 +34,8 @@ class Foreign(NamedTuple):
 ALIASES = {"control_socket_disable": "no_control_socket"}
 """Settings that exist here under another name."""
 
-HOOKS = (
-    "on_starting", "on_reload", "when_ready", "pre_fork", "post_fork", "post_worker_init", "worker_int",
-    "worker_abort", "pre_exec", "pre_request", "post_request", "child_exit", "worker_exit",
-    "nworkers_changed", "on_exit", "ssl_context", "on_dirty_starting", "dirty_post_fork",
-    "dirty_worker_init", "dirty_worker_exit",
-)  # fmt: skip
+HOOKS = (*RUN, *NOT_RUN)
+"""All of gunicorn's hooks."""
 
 _TLS = "TLS is not served by this version"
 _TLS_REMEDY = "Let a proxy such as nginx end TLS in front of wsgitop; bind to a unix socket or to loopback."
@@ -47,10 +43,6 @@ _HTTP2 = "has no effect: only HTTP/1.1 is served"
 _ASGI = "has no effect: only WSGI applications are served"
 _DIRTY = "has no effect: there are no dirty workers here"
 _STRICT = "has no effect: such requests are always rejected"
-_STATSD = "has no effect: statsd is not sent by this version"
-_SYSLOG = "has no effect: syslog is not written by this version; log lines go to errorlog"
-_LOGGING = "has no effect: the log is configured by errorlog, accesslog and loglevel"
-_USER_REMEDY = "Start wsgitop as that user: User= in a systemd unit, USER in a Dockerfile, or su."
 
 
 def _ignored(name: str, flags: str, takes: Takes, reason: str, *harmless: Any) -> Foreign:
@@ -63,12 +55,6 @@ def _refused(name: str, flags: str, takes: Takes, reason: str, remedy: str, *har
 
 _ROWS = (
     # What would leave the server somewhere else, open, or answering wrongly if it were passed over.
-    _refused("daemon", "-D --daemon", "switch",
-             "wsgitop does not put itself into the background in this version",
-             "Use a systemd unit or a container, or `wsgitop run` and leave the server running."),
-    _refused("user", "-u --user", "value", "this version does not change its user", _USER_REMEDY),
-    _refused("group", "-g --group", "value", "this version does not change its group", _USER_REMEDY),
-    _refused("initgroups", "--initgroups", "switch", "this version does not change its groups", _USER_REMEDY),
     _refused("keyfile", "--keyfile", "value", _TLS, _TLS_REMEDY),
     _refused("certfile", "--certfile", "value", _TLS, _TLS_REMEDY),
     _refused("ca_certs", "--ca-certs", "value", _TLS, _TLS_REMEDY),
@@ -92,33 +78,16 @@ _ROWS = (
     _ignored("control_socket_mode", "--control-socket-mode", "value",
              "has no effect: the control socket is for its owner only (0600)", 0o600, "0o600", "0600", "600",
              "384"),
-    _ignored("max_requests", "--max-requests", "value",
-             "has no effect: workers are not recycled by this version", 0, "0"),
-    _ignored("max_requests_jitter", "--max-requests-jitter", "value",
-             "has no effect: workers are not recycled by this version", 0, "0"),
     _ignored("root_path", "--root-path", "value",
              "has no effect: it is for ASGI applications; what mounts a WSGI application is SCRIPT_NAME, set "
              "by the proxy or with --env"),
     _ignored("sendfile", "--no-sendfile", "off", "has no effect", True),
     _ignored("tmp_upload_dir", "", "value", "has no effect; worker_tmp_dir says where large bodies wait"),
     _ignored("default_proc_name", "", "value", "has no effect; use proc_name", "gunicorn"),
-    _ignored("capture_output", "--capture-output", "switch",
-             "has no effect: what workers print goes to the error log anyway"),
-    _ignored("disable_redirect_access_to_syslog", "--disable-redirect-access-to-syslog", "switch", _SYSLOG),
-    _ignored("logger_class", "--logger-class", "value", _LOGGING, "gunicorn.glogging.Logger"),
-    _ignored("logconfig", "--log-config", "value", _LOGGING),
-    _ignored("logconfig_dict", "", "value", _LOGGING),
-    _ignored("logconfig_json", "--log-config-json", "value", _LOGGING),
-    _ignored("syslog", "--log-syslog", "switch", _SYSLOG),
-    _ignored("syslog_addr", "--log-syslog-to", "value", _SYSLOG, "udp://localhost:514"),
-    _ignored("syslog_prefix", "--log-syslog-prefix", "value", _SYSLOG),
-    _ignored("syslog_facility", "--log-syslog-facility", "value", _SYSLOG, "user"),
-    _ignored("enable_stdio_inheritance", "-R --enable-stdio-inheritance", "switch",
-             "has no effect: what workers print goes to the error log anyway"),
-    _ignored("statsd_host", "--statsd-host", "value", _STATSD),
-    _ignored("statsd_prefix", "--statsd-prefix", "value", _STATSD),
-    _ignored("dogstatsd_tags", "--dogstatsd-tags", "value", _STATSD),
-    _ignored("enable_backlog_metric", "--enable-backlog-metric", "switch", _STATSD),
+    _ignored("logger_class", "--logger-class", "value",
+             "has no effect: a logger class is code for gunicorn's insides; logconfig_dict says which "
+             "handlers lines go to, and statsd_host sends figures without one", "gunicorn.glogging.Logger",
+             "gunicorn.instrument.statsd.Statsd"),
     _ignored("proxy_allow_ips", "--proxy-allow-from", "value",
              "has no effect: the PROXY protocol is not read by this version", "127.0.0.1,::1",
              ["127.0.0.1", "::1"]),
@@ -150,7 +119,8 @@ _ROWS = (
     _ignored("dirty_timeout", "--dirty-timeout", "value", _DIRTY, 300, "300"),
     _ignored("dirty_threads", "--dirty-threads", "value", _DIRTY, 1, "1"),
     _ignored("dirty_graceful_timeout", "--dirty-graceful-timeout", "value", _DIRTY, 30, "30"),
-    *(_ignored(hook, "", "hook", "hooks are not run by this version") for hook in HOOKS),
+    *(_ignored(hook, "", "hook", "hooks are taken from a Python config file only") for hook in RUN),
+    *(_ignored(hook, "", "hook", "this hook is not run by this version") for hook in NOT_RUN),
 )  # fmt: skip
 
 FOREIGN: dict[str, Foreign] = {row.name: row for row in _ROWS}
@@ -167,34 +137,8 @@ def judge(row: Foreign, value: object, origin: str) -> str:
 
 
 def _asks_for_nothing(row: Foreign, value: object) -> bool:
-    if value is None or value is False or value in ("", [], {}) or value in row.harmless:
-        # `0 == False`, so a sendfile=False lands here: the setting turns off what is not there to be turned
-        # off.
-        return True
-    if row.name == "user":
-        return _is_user(value)
-    return row.name == "group" and _is_group(value)
-
-
-def _is_user(value: object) -> bool:
-    """Whether the process already is that user, so that there is nothing to change."""
-    if str(value) == str(os.geteuid()):
-        return True
-    try:
-        return pwd.getpwuid(os.geteuid()).pw_name == value
-    except KeyError:
-        return False
-
-
-def _is_group(value: object) -> bool:
-    if str(value) == str(os.getegid()):
-        return True
-    import grp
-
-    try:
-        return grp.getgrgid(os.getegid()).gr_name == value
-    except KeyError:
-        return False
+    # `0 == False`, so a sendfile=False is passed over: it turns off what is not there to be turned off.
+    return value is None or value is False or value in ("", [], {}) or value in row.harmless
 
 
 _SYNC_CLASSES = frozenset({

@@ -18,11 +18,13 @@ import msgspec
 from wsgitop.errors import ConfigError
 from wsgitop.settings.addresses import parse_address
 from wsgitop.settings.log_format import check_format
+from wsgitop.settings.log_targets import check_facility, check_tags, parse_statsd_host, parse_syslog_address
 from wsgitop.settings.table import Setting, Settings
 
 TRUE_WORDS = frozenset({"true", "yes", "on", "1"})
 FALSE_WORDS = frozenset({"false", "no", "off", "0"})
 _DECIMAL = re.compile(r"[+-]?[0-9]+")
+_SIZE = re.compile(r"([0-9]{1,15}(?:\.[0-9]{1,6})?)\s*([KMGT]?)(?:i?B)?", re.IGNORECASE)
 _OLD_OCTAL = re.compile(r"0[0-7]+")
 _APP = re.compile(r"[^\W\d]\w*(\.[^\W\d]\w*)*(:.+)?")
 
@@ -50,10 +52,13 @@ _ALLOWED = {
     "integer": "a whole number",
     "number": "a number",
     "mode": "a file mode such as 0o022",
+    "size": "a number of bytes such as 400M",
     "switch": "true or false",
     "list": "a text or a list of texts",
     "map": "a table of names and texts",
+    "object": "a table",
     "text": "a text",
+    "identity": "a name or an id",
 }
 
 
@@ -152,6 +157,24 @@ def _read_mode(raw: object) -> int:
     return _read_integer(raw)
 
 
+def _read_identity(raw: object) -> str:
+    """Of a user or a group: a config file may have the number as such."""
+    if isinstance(raw, int) and not isinstance(raw, bool) and raw >= 0:
+        return str(raw)
+    if isinstance(raw, str) and not raw.strip().startswith("-"):
+        return _read_text(raw).strip()
+    raise _Unfit
+
+
+def _read_size(raw: object) -> int:
+    if isinstance(raw, str):
+        match = _SIZE.fullmatch(raw.strip())
+        if match is None:
+            raise _Unfit
+        return int(float(match[1]) * 1024 ** " KMGT".index(match[2].upper() or " "))
+    return _read_integer(raw)
+
+
 def _read_switch(raw: object) -> bool:
     if isinstance(raw, bool):
         return raw
@@ -175,6 +198,12 @@ def _read_map(raw: object) -> dict[str, str]:
     return {_read_text(name): _read_text(value) for name, value in raw.items()}
 
 
+def _read_object(raw: object) -> dict[str, Any]:
+    if not isinstance(raw, dict) or not all(isinstance(name, str) for name in raw):
+        raise _Unfit
+    return raw
+
+
 _READERS: dict[str, Callable[[object], Any]] = {
     "text": _read_text,
     "list": _read_list,
@@ -182,8 +211,11 @@ _READERS: dict[str, Callable[[object], Any]] = {
     "number": _read_number,
     "switch": _read_switch,
     "map": _read_map,
+    "object": _read_object,
     "workers": _read_workers,
     "mode": _read_mode,
+    "identity": _read_identity,
+    "size": _read_size,
 }
 
 
@@ -209,6 +241,16 @@ def _check_app(app: str) -> None:
         )
 
 
+def _check_health_bind(address: str) -> None:
+    if address:
+        parse_address(address)
+
+
+def _check_health_path(path: str) -> None:
+    if path and not (path.startswith("/") and path.isascii() and path.isprintable() and " " not in path):
+        raise ConfigError(f"health_path: {_shown(path)} is no path", "Write it as /-/health.")
+
+
 def _check_proxies(text: str) -> None:
     for entry in text.split(","):
         try:
@@ -220,11 +262,17 @@ def _check_proxies(text: str) -> None:
             ) from None
 
 
-_CHECKS: dict[str, Callable[[Any], None]] = {
+_CHECKS: dict[str, Callable[[Any], object]] = {
     "access_log_format": check_format,
     "bind": _check_bind,
+    "dogstatsd_tags": check_tags,
     "forwarded_allow_ips": _check_proxies,
+    "health_bind": _check_health_bind,
+    "health_path": _check_health_path,
     "raw_env": _check_env,
+    "statsd_host": parse_statsd_host,
+    "syslog_addr": parse_syslog_address,
+    "syslog_facility": check_facility,
     "wsgi_app": _check_app,
 }
 

@@ -115,6 +115,27 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
         help="Workers that a reload may run beyond --workers.",
     )] = 1
 
+    max_requests: Annotated[int, option(
+        "--max-requests", section=WORKERS, metavar="N", ge=0,
+        help="Replace a worker that has served so many requests, its successor first; 0: never.",
+    )] = 0
+    max_requests_jitter: Annotated[int, option(
+        "--max-requests-jitter", section=WORKERS, metavar="N", ge=0,
+        help="Up to so many requests more, drawn anew for each worker, so that not all are replaced at once.",
+    )] = 0
+    max_lifetime: Annotated[float, option(
+        "--max-lifetime", section=WORKERS, metavar="SECONDS", ge=0,
+        help="Replace a worker that has served for so long, its successor first; 0: never.",
+    )] = 0.0
+    max_lifetime_jitter: Annotated[float, option(
+        "--max-lifetime-jitter", section=WORKERS, metavar="SECONDS", ge=0,
+        help="Up to so much longer, drawn anew for each worker.",
+    )] = 0.0
+    max_rss: Annotated[int, option(
+        "--max-rss", section=WORKERS, metavar="BYTES", ge=0,
+        help="Replace a worker whose resident memory exceeds this, its successor first (400M); 0: never.",
+    )] = 0
+
     config: Annotated[str, option(
         "-c", "--config", section=PROCESS, metavar="FILE",
         help="Python file with settings; otherwise the first of ./wsgitop.conf.py, ./gunicorn.conf.py, "
@@ -140,9 +161,27 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
         "-n", "--name", section=PROCESS, metavar="NAME",
         help="Name in process titles and on the screen instead of the application's.",
     )] = ""
+    daemon: Annotated[bool, option(
+        "-D", "--daemon", section=PROCESS,
+        help="Go into the background once workers serve; a start that fails ends with its own status. "
+        "Give --error-logfile, too, or the log goes nowhere.",
+    )] = False
+    user: Annotated[str, option(
+        "-u", "--user", section=PROCESS, metavar="USER",
+        help="User that loads and runs the application, by name or id; only root can change it. "
+        "The master keeps what it was started with.",
+    )] = ""
+    group: Annotated[str, option(
+        "-g", "--group", section=PROCESS, metavar="GROUP",
+        help="Group of the workers, by name or id; otherwise that of --user.",
+    )] = ""
+    initgroups: Annotated[bool, option(
+        "--initgroups", section=PROCESS,
+        help="Give the workers all groups that their user is a member of; otherwise they have one.",
+    )] = False
     umask: Annotated[int, option(
         "-m", "--umask", section=PROCESS, metavar="MODE", ge=0, le=0o777,
-        help="File mode mask of the workers, as 0 or octal 0o022.",
+        help="File mode mask for unix sockets and, unless it is 0, for the workers, as 0 or octal 0o022.",
     )] = 0
     worker_tmp_dir: Annotated[str, option(
         "--worker-tmp-dir", section=PROCESS, metavar="DIR",
@@ -165,7 +204,82 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
         "--log-level", section=LOGGING, metavar="LEVEL",
         help="Least severity that is logged.",
     )] = "info"
+    capture_output: Annotated[bool, option(
+        "--capture-output", section=LOGGING,
+        help="What the application prints on standard output goes to the error log, too; what it writes to "
+        "standard error does anyway.",
+    )] = False
+    enable_stdio_inheritance: Annotated[bool, option(
+        "-R", "--enable-stdio-inheritance", section=LOGGING,
+        help="What the application prints is written at once, as with PYTHONUNBUFFERED, and not in blocks.",
+    )] = False
+    logconfig: Annotated[str, option(
+        "--log-config", section=LOGGING, metavar="FILE",
+        help="Configuration of Python's logging for the application's processes, an INI file as for "
+        "logging.config.fileConfig. Loggers gunicorn.error, gunicorn.access or wsgitop.error, "
+        "wsgitop.access in it take this server's lines.",
+    )] = ""
+    logconfig_json: Annotated[str, option(
+        "--log-config-json", section=LOGGING, metavar="FILE",
+        help="The same as a JSON file for logging.config.dictConfig; stronger than --log-config.",
+    )] = ""
+    logconfig_dict: Annotated[dict[str, Any], option(
+        section=LOGGING,
+        help="The same as a dictionary, in a config file; stronger than both.",
+    )] = msgspec.field(default_factory=dict)
+    syslog: Annotated[bool, option(
+        "--log-syslog", section=LOGGING,
+        help="Send the lines of error log and access log to syslog, too.",
+    )] = False
+    syslog_addr: Annotated[str, option(
+        "--log-syslog-to", section=LOGGING, metavar="ADDRESS",
+        help="Where syslog listens: udp://HOST:PORT, tcp://HOST:PORT or unix://PATH, the last with #dgram or "
+        "#stream behind it if only one will do.",
+    )] = "udp://localhost:514"
+    syslog_prefix: Annotated[str, option(
+        "--log-syslog-prefix", section=LOGGING, metavar="NAME",
+        help="Lines are tagged gunicorn.NAME.error and gunicorn.NAME.access; otherwise with --name or the "
+        "application's.",
+    )] = ""
+    syslog_facility: Annotated[str, option(
+        "--log-syslog-facility", section=LOGGING, metavar="NAME",
+        help="Syslog's facility, such as daemon or local3.",
+    )] = "user"
+    disable_redirect_access_to_syslog: Annotated[bool, option(
+        "--disable-redirect-access-to-syslog", section=LOGGING,
+        help="Send no lines of the access log to syslog.",
+    )] = False
+    statsd_host: Annotated[str, option(
+        "--statsd-host", section=LOGGING, metavar="ADDRESS",
+        help="Send figures to statsd at HOST:PORT or unix://PATH, once a second.",
+    )] = ""
+    statsd_prefix: Annotated[str, option(
+        "--statsd-prefix", section=LOGGING, metavar="PREFIX",
+        help="In front of each name that goes to statsd; a dot is put behind it.",
+    )] = ""
+    dogstatsd_tags: Annotated[str, option(
+        "--dogstatsd-tags", section=LOGGING, metavar="TAGS",
+        help="Tags for each figure, as NAME:VALUE,NAME:VALUE, for a statsd of Datadog's kind.",
+    )] = ""
+    enable_backlog_metric: Annotated[bool, option(
+        "--enable-backlog-metric", section=LOGGING,
+        help="Send the number of connections that wait to be accepted to statsd, too.",
+    )] = False
 
+    state_dir: Annotated[str, option(
+        "--state-dir", section=PROCESS, metavar="DIR",
+        help="Where the death ledger (wsgitop ctl deaths) is kept over restarts; otherwise wsgitop in "
+        "$XDG_STATE_HOME or ~/.local/state, for root /var/lib/wsgitop.",
+    )] = ""
+
+    health_bind: Annotated[str, option(
+        "--health-bind", section=CONTROL, metavar="ADDRESS",
+        help="Where the master answers health checks at all times: /healthy, and /ready when a worker is.",
+    )] = ""
+    health_path: Annotated[str, option(
+        "--health-path", section=CONTROL, metavar="PATH",
+        help="A path, for example /-/health, that workers answer with 200 without asking the application.",
+    )] = ""
     control_socket: Annotated[str, option(
         "--control-socket", section=CONTROL, metavar="PATH",
         help="Path of the control socket; otherwise one in a private directory of this user, "
@@ -244,8 +358,17 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
 
 # fmt: on
 
-Kind = Literal["text", "list", "integer", "number", "switch", "map", "workers", "mode"]
-_SPECIAL: dict[str, Kind] = {"workers": "workers", "umask": "mode"}
+Kind = Literal[
+    "text", "list", "integer", "number", "switch", "map", "workers", "mode", "size", "identity", "object"
+]
+_SPECIAL: dict[str, Kind] = {
+    "workers": "workers",
+    "umask": "mode",
+    "max_rss": "size",
+    "user": "identity",
+    "group": "identity",
+    "logconfig_dict": "object",
+}
 _KINDS: dict[Any, Kind] = {
     str: "text",
     Literal: "text",

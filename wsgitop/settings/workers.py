@@ -44,16 +44,16 @@ def cpu_quota(root: Path = CGROUP_ROOT, membership: Path = CGROUP_OF_SELF) -> fl
         hierarchy, _, rest = line.partition(":")
         controllers, _, group = rest.partition(":")
         if hierarchy == "0" and not controllers:
-            for directory in _ancestors(root, group):
+            for directory in ancestors(root, group):
                 quotas.extend(_v2_quota(directory / "cpu.max"))
         elif "cpu" in controllers.split(","):
             for mount in V1_CPU_MOUNTS:
-                for directory in _ancestors(root / mount, group):
+                for directory in ancestors(root / mount, group):
                     quotas.extend(_v1_quota(directory))
     return min(quotas, default=None)
 
 
-def _ancestors(root: Path, group: str) -> Iterator[Path]:
+def ancestors(root: Path, group: str) -> Iterator[Path]:
     """The group's directory and those above it.
 
     Inside a container the path may not exist; then the root speaks for it.

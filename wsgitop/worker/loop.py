@@ -20,18 +20,19 @@ import select
 import socket
 import time
 from collections import deque
+from collections.abc import Callable
 from typing import Final
 
 from wsgitop.http.faults import Fault, RequestFault
 from wsgitop.http.head import HeadParser, Limits, Request
 from wsgitop.http.request import PARSED_BYTES, RequestParser
-from wsgitop.http.response import CONTINUE, render_error
+from wsgitop.http.response import CONTINUE, render_error, render_health
 from wsgitop.logs.error_log import LOGGER
 from wsgitop.scoreboard import layout as at
 from wsgitop.settings.addresses import Address
 from wsgitop.settings.table import Settings
 from wsgitop.worker.acceptor import Acceptor
-from wsgitop.worker.access_log import AccessLog
+from wsgitop.worker.access_log import AccessWriter
 from wsgitop.worker.caretaker import Caretaker
 from wsgitop.worker.connection import NEVER, Connection, Peer, State
 from wsgitop.worker.handover import Crew
@@ -67,7 +68,7 @@ class Engine:
     """Serves connections of ``listeners`` with ``app`` until it has retired.
 
     ``row`` are the process words of the worker's scoreboard row; ``name`` says in the log which worker this
-    is.
+    is; ``service`` makes what runs the application, another one with hooks than without.
     """
 
     def __init__(
@@ -78,22 +79,26 @@ class Engine:
         listeners: tuple[tuple[Address, socket.socket], ...],
         seats: tuple[Seat, ...],
         row: memoryview,
-        access_log: AccessLog | None,
+        access_log: AccessWriter | None,
         name: str,
         siblings: Siblings,
         exchange: Exchange | None,
+        service: Callable[..., Service] = Service,
     ) -> None:
         self.settings = settings
         self.name = name
         self.access_log = access_log
         self.crew = Crew(seats, self.park)
         self.retiring = False
-        self._service = Service(
+        self._service = service(
             app=app, crew=self.crew, access_log=access_log, name=f"{name} of {settings.wsgi_app}"
         )
         self._row = row
         self._rejected = 0
         self._draining = False
+        self._wants_quarantine = self._in_quarantine = False
+        self._aside = False  # it retires or is in quarantine: it takes no new connections
+        self._full = False  # no more is accepted for want of room
         self._round_ns = 0
         self._given_back: deque[Connection] = deque()
         self._multithread = len(seats) > 1
@@ -129,6 +134,8 @@ class Engine:
             connect=self._connect,
             room=self._room,
         )
+        # Chosen once, so that a check of the path costs nothing where there is none.
+        self._answer = self._serve_or_tell_health if settings.health_path else self._serve
         self._settlement = Settlement(self._table, self.caretaker, settings.keepalive)
 
     # -- for other threads -----------------------------------------------------------------------------
@@ -146,8 +153,13 @@ class Engine:
         if idle_s <= 0:
             self._settlement.closes_idle = True
         self.caretaker.passes_on = pass_on and (self.caretaker.passes_on or not self.retiring)
-        self.retiring = True
+        self.retiring = self._aside = True
         self._draining = False  # the leader goes through what is idle, once more if need be
+        self.wake()
+
+    def quarantine(self, on: bool) -> None:
+        """Accept nothing and give idle connections away, but go on with what is here; or serve again."""
+        self._wants_quarantine = on
         self.wake()
 
     def park(self, connection: Connection) -> None:
@@ -207,7 +219,7 @@ class Engine:
                 if service.done_ns > until_ns:
                     break
 
-    def _look_around(self) -> bool:
+    def _look_around(self) -> bool:  # noqa: PLR0912 - what happens in each round, and calls cost
         """Take back what other threads have done, act on deadlines, and find out what is ready. True: the
         worker has finished.
         """
@@ -216,6 +228,8 @@ class Engine:
             self._settlement.settle(given_back.popleft(), _monotonic())
         if self.retiring and not self._draining:
             self._drain()
+        if self._wants_quarantine is not self._in_quarantine and not self.retiring:
+            self._change_quarantine()
         timeout_s = self._table.next_deadline_s
         if timeout_s != NEVER:
             now_s = _monotonic()
@@ -224,6 +238,9 @@ class Engine:
                 # passed meanwhile would make it return at once for ever.
                 self._sweep(now_s)
             timeout_s = self._table.next_deadline_s - now_s
+        if self._full and self._room() > 0:
+            self._full = False
+            self._begin_accepting(paused=True)
         connections = self._table.connections
         row = self._row
         row[at.CONNECTIONS] = len(connections)
@@ -276,14 +293,19 @@ class Engine:
 
     # -- accepting -------------------------------------------------------------------------------------
 
-    def _begin_accepting(self) -> None:
-        if self._acceptor.resume_at_s == NEVER and not self.retiring:
+    def _begin_accepting(self, *, paused: bool = False) -> None:
+        if (paused or self._acceptor.resume_at_s == NEVER) and not self._aside:
             self._acceptor.resume()
             self.caretaker.begin()
 
     def _stop_when_full(self) -> None:
-        """Be woken for nothing that there is no room for: nobody else would be (EPOLLEXCLUSIVE)."""
+        """Be woken for nothing that there is no room for: nobody else would be (EPOLLEXCLUSIVE).
+
+        Until a connection ends, which may be soon: to wait for the end of the pause would let in no more than
+        ``worker_connections`` clients in each.
+        """
         if self._room() <= 0:
+            self._full = True
             self._acceptor.pause()
             self.caretaker.pause()
         self._table.look_by(self._acceptor.resume_at_s)
@@ -356,7 +378,7 @@ class Engine:
         else:
             if environ is not None:
                 assert type(request) is Request
-                return self._serve(seat, connection, request, environ)
+                return self._answer(seat, connection, request, environ)
             if isinstance(request, Fault):
                 self._refuse(connection, request)
             else:
@@ -378,7 +400,7 @@ class Engine:
             or connection.state is not _ANSWERED
             or parser.buffer
             or connection.backlog
-            or self.retiring
+            or self._aside
             or not connection.mask
         ):
             self._settlement.settle(connection, now_s)
@@ -388,6 +410,29 @@ class Engine:
         connection.deadline_s = deadline_s = now_s + self._keepalive_s
         if deadline_s < self._table.next_deadline_s:  # noqa: PLR1730 - a call would cost more than all the rest
             self._table.next_deadline_s = deadline_s
+        return True
+
+    def _serve_or_tell_health(
+        self, seat: Seat, connection: Connection, request: Request, environ: WSGIEnvironment
+    ) -> bool:
+        """Answer --health-path without the application: it is no request of its, so it is neither counted nor
+        logged.
+        """
+        if request.path != self.settings.health_path or request.method not in ("GET", "HEAD"):
+            return self._serve(seat, connection, request, environ)
+        if request.body is not None:
+            request.body.close()
+        connection.partial = False
+        connection.requests += 1
+        connection.closing = self.retiring or not request.keep_alive or connection.parser.finished
+        connection.state = _ANSWERED
+        head_only = request.method == "HEAD"
+        try:
+            connection.send(render_health(self._service.refresh_date(), connection.closing, head_only))
+        except ClientGone:
+            self._table.close(connection)
+        else:
+            self._settlement.settle(connection, _monotonic())
         return True
 
     def _end_of_file(self, connection: Connection) -> None:
@@ -459,8 +504,11 @@ class Engine:
         the cost.
         """
         nearest_s = NEVER
-        if not self.retiring:
+        if self._in_quarantine and not self.retiring:
+            self.caretaker.passes_on = self.caretaker.has_siblings()
+        elif not self.retiring:
             if self._room() <= 0:
+                self._full = True
                 self._acceptor.pause()
             else:
                 if self._acceptor.resume_at_s <= now_s:
@@ -474,7 +522,7 @@ class Engine:
             elif connection.state is _READY and connection.deadline_s <= now_s:
                 nearest_s = now_s  # it may turn out to have nothing that counts; its turn comes first
         self._table.next_deadline_s = max(min(nearest_s, self._acceptor.resume_at_s), now_s + 0.05)
-        if self.caretaker.passes_on and self._draining:
+        if self.caretaker.passes_on and self._aside:
             self.caretaker.pass_idle_on(now_s)
 
     def _expire(self, connection: Connection, now_s: float) -> None:
@@ -490,6 +538,21 @@ class Engine:
         elif connection.state in (_READING, State.FLUSHING, State.LINGERING):
             self._table.close(connection)
 
+    # -- quarantine ------------------------------------------------------------------------------------
+
+    def _change_quarantine(self) -> None:
+        """Take part in accepting no longer, or again. The listeners stay open for that."""
+        self._in_quarantine = self._aside = on = self._wants_quarantine
+        self._row[at.READY_NS] = 0 if on else _monotonic_ns()
+        self.caretaker.passes_on = on and self.caretaker.has_siblings()
+        if not on:
+            self._begin_accepting(paused=True)
+            return
+        self._acceptor.stop()
+        self.caretaker.pause()
+        if self.caretaker.passes_on:
+            self.caretaker.pass_idle_on(_monotonic())
+
     # -- retiring --------------------------------------------------------------------------------------
 
     def _drain(self) -> None:
@@ -501,7 +564,7 @@ class Engine:
         """
         self._draining = True
         self._row[at.READY_NS] = 0
-        self._acceptor.close()
+        self._acceptor.close(last=self._settlement.closes_idle)
         self.caretaker.end()
         now_s = _monotonic()
         for connection in list(self._table.connections.values()):

@@ -26,6 +26,7 @@ from wsgitop.channel import messages as m
 from wsgitop.channel.channel import Channel, ChannelClosed, ChannelFull
 from wsgitop.errors import ProtocolError
 from wsgitop.http.response import DateLine, render_error
+from wsgitop.logs import logging_config
 from wsgitop.logs.error_log import LOGGER
 from wsgitop.scoreboard import layout as at
 from wsgitop.worker.connection import NEVER
@@ -63,8 +64,8 @@ stuck.
 
 
 class Watchdog(threading.Thread):
-    """``exit_now`` ends the process with a status; ``signals_fd`` is readable when a signal came, and
-    ``on_signals`` reads it.
+    """``exit_now`` ends the process with a status, ``quit_now`` as SIGQUIT does; ``signals_fd`` is readable
+    when a signal came, and ``on_signals`` reads it.
     """
 
     def __init__(
@@ -77,6 +78,7 @@ class Watchdog(threading.Thread):
         on_signals: Callable[[], None],
         on_retire: Callable[[], None],
         exit_now: Callable[[int], None],
+        quit_now: Callable[[], None],
     ) -> None:
         super().__init__(name="wsgitop-watchdog", daemon=True)
         self._engine = engine
@@ -87,6 +89,7 @@ class Watchdog(threading.Thread):
         self._on_signals = on_signals
         self._on_retire = on_retire
         self._exit_now = exit_now
+        self._quit_now = quit_now
         self._timeout_s = engine.settings.timeout
         self._limit_s = NEVER  # when a retiring worker ends, whatever it is doing
         self._stuck_limit_s = NEVER  # when it ends because all of its threads are stuck
@@ -319,10 +322,16 @@ class Watchdog(threading.Thread):
         match message:
             case m.Retire(graceful_s, idle_s, pass_on):
                 self.retire("", graceful_s, idle_s, pass_on=pass_on)
+            case m.Quarantine(on):
+                # Who is looked at may take as long as it takes.
+                self._timeout_s = 0.0 if on else self._engine.settings.timeout
+                self._engine.quarantine(on)
             case m.Quit():
-                self._exit_now(0)
-            case m.Reopen() if self._engine.access_log is not None and descriptors:
-                self._engine.access_log.reopen(descriptors.pop(0))
+                self._quit_now()
+            case m.Reopen():
+                logging_config.reopen_files()
+                if self._engine.access_log is not None and descriptors:
+                    self._engine.access_log.reopen(descriptors.pop(0))
         for fd in descriptors:
             os.close(fd)
 
@@ -332,6 +341,8 @@ class Watchdog(threading.Thread):
         # What reads standard error is gone, too: a print would raise there.
         null = os.open(os.devnull, os.O_WRONLY | os.O_CLOEXEC)
         os.dup2(null, 2)
+        if self._engine.settings.capture_output:
+            os.dup2(null, 1)
         os.close(null)
         self.retire("the master is gone", self._engine.settings.graceful_timeout, idle_s=0.0, pass_on=False)
 
