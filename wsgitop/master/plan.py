@@ -106,7 +106,7 @@ def plan(roster: Roster, limits: Limits, now: float, silent: frozenset[int] = fr
 
 def next_deadline(roster: Roster, limits: Limits, now: float) -> float | None:
     """When the plan may change although nothing happens; None: never."""
-    moments = [roster.fork_not_before, roster.zygote_not_before]
+    moments = [roster.next_try_at(now), roster.zygote_not_before]
     for worker in roster.live():
         if worker.coming:
             moments.append(worker.asked_at + limits.boot_timeout_s)
@@ -190,6 +190,8 @@ def _forks(roster: Roster, limits: Limits, now: float, target: GenerationRecord)
         needed = roster.wanted - len(active)
     if roster.boot_failures:
         needed = min(needed, 1 - coming)  # while it fails, try with one
+        left = roster.tries_left(now)
+        needed = needed if left is None else min(needed, left)
     needed = min(needed, FORKS_AT_ONCE - sum(1 for w in active if w.phase is WorkerPhase.STARTING))
     taken = {w.slot for w in active}
     # In a reload the successor takes the slot of the one that it replaces, which is then retired.
