@@ -278,6 +278,20 @@ def test_workers_that_die_soon_after_they_are_ready(
     assert condition(world.roster, world.clock.now)[0] == "serving", "it is over when they live"
 
 
+@pytest.mark.parametrize("wanted", [12, 40])
+@pytest.mark.parametrize("number", [signal.SIGSEGV, signal.SIGALRM])
+def test_many_workers_that_die_soon_after_they_are_ready(
+    make: Make, wanted: int, number: signal.Signals
+) -> None:
+    """Each try is ready at once, so that the next one follows at once: the delay alone bounds nothing."""
+    world = make(wanted).start()
+    counts = forks_in_a_minute(world, dies_at(1, number, frozenset(range(1, wanted + 1))), 4)
+    assert all(count <= FORKS_A_MINUTE for count in counts), counts
+    assert world.deaths()[-1].cause == "crashed"
+    # It is over: the first that lasts is followed by all the others.
+    assert world.advance_until(world.converged, 120) < 75
+
+
 @pytest.mark.parametrize("fate", ["fails", "dies", "hangs"])
 @pytest.mark.parametrize("dead", [1, 4])
 def test_workers_that_cannot_boot_any_more(make: Make, fate: str, dead: int) -> None:

@@ -28,6 +28,15 @@ _ORDERS: tuple[tuple[str, DeathCause], ...] = (
 """What the plan retires workers for, by the beginning of its words."""
 
 
+_FAULT = "Native code fails so, not Python: its stack tells where"
+_CRASHES: tuple[tuple[frozenset[int], str], ...] = (
+    (frozenset({signal.SIGXCPU, signal.SIGXFSZ}), "It has exceeded a resource limit (ulimit -t, ulimit -f)"),
+    (
+        frozenset({signal.SIGALRM, signal.SIGVTALRM, signal.SIGPROF}),
+        "The application has set a timer (signal.alarm, setitimer) and no handler for it",
+    ),
+    (frozenset({signal.SIGPIPE}), "The application has given SIGPIPE its default action back"),
+)
 _FROM_OUTSIDE = "Nobody here sent that: signals are meant for the master, not for its children."
 
 
@@ -114,12 +123,8 @@ def _signalled(facts: Facts, how: str) -> Verdict:
             f"--pid {facts.pid} has its memory over time).",
         )
     if number in CRASH_SIGNALS:
-        return Verdict(
-            "crashed",
-            how,
-            next_step="Native code fails so, not Python: its stack tells where "
-            f"(wsgitop ctl deaths --pid {facts.pid}).",
-        )
+        step = next((step for numbers, step in _CRASHES if number in numbers), _FAULT)
+        return Verdict("crashed", how, next_step=f"{step} (wsgitop ctl deaths --pid {facts.pid}).")
     if number == signal.SIGKILL:
         step = "Nobody here sent that: look for kill -9 in scripts and supervisors, and in the kernel's log."
     else:

@@ -304,9 +304,12 @@ def signal_name(number: int) -> str:
         return f"signal {number}"
 
 
-CRASH_SIGNALS = frozenset(
-    {signal.SIGSEGV, signal.SIGBUS, signal.SIGILL, signal.SIGFPE, signal.SIGSYS, signal.SIGABRT}
-)
+CRASH_SIGNALS = frozenset({
+    signal.SIGSEGV, signal.SIGBUS, signal.SIGILL, signal.SIGFPE, signal.SIGSYS, signal.SIGABRT,
+    signal.SIGTRAP, signal.SIGXCPU, signal.SIGXFSZ, signal.SIGALRM, signal.SIGVTALRM, signal.SIGPROF,
+    signal.SIGPIPE,
+})  # fmt: skip
+"""What a process dies of by its own doing: a fault, a limit, a timer of its own."""
 
 
 def close_all(descriptors: list[int]) -> None:
