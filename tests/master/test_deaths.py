@@ -11,6 +11,7 @@ import pytest
 from tests.master.world import FakeWorker, World
 from wsgitop.channel import messages as m
 from wsgitop.master.condition import condition
+from wsgitop.master.workers import BOOT_KILLS_BORNE
 from wsgitop.snapshot import Death
 
 Make = Callable[..., World]
@@ -353,6 +354,37 @@ def test_a_kill_while_it_boots_is_no_fault_of_the_code_but_no_loop_either(make: 
     assert len(world.forks) - before <= FORKS_A_MINUTE
     world.worker_fates[1] = "well"
     world.advance_until(world.converged, 70)
+
+
+def test_code_that_tells_its_worker_to_end_is_no_loop(make: Make) -> None:
+    """os.kill(os.getpid(), SIGTERM) at import cannot be told from a kill(1); not for ever, though."""
+    world = make(2).start()
+    world.worker_fates[1] = "hangs"
+    victim(world).die(signal.SIGKILL)
+    before = len(world.forks)
+    for _ in range(240):
+        for worker in world.workers():
+            if not worker.booted:
+                worker.retire("it was told to by SIGTERM")
+                worker.die(0)
+        world.advance(0.25)
+    assert len(world.forks) - before <= FORKS_A_MINUTE
+    assert last(world).text.endswith("exited with status 0 after SIGTERM from outside")
+    assert condition(world.roster, world.clock.now)[0] == "degraded"
+    world.worker_fates[1] = "well"
+    world.advance_until(world.converged, 70)
+
+
+def test_code_that_tells_its_worker_to_end_ends_a_first_start(make: Make) -> None:
+    world = make(1)
+    world.worker_fates[1] = "hangs"
+    world.start()
+    for _ in range(BOOT_KILLS_BORNE + 1):
+        victim(world).retire("it was told to by SIGTERM")
+        victim(world).die(0)
+        world.settle()
+    world.advance_until(world.supervisor.finished.is_set, 5)
+    assert world.supervisor.fatal is not None and world.supervisor.fatal.exit_status == 3
 
 
 def test_a_reload_survives_kill_9_of_a_worker_that_boots(make: Make) -> None:

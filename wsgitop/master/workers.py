@@ -147,7 +147,8 @@ class Workers:
                 self._boot_failed(record, error, traceback, import_error=import_error)
             case m.Retiring(reason):
                 self._context.deaths.of(worker).given_up = reason
-                if record.phase is not WorkerPhase.RETIRING:
+                # One that is not ready ends at once, and its death decides what becomes of its place.
+                if record.phase is WorkerPhase.READY:
                     record.lost = True
                     self._begin_retirement(record)
                     text = f"worker {record.slot} (pid {record.pid}) retires: {reason}"
@@ -355,19 +356,30 @@ class Workers:
             self._count_boot_failure(record)
 
     def _died_booting(self, record: WorkerRecord, status: int, found: Verdict, last_lines: str) -> None:
-        generation = self._context.roster.generations[record.generation]
-        if found.cause == "killed" and self._context.deaths.oom.known:
-            # No fault of the code. But who kills whatever boots, such as an OOM killer outside of the kernel,
-            # must not make this a loop.
-            generation.killed_booting += 1
-            if found.actor or generation.killed_booting <= BOOT_KILLS_BORNE:
-                return
+        # Where the kernel does not count its kills for want of memory, a kill may be one.
+        known = status != signal.SIGKILL or self._context.deaths.oom.known
+        if found.cause == "killed" and known and self._bears(record, found.actor):
+            return
         why = f"a worker {describe_status(status)} while it loaded the application"
+        self._did_not_boot(record, why, last_lines)
+
+    def _bears(self, record: WorkerRecord, actor: str) -> bool:
+        """A signal has ended a worker before it was ready: is that to be taken for no fault of the code?
+
+        Who ends whatever boots, such as an OOM killer outside of the kernel or the code itself, must not make
+        this a loop.
+        """
+        generation = self._context.roster.generations[record.generation]
+        generation.killed_booting += 1
+        return bool(actor) or generation.killed_booting <= BOOT_KILLS_BORNE
+
+    def _did_not_boot(self, record: WorkerRecord, why: str, detail: str) -> None:
+        generation = self._context.roster.generations[record.generation]
         if not self._context.roster.ever_ready or (
             self._context.roster.rolling
             and record.generation == self._context.roster.target != self._context.roster.good
         ):
-            generation.detail = generation.detail or last_lines
+            generation.detail = generation.detail or detail
             self._context.give_up(generation, why)
         else:
             self._count_boot_failure(record)
