@@ -12,7 +12,7 @@ from tests.master.world import FakeWorker, World
 from wsgitop.channel import messages as m
 from wsgitop.master.condition import condition
 from wsgitop.master.workers import BOOT_KILLS_BORNE
-from wsgitop.snapshot import Death
+from wsgitop.snapshot import Death, InFlight
 
 Make = Callable[..., World]
 FORKS_A_MINUTE = 10
@@ -212,6 +212,18 @@ def test_deaths_of_a_stopping_server_are_filed_quietly(make: Make) -> None:
     workers = [death for death in world.deaths() if death.process == "worker"]
     assert [(d.cause, d.signal) for d in workers] == [("aborted", "SIGKILL")] * 4
     assert "died" not in world.kinds()
+
+
+def test_the_event_has_room_for_the_next_step_whatever_was_being_served(make: Make) -> None:
+    world = make(1).start()
+    requests = tuple(InFlight(n, "OPTIONS", "/" + 199 * "x", "::1", 12.0) for n in range(32))
+    world.sampler.requests[world.roster.ready()[0].worker] = requests
+    victim(world).die(signal.SIGSEGV)
+    world.settle()
+    (event,) = (event for event in world.events.after(0, 100) if event.kind == "died")
+    assert "…" in event.text and "for 12.0 s and 30 more. Native code" in event.text
+    assert event.text.endswith(last(world).next_step)
+    assert len(last(world).serving) == 16
 
 
 # -- crash loops

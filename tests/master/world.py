@@ -33,7 +33,7 @@ from wsgitop.master.events import LOGGER, EventLog
 from wsgitop.master.roster import Roster, WorkerRecord
 from wsgitop.master.states import WorkerPhase
 from wsgitop.settings.load import Layer, resolve
-from wsgitop.snapshot import Death
+from wsgitop.snapshot import Death, InFlight
 
 Fate = Literal["well", "fails", "dies", "hangs"]
 """What becomes of a process: it comes up, says that it cannot, dies without a word, or never gets there."""
@@ -301,6 +301,7 @@ class FakeSampler:
     def __init__(self) -> None:
         self.quiet: set[int] = set()
         self.known: set[int] = set()
+        self.requests: dict[int, tuple[InFlight, ...]] = {}
         self.timeout_s = 0.0
         self.threads = 1
 
@@ -317,8 +318,8 @@ class FakeSampler:
     def silent(self) -> frozenset[int]:
         return frozenset(self.quiet & self.known)
 
-    def in_flight(self, worker: int) -> tuple[object, ...]:
-        return ()
+    def in_flight(self, worker: int) -> tuple[InFlight, ...]:
+        return self.requests.get(worker, ())
 
     def counts(self, worker: int) -> tuple[int, int]:
         return 7, 1

@@ -32,6 +32,8 @@ CHANNEL_FD = 3  # as in wsgitop.zygote.process
 LINES_KEPT = 20
 LINES_HELD = 120
 """Room for the stacks of a crash, which come last."""
+LINE_HELD = 1000
+"""Characters of each: a thousand workers may write lines without end."""
 DUMP_BEGIN = "Fatal Python error: "
 READ_BYTES = 64 * 1024
 LINE_LIMIT_BYTES = 16 * 1024
@@ -95,7 +97,8 @@ class Output:
 
     def _take(self, data: bytes) -> None:
         self._sink.write(data)
-        self._lines.extend(data.decode("utf-8", "backslashreplace").splitlines())
+        lines = data.decode("utf-8", "backslashreplace").splitlines()
+        self._lines.extend(line[:LINE_HELD] for line in lines[-LINES_HELD:])
 
     def close(self) -> None:
         """Copy what is left and close. Descendants of the application may still write; nobody hears them

@@ -14,7 +14,7 @@ from collections import OrderedDict
 from wsgitop.channel import messages as m
 from wsgitop.master.causes import Verdict
 from wsgitop.master.context import Context
-from wsgitop.master.deaths import one_line
+from wsgitop.master.deaths import describe_serving, one_line
 from wsgitop.master.processes import (
     Output,
     Peer,
@@ -297,8 +297,7 @@ class Workers:
         return sent
 
     def _serving(self, record: WorkerRecord) -> str:
-        requests = self._context.sampler.in_flight(record.worker)
-        return "".join(f"; it was serving {r.method} {r.path} for {r.elapsed_s:.1f} s" for r in requests)
+        return describe_serving(self._context.sampler.in_flight(record.worker))
 
     def died(self, pid: int, status: int) -> None:
         """A child that is no zygote has ended: a worker, one whose pid is not known yet, or an orphan of the
@@ -360,7 +359,9 @@ class Workers:
         known = status != signal.SIGKILL or self._context.deaths.oom.known
         if found.cause == "killed" and known and self._bears(record, found.actor):
             return
-        why = f"a worker {describe_status(status)} while it loaded the application"
+        how = found.how if found.cause == "out of memory" else describe_status(status)
+        because = found.how.partition(", sent by the master")[2]  # ": it did not boot within …"
+        why = f"a worker {how} while it loaded the application{because}"
         self._did_not_boot(record, why, last_lines)
 
     def _bears(self, record: WorkerRecord, actor: str) -> bool:
