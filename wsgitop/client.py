@@ -356,17 +356,36 @@ class AsyncClient:
         """
         name = name.upper().removeprefix("SIG")
         if pid is not None and started_at is None:
-            started_at = next(
-                (worker.started_at for worker in await self.workers() if worker.pid == pid), None
-            )
-            if started_at is None:
-                raise UsageError(f"no worker has pid {pid}", "See `wsgitop ctl workers`.")
+            started_at = await self._start_of(pid)
         arguments = m.SignalArguments(signal=name, pid=pid, started_at=started_at)
         return await self._ask("signal", arguments, m.Outcome)
+
+    async def quarantine(self, pid: int, started_at: float | None = None) -> m.Outcome:
+        """Put one worker aside, to look at it; ``started_at`` as in :meth:`signal`, here and below."""
+        return await self._about("quarantine", pid, started_at)
+
+    async def release(self, pid: int, started_at: float | None = None) -> m.Outcome:
+        """Let a worker that is in quarantine serve again."""
+        return await self._about("release", pid, started_at)
+
+    async def retire(self, pid: int, started_at: float | None = None) -> m.Outcome:
+        """Have one worker finish and end."""
+        return await self._about("retire", pid, started_at)
 
     async def stop(self, *, quick: bool = False) -> m.Outcome:
         """Stop the server; ``quick``: without waiting for requests in flight."""
         return await self._ask("stop", m.StopArguments(quick=quick), m.Outcome)
+
+    async def _about(self, method: str, pid: int, started_at: float | None) -> m.Outcome:
+        if started_at is None:
+            started_at = await self._start_of(pid)
+        return await self._ask(method, m.WorkerArguments(pid=pid, started_at=started_at), m.Outcome)
+
+    async def _start_of(self, pid: int) -> float:
+        for worker in await self.workers():
+            if worker.pid == pid:
+                return worker.started_at
+        raise UsageError(f"no worker has pid {pid}", "See `wsgitop ctl workers`.")
 
     # -- inside ----------------------------------------------------------------------------------------------
 
@@ -476,6 +495,18 @@ class Client:
     def signal(self, name: str, *, pid: int | None = None, started_at: float | None = None) -> m.Outcome:
         """As AsyncClient.signal."""
         return self._runner.run(self._client.signal(name, pid=pid, started_at=started_at))
+
+    def quarantine(self, pid: int, started_at: float | None = None) -> m.Outcome:
+        """As AsyncClient.quarantine."""
+        return self._runner.run(self._client.quarantine(pid, started_at))
+
+    def release(self, pid: int, started_at: float | None = None) -> m.Outcome:
+        """As AsyncClient.release."""
+        return self._runner.run(self._client.release(pid, started_at))
+
+    def retire(self, pid: int, started_at: float | None = None) -> m.Outcome:
+        """As AsyncClient.retire."""
+        return self._runner.run(self._client.retire(pid, started_at))
 
     def stop(self, *, quick: bool = False) -> m.Outcome:
         """As AsyncClient.stop."""

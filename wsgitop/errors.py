@@ -66,6 +66,14 @@ class WorkerBootError(WsgitopError):
     exit_status = 3
 
 
+class HookError(WsgitopError):
+    """A hook of the config file failed where nothing can go on without it. ``traceback`` is its text."""
+
+    def __init__(self, cause: str, remedy: str = "", *, traceback: str = "") -> None:
+        self.traceback = traceback
+        super().__init__(cause, remedy)
+
+
 class TerminalError(WsgitopError):
     """The interface needs a terminal and there is none that can show it."""
 

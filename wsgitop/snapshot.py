@@ -15,7 +15,7 @@ from typing import Literal
 import msgspec
 
 MasterState = Literal["booting", "serving", "reloading", "degraded", "stopping"]
-WorkerState = Literal["booting", "idle", "busy", "retiring", "stuck"]
+WorkerState = Literal["booting", "idle", "busy", "retiring", "stuck", "quarantined"]
 GenerationState = Literal["loading", "ready", "failed", "retiring", "ended"]
 Severity = Literal["info", "good", "warning", "error"]
 DeathCause = Literal[

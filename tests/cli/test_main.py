@@ -295,14 +295,14 @@ def test_toml_is_found_and_weaker_than_flags(tmp_path: Path) -> None:
 @pytest.mark.process
 @pytest.mark.parametrize("option", ["", "site.py", "file:site.py", "python:site_module"])
 def test_a_python_file_is_loaded_by_another_process(tmp_path: Path, option: str, capsys: Captured) -> None:
-    text = "import sys\nprint('hello')\nworkers = 2 + 1\ntimeout = 9\ndef on_starting(server): pass\n"
+    text = "import sys\nprint('hello')\nworkers = 2 + 1\ntimeout = 9\ndef ssl_context(*args): pass\n"
     for name in ("gunicorn.conf.py", "site.py", "site_module.py"):
         (tmp_path / name).write_text(text)
     # A module of the site may have the name of one of the standard library.
     (tmp_path / "types.py").write_text("raise SystemExit('shadowed')\n")
     configuration = configure({"wsgi_app": "a:b"} | ({"config": option} if option else {}), os.environ)
     assert configuration.resolved.settings.workers == 3
-    assert any("on_starting" in note for note in configuration.notes)
+    assert any("ssl_context" in note for note in configuration.notes)
     expected = (
         option
         if option.startswith("python:")

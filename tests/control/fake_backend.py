@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any, Self
 
 from wsgitop.control.connection import Limits
-from wsgitop.control.messages import Outcome, ScaleArguments, SignalArguments, StopArguments
+from wsgitop.control.messages import Outcome, ScaleArguments, SignalArguments, StopArguments, WorkerArguments
 from wsgitop.control.server import ControlServer, TargetGone
 from wsgitop.errors import ActionFailed, WsgitopError
 from wsgitop.snapshot import (
@@ -133,6 +133,15 @@ class FakeBackend:
         if arguments.pid is not None and arguments.started_at != 1_700_000_000.25:
             raise TargetGone(f"no worker has pid {arguments.pid} any more")
         return await self._do("signal", arguments, actor)
+
+    async def quarantine(self, arguments: WorkerArguments, actor: str) -> Outcome:
+        return await self._do("quarantine", arguments, actor)
+
+    async def release(self, arguments: WorkerArguments, actor: str) -> Outcome:
+        return await self._do("release", arguments, actor)
+
+    async def retire(self, arguments: WorkerArguments, actor: str) -> Outcome:
+        return await self._do("retire", arguments, actor)
 
     async def stop(self, arguments: StopArguments, actor: str) -> Outcome:
         return await self._do("stop", arguments, actor)

@@ -158,6 +158,15 @@ async def test_actions_name_their_actor(path: Path) -> None:
 
 
 @asynchronous
+async def test_every_method_of_the_table_is_answered(path: Path) -> None:
+    examples: dict[str, dict[str, object]] = {"scale": {"change": 1}, "signal": {"signal": "HUP"}}
+    async with serving(path) as (_, _backend), raw_client(path) as client:
+        for row in METHODS.values():
+            params = examples.get(row.name, {"pid": 4001} if row.arguments is m.WorkerArguments else {})
+            assert "result" in await client.call(row.name, params), row.name
+
+
+@asynchronous
 async def test_a_failed_action_says_why(path: Path) -> None:
     async with serving(path) as (_, backend), raw_client(path) as client:
         backend.fault = failed_reload()

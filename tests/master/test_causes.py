@@ -12,9 +12,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+import wsgitop.worker.loop
 import wsgitop.worker.process
 from wsgitop.master import plan
-from wsgitop.master.causes import TOLD_BY, Facts, Sent, verdict
+from wsgitop.master.causes import INTERNAL_ERROR_STATUS, TOLD_BY, Facts, Sent, verdict
 from wsgitop.snapshot import DeathCause
 
 ALICE = "alice (pid 4711)"
@@ -28,109 +29,106 @@ def exit_status(number: int) -> int:
 CASES = [
     # What the master wanted.
     (
-        Facts(0, 7, phase="retiring", order="scaled down"),
+        Facts(0, phase="retiring", order="scaled down"),
         "scaled down",
         "",
         "exited with status 0: scaled down",
     ),
     (
-        Facts(0, 7, phase="retiring", order="replaced by generation 3"),
+        Facts(0, phase="retiring", order="replaced by generation 3"),
         "replaced",
         "",
         "replaced by generation 3",
     ),
     (
-        Facts(0, 7, phase="retiring", order="recycled after 9 requests (--max-requests)"),
+        Facts(0, phase="retiring", order="recycled after 9 requests (--max-requests)"),
         "recycled",
         "",
         "9 requ",
     ),
-    (Facts(0, 7, phase="retiring", order="the server stops", stopped_by=ALICE), "stopped", ALICE, "stops"),
+    (Facts(0, phase="retiring", order="the server stops", stopped_by=ALICE), "stopped", ALICE, "stops"),
     (
-        Facts(0, 7, phase="retiring", order="an operator asked for it (bob)"),
+        Facts(0, phase="retiring", order="an operator asked for it (bob)"),
         "retired",
         "",
         "asked for it (bob)",
     ),
-    (Facts(0, 7, stopping=True, stopped_by="terminal"), "stopped", "terminal", "exited with status 0"),
+    (Facts(0, stopping=True, stopped_by="terminal"), "stopped", "terminal", "exited with status 0"),
     # What it did by itself.
-    (Facts(0, 7), "exited", "", "exited with status 0, unasked"),
-    (Facts(exit_status(3), 7, phase="booting"), "exited", "", "exited with status 3 while it loaded"),
+    (Facts(0), "exited", "", "exited with status 0, unasked"),
+    (Facts(exit_status(70)), "exited", "", "exited with status 70, unasked"),
+    (Facts(exit_status(3), phase="booting"), "exited", "", "exited with status 3 while it loaded"),
     (
-        Facts(exit_status(4), 7, phase="retiring", boot_error="no module x\n  Install it."),
+        Facts(exit_status(4), phase="retiring", boot_error="no module x\n  Install it."),
         "boot failed",
         "",
         "no mod",
     ),
-    (Facts(0, 7, phase="retiring", given_up="the master is gone"), "retired", "", "the master is gone"),
+    (Facts(0, phase="retiring", given_up="the master is gone"), "retired", "", "the master is gone"),
     (
-        Facts(0, 7, phase="retiring", given_up="slow", timed_out=True),
+        Facts(0, phase="retiring", given_up="slow", timed_out=True),
         "timeout",
         "master",
         "exceeded --timeout",
     ),
     *(
-        (Facts(number, 7), "crashed", "", f"was killed by {number.name}")
+        (Facts(number), "crashed", "", f"was killed by {number.name}")
         for number in (signal.SIGSEGV, signal.SIGBUS, signal.SIGILL, signal.SIGFPE, ABRT)
     ),
     # Signals: of an operator, of the master, of strangers, of the kernel.
     (
-        Facts(KILL, 7, sent=(Sent(KILL, ALICE, ""),)),
+        Facts(KILL, sent=(Sent(KILL, ALICE, ""),)),
         "killed",
         ALICE,
         f"was killed by SIGKILL, sent by {ALICE}",
     ),
-    (Facts(ABRT, 7, sent=(Sent(ABRT, ALICE, ""),)), "killed", ALICE, f"SIGABRT, sent by {ALICE}"),
-    (Facts(KILL, 7), "killed", "", "was killed by SIGKILL from outside"),
-    (Facts(signal.SIGUSR1, 7), "killed", "", "was killed by SIGUSR1 from outside"),
-    (Facts(KILL, 7, oom=True, memory="it had 3 MiB at most"), "out of memory", "", "(it had 3 MiB at most)"),
-    (Facts(KILL, 7, oom=True, sent=(Sent(KILL, ALICE, ""),)), "killed", ALICE, "sent by alice"),
+    (Facts(ABRT, sent=(Sent(ABRT, ALICE, ""),)), "killed", ALICE, f"SIGABRT, sent by {ALICE}"),
+    (Facts(KILL), "killed", "", "was killed by SIGKILL from outside"),
+    (Facts(signal.SIGUSR1), "killed", "", "was killed by SIGUSR1 from outside"),
+    (Facts(KILL, oom=True, memory="it had 3 MiB at most"), "out of memory", "", "(it had 3 MiB at most)"),
+    (Facts(KILL, oom=True, sent=(Sent(KILL, ALICE, ""),)), "killed", ALICE, "sent by alice"),
     (
-        Facts(
-            ABRT, 7, phase="booting", sent=(Sent(ABRT, "", "it did not boot within 9 s (--boot-timeout)"),)
-        ),
+        Facts(ABRT, phase="booting", sent=(Sent(ABRT, "", "it did not boot within 9 s (--boot-timeout)"),)),
         "aborted",
         "master",
         "was killed by SIGABRT, sent by the master: it did not boot within 9 s",
     ),
     (
-        Facts(KILL, 7, sent=(Sent(ABRT, "", "silent (--timeout)"), Sent(KILL, "", "it did not end after"))),
+        Facts(KILL, sent=(Sent(ABRT, "", "silent (--timeout)"), Sent(KILL, "", "it did not end after"))),
         "timeout",
         "master",
         "was killed by SIGKILL, sent by the master: silent (--timeout)",
     ),
     (
-        Facts(
-            KILL, 7, phase="retiring", order="x", sent=(Sent(QUIT, "", "x"), Sent(KILL, "", "not in time"))
-        ),
+        Facts(KILL, phase="retiring", order="x", sent=(Sent(QUIT, "", "x"), Sent(KILL, "", "not in time"))),
         "aborted",
         "master",
         "sent by the master: not in time",
     ),
     (
-        Facts(KILL, 7, phase="retiring", timed_out=True, sent=(Sent(KILL, "", "(--graceful-timeout)"),)),
+        Facts(KILL, phase="retiring", timed_out=True, sent=(Sent(KILL, "", "(--graceful-timeout)"),)),
         "timeout",
         "master",
         "SIGKILL",
     ),
-    (Facts(0, 7, phase="retiring", given_up=TOLD_BY + "SIGTERM"), "killed", "", "after SIGTERM from outside"),
+    (Facts(0, phase="retiring", given_up=TOLD_BY + "SIGTERM"), "killed", "", "after SIGTERM from outside"),
     (
-        Facts(0, 7, phase="retiring", given_up=TOLD_BY + "SIGTERM", sent=(Sent(TERM, ALICE, ""),)),
+        Facts(0, phase="retiring", given_up=TOLD_BY + "SIGTERM", sent=(Sent(TERM, ALICE, ""),)),
         "killed",
         ALICE,
         f"after SIGTERM sent by {ALICE}",
     ),
-    (Facts(0, 7, sent=(Sent(QUIT, ALICE, ""),)), "killed", ALICE, f"after SIGQUIT sent by {ALICE}"),
+    (Facts(0, sent=(Sent(QUIT, ALICE, ""),)), "killed", ALICE, f"after SIGQUIT sent by {ALICE}"),
     (
-        Facts(0, 7, phase="retiring", order="the server stops", sent=(Sent(QUIT, "", "x"),)),
+        Facts(0, phase="retiring", order="the server stops", sent=(Sent(QUIT, "", "x"),)),
         "stopped",
         "",
         "stops",
     ),
     # Others.
-    (Facts(signal.SIGSEGV, 7, phase="quarantined"), "quarantined", "", "SIGSEGV while it was in quarantine"),
-    (Facts(KILL, 7, process="zygote", order="replaced by generation 2"), "replaced", "", "replaced by gen"),
-    (Facts(KILL, 7, process="zygote", boot_error="it is broken"), "boot failed", "", "it is broken"),
+    (Facts(signal.SIGSEGV, phase="quarantined"), "quarantined", "", "SIGSEGV while it was in quarantine"),
+    (Facts(KILL, process="zygote", order="replaced by generation 2"), "replaced", "", "replaced by gen"),
+    (Facts(KILL, process="zygote", boot_error="it is broken"), "boot failed", "", "it is broken"),
 ]
 
 
@@ -164,13 +162,13 @@ def test_the_words_that_causes_are_told_by_are_those_in_use() -> None:
     ):
         assert words in source
     assert wsgitop.worker.process.TOLD_BY == TOLD_BY
+    assert wsgitop.worker.loop.INTERNAL_ERROR_STATUS == INTERNAL_ERROR_STATUS
 
 
 @given(
     st.builds(
         Facts,
         status=st.one_of(st.integers(1, 64), st.integers(0, 255).map(exit_status)),
-        pid=st.just(7),
         sent=st.lists(
             st.builds(
                 Sent,
@@ -193,7 +191,7 @@ def test_whatever_happened_there_is_a_verdict_that_says_how(facts: Facts) -> Non
 @pytest.mark.parametrize(
     ("number", "words"),
     [
-        (signal.SIGSEGV, "its stack tells where (wsgitop ctl deaths --pid 7)."),
+        (signal.SIGSEGV, "its stack tells where."),
         (signal.SIGXCPU, "a resource limit (ulimit -t"),
         (signal.SIGALRM, "no handler for it"),
         (signal.SIGPIPE, "its default action back"),

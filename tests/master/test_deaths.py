@@ -222,7 +222,7 @@ def test_the_event_has_room_for_the_next_step_whatever_was_being_served(make: Ma
     world.settle()
     (event,) = (event for event in world.events.after(0, 100) if event.kind == "died")
     assert "…" in event.text and "for 12.0 s and 30 more. Native code" in event.text
-    assert event.text.endswith(last(world).next_step)
+    assert last(world).next_step in event.text and event.text.endswith(f"--pid {last(world).pid}")
     assert len(last(world).serving) == 16
 
 
@@ -425,3 +425,16 @@ def test_at_the_first_boot_a_kill_ends_the_server_if_memory_may_be_the_cause(
     victim(world).die(signal.SIGKILL)
     world.advance_until(world.supervisor.finished.is_set, 20)
     assert world.supervisor.fatal is not None and world.supervisor.fatal.exit_status == 3
+
+
+def test_a_worker_in_quarantine(make: Make) -> None:
+    world = make(2).start()
+    record = world.roster.ready()[0]
+    world.supervisor.quarantine.begin(record, "alice (pid 4711)")
+    world.settle()
+    world.advance(1)
+    assert record.pid is not None
+    world.kill(record.pid, signal.SIGKILL)
+    world.settle()
+    assert (last(world).cause, last(world).pid) == ("quarantined", record.pid)
+    assert len(world.ready()) == 2

@@ -9,7 +9,10 @@ import pytest
 
 from tests.master.world import World
 from wsgitop.channel import messages as m
+from wsgitop.errors import ActionFailed
 from wsgitop.master.condition import condition
+from wsgitop.master.quarantine import QUARANTINE_LIMIT
+from wsgitop.master.recycling import Usage
 from wsgitop.master.states import GenerationPhase, WorkerPhase
 from wsgitop.settings.load import Layer
 
@@ -632,3 +635,62 @@ def test_stop_in_the_middle_of_a_reload_is_told_to_who_retires_already(make: Mak
     world.settle()
     assert [(message.idle_s, message.pass_on) for message in told[1:]] == [(0.0, False)]
     assert world.advance_until(lambda: leaving.phase is WorkerPhase.GONE, 20) < 10, "its time goes on"
+
+
+# -- recycling and quarantine
+
+
+def test_workers_that_served_enough_are_replaced_one_by_one(make: Make) -> None:
+    world = make(3, max_requests=100).start()
+    first = {w.worker for w in world.roster.ready()}
+    world.sampler.used = dict.fromkeys(first, Usage(100, None))
+    world.advance(5)
+    assert {w.worker for w in world.roster.ready()}.isdisjoint(first) and world.converged()
+    assert sorted(w.slot for w in world.roster.ready()) == [1, 2, 3]
+    assert world.texts().count("retires: recycled after 100 requests (--max-requests)") == 3
+    world.check()  # never too many at once, never too few
+
+
+def test_a_worker_in_quarantine_stays_while_all_else_changes(make: Make) -> None:
+    world = make(2).start()
+    aside = world.roster.ready()[0]
+    world.supervisor.quarantine.begin(aside, "alice")
+    world.advance(1)
+    assert aside.phase is WorkerPhase.QUARANTINED and len(world.roster.ready()) == 2 and world.converged()
+    world.supervisor.reload("alice")
+    world.advance(5)
+    assert world.ready() == [2, 2] and world.reloads == {2: ""} and world.converged()
+    world.supervisor.quarantine.end(aside, "alice")
+    world.advance(1)
+    assert len(world.roster.ready()) == 2 and world.ready() == [2, 2], "the plan retires who is of old code"
+    world.supervisor.quarantine.begin(world.roster.ready()[0], "alice")
+    world.supervisor.stop("alice", quick=False)
+    world.advance(1)
+    assert world.supervisor.finished.is_set()
+
+
+def test_who_is_released_is_not_the_one_to_go(make: Make) -> None:
+    world = make(2).start()
+    aside, other = world.roster.ready()
+    world.supervisor.quarantine.begin(aside, "alice")
+    world.advance(1)
+    world.supervisor.quarantine.end(aside, "alice")
+    world.advance(1)
+    assert aside in world.roster.ready() and other not in world.roster.ready() and world.converged()
+
+
+def test_no_more_than_a_few_are_put_aside(make: Make) -> None:
+    world = make(1).start()
+    for _ in range(QUARANTINE_LIMIT):
+        world.supervisor.quarantine.begin(world.roster.ready()[0], "alice")
+        world.advance(1)
+    with pytest.raises(ActionFailed, match="are in quarantine already"):
+        world.supervisor.quarantine.begin(world.roster.ready()[0], "alice")
+    with pytest.raises(ActionFailed, match="is not in quarantine, but ready"):
+        world.supervisor.quarantine.end(world.roster.ready()[0], "alice")
+    aside = world.roster.quarantined()[0]
+    with pytest.raises(ActionFailed, match="in quarantine already"):
+        world.supervisor.quarantine.begin(aside, "alice")
+    world.supervisor.quarantine.retire(aside, "alice")
+    world.advance(1)
+    assert len(world.roster.quarantined()) == QUARANTINE_LIMIT - 1 and world.converged()

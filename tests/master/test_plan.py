@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+
 import pytest
 
 from wsgitop.master import plan as p
@@ -12,6 +14,7 @@ from wsgitop.master.states import GenerationEvent, GenerationPhase, WorkerPhase
 NOW = 1000.0
 LIMITS = p.Limits(surge=1, boot_timeout_s=60, graceful_timeout_s=30)
 R, B, S, X = WorkerPhase.READY, WorkerPhase.BOOTING, WorkerPhase.STARTING, WorkerPhase.RETIRING
+Q = WorkerPhase.QUARANTINED
 
 
 def roster(wanted: int, *workers: tuple[int, WorkerPhase], generations: int = 1, target: int = 0) -> Roster:
@@ -38,9 +41,13 @@ def rolling(found: Roster) -> Roster:
 
 
 def plan(
-    found: Roster, now: float = NOW, silent: frozenset[int] = frozenset(), surge: int = 1
+    found: Roster,
+    now: float = NOW,
+    silent: frozenset[int] = frozenset(),
+    surge: int = 1,
+    worn: Mapping[int, str] = p.NOBODY,
 ) -> list[p.Action]:
-    return p.plan(found, p.Limits(surge, 60, 30), now, silent)
+    return p.plan(found, p.Limits(surge, 60, 30), now, silent, worn)
 
 
 SITUATIONS: dict[str, tuple[Roster, int, list[p.Action]]] = {
@@ -356,3 +363,41 @@ def test_reloading_to() -> None:
     del found.generations[2]
     assert reloading_to(found) == 3
     assert reloading_to(rolling(roster(1, (1, R), (2, B), generations=2))) == 2
+
+
+WORN = {1: "recycled after 100 requests", 2: "recycled after 101 requests"}
+
+
+@pytest.mark.parametrize(
+    ("found", "surge", "expected"),
+    [
+        # One by one: the successor first, in the slot of whom it replaces.
+        (roster(2, (1, R), (1, R)), 1, [p.Fork(1, 1)]),
+        (roster(2, (1, R), (1, R)), 2, [p.Fork(1, 1), p.Fork(1, 2)]),
+        (roster(2, (1, R), (1, R), (1, B)), 1, []),
+        (roster(2, (1, R), (1, R), (1, R)), 1, [p.Retire(1, WORN[1])]),
+        (roster(2, (1, X), (1, R), (1, R)), 1, []),
+        (roster(1, (1, R)), 1, [p.Fork(1, 1)]),
+        # Who is worn goes first when there are too many.
+        (roster(1, (1, R), (1, R)), 1, [p.Retire(1, WORN[1])]),
+        # Not while a reload rolls, which replaces everybody anyway.
+        (rolling(roster(2, (2, R), (2, R), generations=2)), 1, [p.ReloadDone(2)]),
+    ],
+)
+def test_recycling(found: Roster, surge: int, expected: list[p.Action]) -> None:
+    actions = plan(found, surge=surge, worn=WORN)
+    assert sorted(map(str, actions)) == sorted(map(str, expected))
+
+
+def test_worn_workers_are_better_than_none() -> None:
+    found = roster(2, (1, R), (1, R))
+    found.boot_failures = 1
+    assert plan(found, worn=WORN) == []
+
+
+def test_who_is_in_quarantine_is_replaced_and_left_alone() -> None:
+    assert plan(roster(2, (1, Q), (1, R))) == [p.Fork(1, 1)]
+    assert plan(roster(2, (1, Q), (1, R), (1, R))) == []
+    done = rolling(roster(1, (1, Q), (2, R), generations=2))
+    assert plan(done, silent=frozenset({1})) == [p.ReloadDone(2)]
+    assert p.Retire(1, "the server stops", quick=False) in plan(stopping(done, quick=False))

@@ -12,9 +12,14 @@ from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, ru
 
 from tests.master.world import FakeWorker, FakeZygote, Process, World
 from wsgitop.channel import messages as m
+from wsgitop.errors import ActionFailed
+from wsgitop.master.quarantine import QUARANTINE_LIMIT
+from wsgitop.master.recycling import Usage
+from wsgitop.settings.hooks import BY_ZYGOTE
 
 FATES = st.sampled_from(["well", "well", "fails", "dies", "hangs"])
 PICK = st.integers(0, 50)
+HOOKS = tuple(sorted(BY_ZYGOTE))
 
 
 class Lives(RuleBasedStateMachine):
@@ -22,9 +27,11 @@ class Lives(RuleBasedStateMachine):
 
     world: World
 
-    @initialize(wanted=st.integers(1, 4), surge=st.integers(1, 3))
-    def begin(self, wanted: int, surge: int) -> None:
-        self.world = World(wanted, reload_surge=surge).start()
+    @initialize(wanted=st.integers(1, 4), surge=st.integers(1, 3), hooked=st.sets(st.integers(1, 6)))
+    def begin(self, wanted: int, surge: int, hooked: set[int]) -> None:
+        self.world = World(wanted, reload_surge=surge, max_requests=100, max_requests_jitter=20)
+        self.world.hooks = dict.fromkeys(hooked, HOOKS)
+        self.world.start()
         assert self.world.converged()
 
     def _pick(self, number: int, kind: type[Process] = Process) -> Any:
@@ -83,6 +90,10 @@ class Lives(RuleBasedStateMachine):
     def import_changes(self, fate: Any) -> None:
         self.world.zygote_fate = fate
 
+    @rule(fate=FATES, name=st.sampled_from(HOOKS))
+    def hook_changes(self, fate: Any, name: str) -> None:
+        self.world.hook_fates[name] = fate
+
     @rule(number=PICK)
     def heartbeat_stops(self, number: int) -> None:
         worker = self._pick(number, FakeWorker)
@@ -131,12 +142,27 @@ class Lives(RuleBasedStateMachine):
     def scale(self, wanted: int) -> None:
         self.world.supervisor.set_wanted(wanted, "test", "scale")
 
+    @rule(number=PICK, requests=st.integers(20, 90))
+    def worker_serves(self, number: int, requests: int) -> None:
+        worker = self._pick(number, FakeWorker)
+        if worker is not None and worker.booted:
+            before = self.world.sampler.used.get(worker.worker, Usage(0, None))
+            self.world.sampler.used[worker.worker] = Usage(before.requests + requests, None)
+
+    @rule(number=PICK, what=st.sampled_from(["begin", "begin", "end", "retire"]))
+    def operator_picks_a_worker(self, number: int, what: str) -> None:
+        known = [w for w in self.world.roster.live() if w.pid is not None]
+        if known:
+            with contextlib.suppress(ActionFailed):
+                getattr(self.world.supervisor.quarantine, what)(known[number % len(known)], "test")
+
     # -- always
 
     @invariant()
     def nothing_forbidden_has_happened(self) -> None:
         if hasattr(self, "world"):
             self.world.check()
+            assert len(self.world.roster.quarantined()) <= QUARANTINE_LIMIT
 
     def teardown(self) -> None:
         if not hasattr(self, "world"):
@@ -144,6 +170,7 @@ class Lives(RuleBasedStateMachine):
         world = self.world
         # Faults stop. Who hangs and is not watched (an idle process that was stopped) goes on.
         world.zygote_fate = "well"
+        world.hook_fates.clear()
         world.worker_fates.clear()
         world.sampler.quiet.clear()
         for process in world.processes.values():

@@ -61,4 +61,5 @@ def test_workers_are_active_until_they_retire() -> None:
     active = {phase for phase in WorkerPhase if WorkerRecord(1, 1, 0, 1, 0.0, phase=phase).active}
     coming = {phase for phase in WorkerPhase if WorkerRecord(1, 1, 0, 1, 0.0, phase=phase).coming}
     assert active == {WorkerPhase.STARTING, WorkerPhase.BOOTING, WorkerPhase.READY}
+    assert WorkerPhase.QUARANTINED not in active
     assert coming == active - {WorkerPhase.READY}

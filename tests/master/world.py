@@ -26,10 +26,11 @@ from unittest import mock
 from wsgitop import __version__
 from wsgitop.channel import messages as m
 from wsgitop.channel.channel import Channel, ChannelClosed, pair
-from wsgitop.master import deaths, oom, processes, supervisor, workers, zygotes
+from wsgitop.master import deaths, oom, processes, quarantine, supervisor, workers, zygotes
 from wsgitop.master import plan as plan_module
 from wsgitop.master.configuration import Configuration
 from wsgitop.master.events import LOGGER, EventLog
+from wsgitop.master.recycling import Usage, worn
 from wsgitop.master.roster import Roster, WorkerRecord
 from wsgitop.master.states import WorkerPhase
 from wsgitop.settings.load import Layer, resolve
@@ -163,13 +164,14 @@ class FakeZygote(Process):
         self.channel: Channel[m.ToZygote] = Channel(sock, m.ToZygote, blocking=False)
         self.fate = world.zygote_fate
         self.generation = 0
+        self.stuck = False  # within a hook that does not come back
         self.channel.send(m.ZygoteHello(m.PROTOCOL, __version__, self.pid))
 
     def close(self) -> None:
         self.channel.close()
 
     def step(self) -> bool:
-        if not self.alive or self.stopped:
+        if not self.alive or self.stopped or self.stuck:
             return False
         try:
             received = self.channel.receive()
@@ -182,9 +184,11 @@ class FakeZygote(Process):
         match message:
             case m.LoadConfig():
                 self.generation = message.generation
-                self.say(m.ConfigLoaded("", "{}"))
+                self.say(m.ConfigLoaded("", "{}", (), self.world.hooks.get(self.generation, ())))
             case m.Prepare():
                 self.load()
+            case m.RunHook():
+                self.run_hook(message)
             case m.Fork():
                 worker = FakeWorker(self.world, message.worker, self.generation, *descriptors)
                 self.say(m.Forked(message.worker, worker.pid))
@@ -201,6 +205,21 @@ class FakeZygote(Process):
                 self.say(m.ZygoteReady(False))
             case "fails":
                 self.say(m.ZygoteFailed("app", "it is broken\n  Mend it.", "Traceback…", import_error=True))
+            case "dies":
+                self.die(signal.SIGSEGV)
+
+    def run_hook(self, message: m.RunHook) -> None:
+        self.world.hooked.append((self.generation, message))
+        self.say(m.HookBegun(message.name, 10.0))
+        match self.world.hook_fates.get(message.name, "well"):
+            case "well":
+                self.say(m.HookDone(message.name))
+            case "fails":
+                self.say(
+                    m.HookDone(message.name, f"hook {message.name} failed: ValueError: no", "Traceback…")
+                )
+            case "hangs":
+                self.stuck = True
             case "dies":
                 self.die(signal.SIGSEGV)
 
@@ -300,6 +319,7 @@ class FakeSampler:
 
     def __init__(self) -> None:
         self.quiet: set[int] = set()
+        self.used: dict[int, Usage] = {}
         self.known: set[int] = set()
         self.requests: dict[int, tuple[InFlight, ...]] = {}
         self.timeout_s = 0.0
@@ -311,12 +331,19 @@ class FakeSampler:
     def add_worker(self, worker: int, *_: object) -> None:
         self.known.add(worker)
 
-    def remove_worker(self, worker: int) -> None:
+    def remove_worker(self, worker: int) -> SimpleNamespace:
         self.known.remove(worker)
         self.quiet.discard(worker)
+        return SimpleNamespace(requests=7)
 
     def silent(self) -> frozenset[int]:
         return frozenset(self.quiet & self.known)
+
+    def memory(self) -> list[tuple[int | None, int | None]]:
+        return []
+
+    def usage(self) -> dict[int, Usage]:
+        return {worker: used for worker, used in self.used.items() if worker in self.known}
 
     def in_flight(self, worker: int) -> tuple[InFlight, ...]:
         return self.requests.get(worker, ())
@@ -338,6 +365,9 @@ class World:
         self.zygote_fate: Fate = "well"
         self.worker_fates: dict[int, Fate] = {}
         self.busy = False
+        self.hooks: dict[int, tuple[str, ...]] = {}
+        self.hooked: list[tuple[int, m.RunHook]] = []
+        self.hook_fates: dict[str, Fate] = {}
         self.forks: list[float] = []
         self.complaints: list[str] = []
         self.oom_kills: int | None = 0
@@ -372,7 +402,7 @@ class World:
         def replace(module: object, name: str, value: object) -> None:
             self.stack.enter_context(mock.patch.object(module, name, value))
 
-        for module in (supervisor, workers, zygotes, processes):
+        for module in (supervisor, workers, zygotes, processes, quarantine):
             replace(module, "time", self.clock)
         for module in (deaths, oom):
             replace(module, "time", self.clock)
@@ -398,7 +428,7 @@ class World:
         plan = plan_module.plan
 
         def watched_fork(number: int, slot: int, zygote: Any) -> None:
-            there = sum(1 for w in self.roster.live() if not w.lost)
+            there = sum(1 for w in self.roster.live() if not w.lost) - len(self.roster.quarantined())
             room = self.roster.wanted + self.configuration.settings.reload_surge
             if there >= room and self.roster.active():
                 self.complaints.append(f"fork with {there} of {room} there")
@@ -409,7 +439,8 @@ class World:
             was_ready = record.phase is WorkerPhase.READY
             retire(record, why, quick=quick)
             left = len(self.roster.ready())
-            if was_ready and not self.roster.stopping and left < self.roster.wanted:
+            asked = why.startswith("an operator")
+            if was_ready and not asked and not self.roster.stopping and left < self.roster.wanted:
                 self.complaints.append(f"retired ({why}), and {left} of {self.roster.wanted} are left")
 
         def watched_plan(roster: Roster, *args: Any) -> list[plan_module.Action]:
@@ -567,12 +598,18 @@ class World:
         roster = self.roster
         target = roster.target_generation()
         return (
-            len(roster.ready()) == roster.wanted == len(list(roster.live()))
+            len(roster.ready()) == roster.wanted == len(list(roster.live())) - len(roster.quarantined())
             and target is not None
             and target.forks
             and [z.generation for z in self.zygotes()] == [roster.target]
             and not roster.rolling
-            and not plan_module.plan(roster, self.supervisor._limits(), self.clock.now)
+            and not plan_module.plan(
+                roster,
+                self.supervisor._limits(),
+                self.clock.now,
+                frozenset(),
+                worn(roster, self.sampler.usage(), self.clock.now),
+            )
         )
 
     def describe(self) -> str:

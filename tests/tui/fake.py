@@ -327,6 +327,15 @@ class FakeSource:
     async def scale(self, *, workers: int | None = None, change: int | None = None) -> Outcome:
         return await self._act("scaled", "scale", workers, change)
 
+    async def quarantine(self, pid: int, started_at: float | None = None) -> Outcome:
+        return await self._act("in quarantine", "quarantine", pid, started_at)
+
+    async def release(self, pid: int, started_at: float | None = None) -> Outcome:
+        return await self._act("released", "release", pid, started_at)
+
+    async def retire(self, pid: int, started_at: float | None = None) -> Outcome:
+        return await self._act("retires", "retire", pid, started_at)
+
     async def signal(self, name: str, *, pid: int | None = None, started_at: float | None = None) -> Outcome:
         return await self._act(f"{name} sent to {pid}", "signal", name, pid, started_at)
 

@@ -269,7 +269,22 @@ def test_what_fails_says_why_and_what_next(failure: Exception, said: str) -> Non
 # -- signals ------------------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("row", SIGNALS, ids=lambda row: row.name)
+@pytest.mark.parametrize(("key", "method"), [("z", "quarantine"), ("r", "release")])
+def test_quarantine_is_for_the_worker_of_the_menu(key: str, method: str) -> None:
+    async def scenario(driver: Driver) -> None:
+        chosen = workers(8)[2]
+        await driver.press("j", "j", "x")
+        await driver.dialog("SignalMenu")
+        driver.app.model.sort_by("cpu")
+        await driver.tick(5)
+        await driver.press(key)
+        await driver.until(lambda: driver.server.calls)
+        assert driver.server.calls == [(method, chosen.pid, chosen.started_at)]
+
+    drive(scenario)
+
+
+@pytest.mark.parametrize("row", [row for row in SIGNALS if row.name.isupper()], ids=lambda row: row.name)
 def test_signals_go_to_the_worker_of_the_menu(row: tuple[str, str, str, bool]) -> None:
     name, key = row[0], row[1]
 

@@ -12,7 +12,7 @@ import signal
 import socket
 import tempfile
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import Any, Self
 
@@ -24,6 +24,8 @@ from wsgitop.scoreboard.board import Board, RequestText, read_text
 from wsgitop.settings.addresses import Address
 from wsgitop.settings.table import Settings
 from wsgitop.worker.boot import WorkerBoot
+from wsgitop.worker.hook_objects import HookListener, HookServer, HookWorker, make_config
+from wsgitop.worker.hooks import NoHooks, WorkerHooks
 from wsgitop.worker.process import run
 from wsgitop.wsgi.types import WSGIApplication
 
@@ -56,7 +58,8 @@ class Shared:
 
 class WorkerHarness:
     """One worker. ``access_fd`` is where its access log goes, if not to a file of the harness; it is taken
-    over. ``shared`` makes it the sibling of others, with ``row`` as its row of the scoreboard.
+    over. ``hooks`` are those of a config file. ``shared`` makes it the sibling of others, with ``row`` as its
+    row of the scoreboard.
     """
 
     def __init__(
@@ -69,6 +72,7 @@ class WorkerHarness:
         loglevel: str = "info",
         shared: Shared | None = None,
         row: int = 0,
+        hooks: Mapping[str, Callable[..., Any]] | None = None,
         **settings: Any,
     ) -> None:
         self.shared = shared
@@ -113,6 +117,7 @@ class WorkerHarness:
             exchange=None if shared is None else shared.exchange,
             access_log_fd=access_fd,
             app=app,
+            hooks=NoHooks() if hooks is None else self._worker_hooks(hooks, bound, listener),
         )
         self.pid = os.fork()
         if self.pid == 0:
@@ -131,6 +136,14 @@ class WorkerHarness:
         theirs.close()
         if access_fd >= 0:
             os.close(access_fd)
+
+    def _worker_hooks(
+        self, hooks: Mapping[str, Callable[..., Any]], address: Address, listener: socket.socket
+    ) -> NoHooks:
+        """As a zygote prepares them."""
+        cfg = make_config(self.settings, {}, hooks)
+        server = HookServer(os.getpid(), cfg, [HookListener(address, listener)])
+        return WorkerHooks(hooks, server, HookWorker(1, server))
 
     # -- life ------------------------------------------------------------------------------------------
 

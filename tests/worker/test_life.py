@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import os
+import select
 import signal
+import time
 from pathlib import Path
 
 import pytest
@@ -126,6 +128,31 @@ def test_an_idle_connection_of_a_retiring_worker_ends_in_time() -> None:
         idle.answer()
         w.channel.send(m.Retire(20, 0.0))
         assert idle.ended()
+        assert w.wait_exit() == 0
+
+
+def test_a_worker_in_quarantine_accepts_nothing_and_finishes_what_it_has() -> None:
+    entered, leave = apps.Gate(), apps.Gate()
+    with worker(apps.gated(entered, leave), threads=2, timeout=0.5, keepalive=20) as w, w.connect() as busy:
+        busy.get("/slow")
+        entered.pass_through()
+        w.channel.send(m.Quarantine(True))
+        wait_until(lambda: w.word(at.READY_NS) == 0)
+        with w.connect() as waits:
+            waits.get("/new")
+            # Who is looked at may take as long as it takes: nothing is cut behind --timeout.
+            time.sleep(0.8)
+            assert not select.select([waits.sock], [], [], 0)[0]
+            leave.open()
+            assert busy.answer().body == b"/slow"
+            busy.get("/again")  # there is no other worker that could take the connection over
+            assert busy.answer().body == b"/again"
+            w.channel.send(m.Quarantine(False))
+            assert waits.answer().body == b"/new"
+            assert w.word(at.READY_NS) > 0
+        w.channel.send(m.Quarantine(True))
+        wait_until(lambda: w.word(at.READY_NS) == 0)
+        w.channel.send(m.Retire(5, 0.0))
         assert w.wait_exit() == 0
 
 

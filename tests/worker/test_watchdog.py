@@ -50,6 +50,7 @@ def test_connections_are_not_given_away_under_a_thread_that_has_come_back() -> N
             on_signals=lambda: None,
             on_retire=lambda: None,
             exit_now=lambda status: done.append(f"exit {status}"),
+            quit_now=lambda: None,
         )
         watchdog._check_end(1.0)
         assert done == ["abandoned"]
@@ -92,6 +93,7 @@ def test_it_watches_descriptors_of_any_number() -> None:
             on_signals=lambda: None,
             on_retire=lambda: None,
             exit_now=lambda status: None,
+            quit_now=lambda: None,
         )
         assert watchdog._wait(0.0) == []
         ours.send(b"x")

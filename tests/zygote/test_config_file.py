@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -9,7 +10,8 @@ from pathlib import Path
 import pytest
 
 from wsgitop.errors import ConfigError
-from wsgitop.zygote.config_file import HOOKS, ConfigFile, load
+from wsgitop.settings.hooks import HOOKS, NOT_RUN
+from wsgitop.zygote.config_file import ConfigFile, load
 
 Load = Callable[[str], ConfigFile]
 
@@ -55,7 +57,26 @@ def test_values(config: Load, source: str, values: dict[str, object]) -> None:
 
 
 @pytest.mark.parametrize("hook", sorted(HOOKS))
-def test_hooks_are_remarked_upon(config: Load, hook: str) -> None:
+def test_hooks(config: Load, hook: str) -> None:
+    found = config(f"def {hook}(*args): return args")
+    assert found.values == {} and found.notes == ()
+    assert list(found.hooks) == [hook]
+    assert found.hooks[hook](1) == (1,)
+
+
+def test_hooks_by_name_and_none(config: Load) -> None:
+    found = config("on_exit = 'os.fspath'; on_reload = None; workers = 2")
+    assert found.values == {"workers": 2}
+    assert found.hooks == {"on_exit": os.fspath}
+
+
+def test_a_hook_of_another_signature(config: Load) -> None:
+    with pytest.raises(ConfigError, match=r"post_fork: it is called with 2 arguments \(server, worker\)"):
+        config("def post_fork(server): pass")
+
+
+@pytest.mark.parametrize("hook", sorted(NOT_RUN))
+def test_hooks_that_are_not_run_are_remarked_upon(config: Load, hook: str) -> None:
     found = config(f"def {hook}(*args): pass")
     assert found.values == {}
     assert found.notes == (f"the hook {hook} is not run by this version",)

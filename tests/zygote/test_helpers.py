@@ -41,14 +41,14 @@ def check(app: str, cwd: Path = APPS, **settings: Any) -> tuple[int, dict[str, A
 
 def test_probe(tmp_path: Path) -> None:
     (tmp_path / "conf.py").write_text(
-        "import os\nprint('loud')\nos.write(1, b'louder')\nworkers = 3\ndef on_exit(server): pass\n"
+        "import os\nprint('loud')\nos.write(1, b'louder')\nworkers = 3\ndef ssl_context(*args): pass\n"
     )
     status, answer, errors = helper("probe", "conf.py", str(tmp_path), cwd=tmp_path)
     assert status == 0
     assert answer == {
         "path": "conf.py",
         "values": {"workers": 3},
-        "notes": ["the hook on_exit is not run by this version"],
+        "notes": ["the hook ssl_context is not run by this version"],
     }
     assert "loud" in errors and "louder" in errors, "what the file prints is no part of the answer"
 

@@ -38,13 +38,14 @@ class ZygoteHello(Message, frozen=True):
 
 
 class ConfigLoaded(Message, frozen=True):
-    """The values of the Python config file (JSON object as text; hooks left out), and which it was ('' for
-    none).
+    """The values of the Python config file (JSON object as text), and which it was ('' for none). ``hooks``
+    are the names of those that it defines.
     """
 
     path: str
     values_json: str
     notes: tuple[str, ...] = ()
+    hooks: tuple[str, ...] = ()
 
 
 class ZygoteReady(Message, frozen=True):
@@ -57,8 +58,8 @@ class ZygoteReady(Message, frozen=True):
 
 
 class ZygoteFailed(Message, frozen=True):
-    """I cannot serve: ``stage`` is 'config', 'privileges' or 'app'. ``import_error`` as in
-    :class:`BootFailed`.
+    """I cannot serve: ``stage`` is 'config', 'hook' (on_starting), 'privileges' or 'app'. ``import_error`` as
+    in :class:`BootFailed`.
     """
 
     stage: str
@@ -79,8 +80,38 @@ class ForkFailed(Message, frozen=True):
     error: str
 
 
+class HookBegun(Message, frozen=True):
+    """I run this hook now, and give it up after ``limit_s`` seconds if it lets me."""
+
+    name: str
+    limit_s: float
+
+
+class HookDone(Message, frozen=True):
+    """It has returned, or ``error`` says in one line how it failed."""
+
+    name: str
+    error: str = ""
+    traceback: str = ""
+
+
 # -- master -> zygote
 # ---------------------------------------------------------------------------------------------------
+
+
+class ServerState(msgspec.Struct, frozen=True):
+    """What hooks see of the server: how many workers it is to have, and (pid, age) of those that it has."""
+
+    num_workers: int
+    workers: tuple[tuple[Pid, int], ...] = ()
+
+
+class DeadWorker(msgspec.Struct, frozen=True):
+    """What the hook child_exit sees of a worker. ``requests`` is how many it has answered."""
+
+    pid: Pid
+    age: int
+    requests: int
 
 
 class LoadConfig(Message, frozen=True):
@@ -99,7 +130,7 @@ class Prepare(Message, frozen=True):
 
     ``chdir`` is where the application is loaded from. Preload it if asked, then answer :class:`ZygoteReady`
     or :class:`ZygoteFailed`. ``access_log`` says whether that descriptor is to be written to (it is /dev/null
-    otherwise).
+    otherwise). ``starting``: the server starts, so run the hook on_starting first.
     """
 
     generation: int
@@ -110,6 +141,8 @@ class Prepare(Message, frozen=True):
     access_log: bool
     addresses: tuple[str, ...]
     control_socket: str = ""
+    server: ServerState = ServerState(0)
+    starting: bool = False
 
 
 class Fork(Message, frozen=True):
@@ -120,6 +153,23 @@ class Fork(Message, frozen=True):
     worker: int
     slot: int
     row: int
+    server: ServerState | None = None
+    """For the hooks; None if there is none that would look at it."""
+
+
+class RunHook(Message, frozen=True):
+    """Run this hook of the server, if you have it. ``worker`` is child_exit's, ``before`` the number of
+    workers that nworkers_changed is told of as the old one.
+    """
+
+    name: str
+    server: ServerState
+    worker: DeadWorker | None = None
+    before: int | None = None
+
+
+class CloseListeners(Message, frozen=True):
+    """The server stops. You stay for its last hooks, but a listener accepts as long as anybody has a copy."""
 
 
 class EndZygote(Message, frozen=True):
@@ -182,6 +232,14 @@ class Retire(Message, frozen=True):
     pass_on: bool = False
 
 
+class Quarantine(Message, frozen=True):
+    """Accept nothing and give idle connections away, but finish what you have and stay; ``on`` False: serve
+    again.
+    """
+
+    on: bool
+
+
 class Quit(Message, frozen=True):
     """Exit at once; requests in flight are cut."""
 
@@ -190,10 +248,12 @@ class Reopen(Message, frozen=True):
     """Use the new access log. Descriptor: the log. Sent to zygotes as well."""
 
 
-FromZygote = ZygoteHello | ConfigLoaded | ZygoteReady | ZygoteFailed | Forked | ForkFailed
-ToZygote = LoadConfig | Prepare | Fork | EndZygote | Reopen
+FromZygote = (
+    ZygoteHello | ConfigLoaded | ZygoteReady | ZygoteFailed | Forked | ForkFailed | HookBegun | HookDone
+)
+ToZygote = LoadConfig | Prepare | Fork | RunHook | CloseListeners | EndZygote | Reopen
 FromWorker = WorkerReady | BootFailed | Retiring | RequestTimeout
-ToWorker = Retire | Quit | Reopen
+ToWorker = Retire | Quarantine | Quit | Reopen
 
 
 def clip(text: str, limit: int = TEXT_LIMIT) -> str:

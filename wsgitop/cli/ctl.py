@@ -182,6 +182,21 @@ def signal(context: click.Context) -> int:
     return _order(context, lambda client: client.signal(name, pid=worker))
 
 
+def quarantine(context: click.Context) -> int:
+    """Put one worker aside: it accepts nothing and stays to be looked at; another takes its place."""
+    return _order(context, lambda client: client.quarantine(context.params["pid"]))
+
+
+def release(context: click.Context) -> int:
+    """Let a worker that is in quarantine serve again."""
+    return _order(context, lambda client: client.release(context.params["pid"]))
+
+
+def retire(context: click.Context) -> int:
+    """Have one worker finish its requests and end; another takes its place."""
+    return _order(context, lambda client: client.retire(context.params["pid"]))
+
+
 def stop(context: click.Context) -> int:
     """Stop the server (TERM)."""
     return _order(context, lambda client: client.stop(quick=context.params["quick"]))
@@ -233,6 +248,10 @@ command = Group(
             signal,
             click.Argument(["name"], metavar="NAME"),
             click.Option(["--worker"], type=click.IntRange(1), metavar="PID", help="The worker it is for."),
+        ),
+        *(
+            _command(about, click.Argument(["pid"], type=click.IntRange(1), metavar="PID"))
+            for about in (quarantine, release, retire)
         ),
         _command(
             stop, click.Option(["--quick"], is_flag=True, help="Do not wait for requests in flight (QUIT).")

@@ -95,6 +95,13 @@ class SignalArguments(Struct, frozen=True):
     started_at: float | None = None
 
 
+class WorkerArguments(Struct, frozen=True):
+    """One worker, as in :class:`SignalArguments`."""
+
+    pid: int
+    started_at: float | None = None
+
+
 class StopArguments(Struct, frozen=True):
     """``quick``: do not wait for requests in flight."""
 

@@ -44,6 +44,12 @@ METHODS: dict[str, Method] = {
                "Set the number of workers, or change it (TTIN, TTOU); answers when they serve or are gone."),
         Method("signal", m.SignalArguments, m.Outcome, "operator",
                "Send a signal to the master or to one worker.", interrupts=True),
+        Method("quarantine", m.WorkerArguments, m.Outcome, "operator",
+               "Put one worker aside, to look at it: it accepts nothing; another takes its place."),
+        Method("release", m.WorkerArguments, m.Outcome, "operator",
+               "Let a worker that is in quarantine serve again."),
+        Method("retire", m.WorkerArguments, m.Outcome, "operator",
+               "Have one worker finish its requests and end; another takes its place."),
         Method("stop", m.StopArguments, m.Outcome, "operator",
                "Stop the server (TERM; quick: QUIT).", interrupts=True),
     )

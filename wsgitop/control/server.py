@@ -75,6 +75,13 @@ class Backend(Protocol):
     async def scale(self, arguments: m.ScaleArguments, actor: str) -> m.Outcome:
         """Change the number of workers. Exactly one of the two fields is set."""
 
+    async def quarantine(self, arguments: m.WorkerArguments, actor: str) -> m.Outcome:
+        """Raises ActionFailed and TargetGone, as the next two."""
+
+    async def release(self, arguments: m.WorkerArguments, actor: str) -> m.Outcome: ...
+
+    async def retire(self, arguments: m.WorkerArguments, actor: str) -> m.Outcome: ...
+
     async def signal(self, arguments: m.SignalArguments, actor: str) -> m.Outcome:
         """Send a signal.
 
@@ -153,6 +160,9 @@ class ControlServer:
             "reload": lambda _arguments, actor: backend.reload(actor),
             "scale": backend.scale,
             "signal": backend.signal,
+            "quarantine": backend.quarantine,
+            "release": backend.release,
+            "retire": backend.retire,
             "stop": backend.stop,
         }
         # Names are looked up before there are clients: a directory service may take its time to answer.

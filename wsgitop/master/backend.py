@@ -11,10 +11,12 @@ import signal
 import time
 from collections.abc import Callable
 
-from wsgitop.control.messages import Outcome, ScaleArguments, SignalArguments, StopArguments
+from wsgitop.control.messages import Outcome, ScaleArguments, SignalArguments, StopArguments, WorkerArguments
 from wsgitop.control.server import TargetGone
 from wsgitop.errors import ActionFailed, Refused
+from wsgitop.master.roster import WorkerRecord
 from wsgitop.master.sampler import Sampler
+from wsgitop.master.states import WorkerPhase
 from wsgitop.master.supervisor import Supervisor
 from wsgitop.snapshot import Death, Event, Second, Snapshot
 
@@ -95,13 +97,13 @@ class Backend:
         if wanted > MAX_WORKERS:
             raise ActionFailed(f"{wanted} workers are more than a server can have ({MAX_WORKERS})")
         what = "TTIN" if wanted > before else "TTOU" if wanted < before else "scale"
-        self._supervisor.set_wanted(wanted, actor, what)
+        text = self._supervisor.set_wanted(wanted, actor, what)
         problem = await self._settled()
         if problem:
             raise ActionFailed(
                 f"{len(roster.ready())} of {roster.wanted} workers serve: {problem}", "See the error log."
             )
-        return self._outcome(f"workers {before} → {roster.wanted}", started)
+        return self._outcome(text.partition(": ")[2], started)
 
     async def signal(self, arguments: SignalArguments, actor: str) -> Outcome:
         """Send a signal to the master or to one worker. Raises ActionFailed, Refused, TargetGone."""
@@ -117,19 +119,42 @@ class Backend:
                 f"{name} is not a signal that may be sent to a worker",
                 f"Choose one of {', '.join(WORKER_SIGNALS)}.",
             )
-        found = self._supervisor.workers.by_pid(arguments.pid)
-        if found is None:
-            raise TargetGone(
-                f"no worker has pid {arguments.pid} any more", "Look again: it has been replaced."
-            )
-        record, process = found
-        if arguments.started_at is not None and abs(arguments.started_at - process.started_at) > SAME_START_S:
-            raise TargetGone(
-                f"pid {arguments.pid} belongs to another worker now", "Look again: the one you mean is gone."
-            )
+        record = self._target(arguments.pid, arguments.started_at)
         if not self._supervisor.workers.signal(record, number, actor):
             raise TargetGone(f"worker {record.slot} (pid {arguments.pid}) has just ended")
         return self._outcome(f"{number.name} sent to worker {record.slot} (pid {arguments.pid})", started)
+
+    async def quarantine(self, arguments: WorkerArguments, actor: str) -> Outcome:
+        """Put a worker aside. Raises ActionFailed, TargetGone."""
+        return self._about(arguments, actor, self._supervisor.quarantine.begin)
+
+    async def release(self, arguments: WorkerArguments, actor: str) -> Outcome:
+        """Let a worker that was put aside serve again. Raises ActionFailed, TargetGone."""
+        return self._about(arguments, actor, self._supervisor.quarantine.end)
+
+    async def retire(self, arguments: WorkerArguments, actor: str) -> Outcome:
+        """Have a worker finish and end. Raises ActionFailed, TargetGone."""
+        return self._about(arguments, actor, self._supervisor.quarantine.retire)
+
+    def _about(
+        self, arguments: WorkerArguments, actor: str, action: Callable[[WorkerRecord, str], str]
+    ) -> Outcome:
+        self._refuse_while_stopping()
+        started = time.monotonic()
+        record = self._target(arguments.pid, arguments.started_at)
+        return self._outcome(action(record, actor), started)
+
+    def _target(self, pid: int, started_at: float | None) -> WorkerRecord:
+        """The worker that was meant. Raises TargetGone."""
+        found = self._supervisor.workers.by_pid(pid)
+        if found is None:
+            raise TargetGone(f"no worker has pid {pid} any more", "Look again: it has been replaced.")
+        record, process = found
+        if started_at is not None and abs(started_at - process.started_at) > SAME_START_S:
+            raise TargetGone(
+                f"pid {pid} belongs to another worker now", "Look again: the one you mean is gone."
+            )
+        return record
 
     async def _signal_master(self, name: str, actor: str, started: float) -> Outcome:
         match name:
@@ -193,7 +218,7 @@ class Backend:
             target = roster.target_generation()
             if roster.zygote_failures > zygote_failures and (target is None or not target.forks):
                 return "no worker can be started, because the application does not load"
-            live = list(roster.live())
+            live = [w for w in roster.live() if w.phase is not WorkerPhase.QUARANTINED]
             settled = len(live) == roster.wanted and len(roster.ready()) == roster.wanted
             return "" if settled else None
 

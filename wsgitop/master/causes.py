@@ -37,6 +37,9 @@ _CRASHES: tuple[tuple[frozenset[int], str], ...] = (
     ),
     (frozenset({signal.SIGPIPE}), "The application has given SIGPIPE its default action back"),
 )
+INTERNAL_ERROR_STATUS = 70
+"""Of a worker that has ended itself over a fault of its own machinery (worker.loop; EX_SOFTWARE)."""
+
 _FROM_OUTSIDE = "Nobody here sent that: signals are meant for the master, not for its children."
 
 
@@ -59,7 +62,6 @@ class Facts:
     """
 
     status: int
-    pid: int
     process: Literal["worker", "zygote"] = "worker"
     phase: Phase = "serving"
     order: str = ""
@@ -119,12 +121,11 @@ def _signalled(facts: Facts, how: str) -> Verdict:
         return Verdict(
             "out of memory",
             f"was killed by the kernel for want of memory{had}",
-            next_step="Raise the limit, run fewer workers, or find what grows (wsgitop ctl deaths "
-            f"--pid {facts.pid} has its memory over time).",
+            next_step="Raise the limit, run fewer workers, or replace them before they grow so (--max-rss).",
         )
     if number in CRASH_SIGNALS:
         step = next((step for numbers, step in _CRASHES if number in numbers), _FAULT)
-        return Verdict("crashed", how, next_step=f"{step} (wsgitop ctl deaths --pid {facts.pid}).")
+        return Verdict("crashed", how, next_step=f"{step}.")
     if number == signal.SIGKILL:
         step = "Nobody here sent that: look for kill -9 in scripts and supervisors, and in the kernel's log."
     else:
@@ -134,25 +135,21 @@ def _signalled(facts: Facts, how: str) -> Verdict:
 
 def _by_master(facts: Facts, how: str, why: str) -> Verdict:
     if facts.timed_out or "(--timeout)" in why:
-        return _timeout(facts, how)
+        return _timeout(how)
     option = next((name for name in ("--boot-timeout", "--graceful-timeout") if name in why), "")
-    step = f"See what it was doing (wsgitop ctl deaths --pid {facts.pid})"
-    return Verdict(
-        "aborted",
-        how,
-        "master",
-        f"{step}; if that may take so long, raise {option}." if option else step + ".",
-    )
+    step = "See what it was doing"
+    step += f"; if that may take so long, raise {option}." if option else "."
+    return Verdict("aborted", how, "master", step)
 
 
-def _timeout(facts: Facts, how: str) -> Verdict:
-    step = f"See its stack (wsgitop ctl deaths --pid {facts.pid}); if that may take so long, raise --timeout."
+def _timeout(how: str) -> Verdict:
+    step = "See its stack; if that may take so long, raise --timeout."
     return Verdict("timeout", how, "master", step)
 
 
 def _exited(facts: Facts, how: str) -> Verdict:
     if facts.timed_out:
-        return _timeout(facts, f"{how} after a request that exceeded --timeout")
+        return _timeout(f"{how} after a request that exceeded --timeout")
     name = _told_by(facts)
     if name:
         sender = next((s.actor for s in facts.sent if s.actor and signal_name(s.number) == name), "")
@@ -165,12 +162,11 @@ def _exited(facts: Facts, how: str) -> Verdict:
     if facts.stopping:
         return Verdict("stopped", how, facts.stopped_by)
     while_what = " while it loaded the application" if facts.phase == "booting" else ""
-    return Verdict(
-        "exited",
-        f"{how}{while_what}, unasked",
-        next_step="The application has ended its process (sys.exit, os._exit): its last lines are kept "
-        f"(wsgitop ctl deaths --pid {facts.pid}).",
-    )
+    if os.WEXITSTATUS(facts.status) == INTERNAL_ERROR_STATUS:
+        step = "An error inside wsgitop's own code has ended it, or closed descriptors: see its last lines."
+    else:
+        step = "The application has ended its process (sys.exit, os._exit): see its last lines."
+    return Verdict("exited", f"{how}{while_what}, unasked", next_step=step)
 
 
 def _obeyed(facts: Facts, how: str) -> Verdict:

@@ -8,6 +8,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Callable
 from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
 
 from wsgitop.logs.sink import Sink
 from wsgitop.master.configuration import Configuration
@@ -18,6 +19,9 @@ from wsgitop.master.roster import GenerationRecord, Roster
 from wsgitop.master.sampler import Sampler
 from wsgitop.scoreboard.board import Board
 from wsgitop.settings.table import Settings
+
+if TYPE_CHECKING:
+    from wsgitop.master.hooks import ServerHooks
 
 
 @dataclass(slots=True)
@@ -35,7 +39,7 @@ class Context:
     loaded.
 
     ``reconcile`` asks the plan again; ``give_up`` abandons a generation for a reason and goes back to the
-    last good one.
+    last good one. ``hooks`` comes with the zygotes that run them.
     """
 
     loop: asyncio.AbstractEventLoop
@@ -50,6 +54,7 @@ class Context:
     reconcile: Callable[[], None]
     give_up: Callable[[GenerationRecord, str], None]
     generations: dict[int, Generation] = field(default_factory=dict)
+    hooks: ServerHooks = field(init=False)
 
     def follow(self, number: int) -> None:
         """From now on the settings of this generation are in force."""

@@ -105,7 +105,6 @@ class Deaths:
         found = verdict(
             Facts(
                 status=status,
-                pid=record.pid,
                 phase=_phase(record.phase),
                 order=notes.order,
                 given_up=notes.given_up,
@@ -154,16 +153,20 @@ class Deaths:
             order = f"replaced by a newer reload ({record.error})"
         elif record.phase is GenerationPhase.FAILED:
             error = record.error
+        sent = tuple(
+            Sent(number, "", process.killed_for)
+            for number in (signal.SIGABRT, signal.SIGKILL)
+            if process.killed_for
+        )
         found = verdict(
             Facts(
                 status=status,
-                pid=process.pid,
                 process="zygote",
                 phase="booting" if record.phase is GenerationPhase.LOADING else "serving",
                 order=order,
                 boot_error=error,
-                sent=(Sent(signal.SIGKILL, "", process.killed_for),) if process.killed_for else (),
-                oom=not (order or error or process.killed_for) and self._is_oom(status),
+                sent=sent,
+                oom=not (order or error or sent) and self._is_oom(status),
                 memory=_memory(peak) if status == signal.SIGKILL else "",
                 stopping=self.stopping,
                 stopped_by=self.stopped_by,
@@ -217,7 +220,8 @@ def describe_serving(requests: Sequence[InFlight]) -> str:
 
 def one_line(death: Death, serving: str = "") -> str:
     """The death as an event tells it: the cause, what it was serving, and the next step in one line."""
-    return f"{death.text}{serving}. {death.next_step}" if death.next_step else f"{death.text}{serving}"
+    step = f". {death.next_step} More: wsgitop ctl deaths --pid {death.pid}" if death.next_step else ""
+    return f"{death.text}{serving}{step}"
 
 
 def _phase(phase: WorkerPhase) -> Phase:
@@ -226,8 +230,9 @@ def _phase(phase: WorkerPhase) -> Phase:
             return "booting"
         case WorkerPhase.READY:
             return "serving"
-    # By name: a worker that is kept to be looked at.
-    return "quarantined" if phase.value == "quarantined" else "retiring"
+        case WorkerPhase.QUARANTINED:
+            return "quarantined"
+    return "retiring"
 
 
 def _memory(peak: int | None) -> str:

@@ -63,7 +63,7 @@ def thin(entries: list[Death]) -> None:
 
 def clean(death: Death) -> Death:
     """The same, with text that cannot steer a terminal and everything within its limit."""
-    stack = printable_lines(death.stack.strip("\n"))
+    stack = printable_lines(death.stack).strip("\n")
     if len(stack) > STACK_LIMIT:
         # Both ends matter: Python tells last where it was, faulthandler first.
         half = STACK_LIMIT // 2 - 2

@@ -8,7 +8,9 @@ to foresee every death in between.
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
+from types import MappingProxyType
 
 from wsgitop.master.roster import GenerationRecord, Roster, WorkerRecord
 from wsgitop.master.states import GenerationPhase, WorkerPhase
@@ -83,11 +85,21 @@ class Finished:
     """Stopping, and nobody is left."""
 
 
+NOBODY: Mapping[int, str] = MappingProxyType({})
+
 Action = SpawnZygote | EndZygote | Fork | Retire | Abort | Kill | FailGeneration | ReloadDone | Finished
 
 
-def plan(roster: Roster, limits: Limits, now: float, silent: frozenset[int] = frozenset()) -> list[Action]:
-    """The next actions. ``silent`` are workers whose heartbeat has been missing too long while they serve."""
+def plan(
+    roster: Roster,
+    limits: Limits,
+    now: float,
+    silent: frozenset[int] = frozenset(),
+    worn: Mapping[int, str] = NOBODY,
+) -> list[Action]:
+    """The next actions. ``silent`` are workers whose heartbeat has been missing too long while they serve;
+    ``worn`` those that are to be replaced although nothing is wrong with them, and why.
+    """
     if roster.stopping:
         return _stop(roster, limits, now)
     actions: list[Action] = []
@@ -96,9 +108,9 @@ def plan(roster: Roster, limits: Limits, now: float, silent: frozenset[int] = fr
     target = roster.target_generation()
     if target is None:
         return actions
-    forks = _forks(roster, limits, now, target)
-    actions += forks
-    actions += _retirements(roster, target)
+    outdated = _outdated(roster, target, worn)
+    actions += _forks(roster, limits, now, target, outdated)
+    actions += _retirements(roster, target, outdated)
     if roster.rolling and not actions and _rolled(roster, target):
         actions.append(ReloadDone(target.number))
     return actions
@@ -141,7 +153,7 @@ def _deadlines(roster: Roster, limits: Limits, now: float, silent: frozenset[int
             if now >= worker.retire_at + worker.graceful_s + ABORT_GRACE_S:
                 why = f"it did not finish within {worker.graceful_s:g} s (--graceful-timeout)"
                 actions.append(Kill(worker.worker, why))
-        elif worker.worker in silent:
+        elif worker.worker in silent and worker.phase is not WorkerPhase.QUARANTINED:
             actions.append(Abort(worker.worker, "its interpreter does not answer any more (--timeout)"))
     for number in sorted(hung):
         why = f"its zygote did not fork a worker within {limits.boot_timeout_s:g} s (--boot-timeout)"
@@ -169,33 +181,45 @@ def _zygotes(roster: Roster, limits: Limits, now: float) -> list[Action]:
     return actions
 
 
-def _forks(roster: Roster, limits: Limits, now: float, target: GenerationRecord) -> list[Action]:
+def _outdated(roster: Roster, target: GenerationRecord, worn: Mapping[int, str]) -> dict[int, str]:
+    """The active workers that are to be replaced, and why: in a reload those of other generations, else those
+    that are worn. Those wait while workers fail to boot: better worn ones than none.
+    """
+    if roster.rolling:
+        why = f"replaced by generation {target.number}"
+        return {w.worker: why for w in roster.active() if w.generation != target.number}
+    if roster.boot_failures or roster.loading() is not None:
+        return {}
+    return {w.worker: worn[w.worker] for w in roster.active() if w.worker in worn}
+
+
+def _forks(
+    roster: Roster, limits: Limits, now: float, target: GenerationRecord, outdated: Mapping[int, str]
+) -> list[Action]:
     if not target.forks or now < roster.fork_not_before:
         return []
     active = roster.active()
-    fresh = [w for w in active if w.generation == target.number]
+    fresh = [w for w in active if w.worker not in outdated]
     coming = sum(1 for w in active if w.coming)
     # Those that gave themselves up may be stuck for the whole grace time; waiting for them would starve the
     # site.
-    there = sum(1 for w in roster.live() if not w.lost)
+    there = sum(1 for w in roster.live() if not w.lost and w.phase is not WorkerPhase.QUARANTINED)
     room = roster.wanted + limits.surge - there
     if not active:
         # Many that were scaled down may take their time; they must not keep the site without a worker.
         room = max(room, 1)
-    if roster.rolling:
-        needed = min(roster.wanted - len(fresh), limits.surge - coming)
-        # A reload replaces; a gap left by a death is filled at once as well.
-        needed = max(needed, roster.wanted - len(active))
-    else:
-        needed = roster.wanted - len(active)
+    needed = roster.wanted - len(active)
+    if roster.rolling or outdated:
+        # These are replaced; a gap left by a death is filled at once as well.
+        needed = max(needed, min(roster.wanted - len(fresh), limits.surge - coming))
     if roster.boot_failures:
         needed = min(needed, 1 - coming)  # while it fails, try with one
         left = roster.tries_left(now)
         needed = needed if left is None else min(needed, left)
     needed = min(needed, FORKS_AT_ONCE - sum(1 for w in active if w.phase is WorkerPhase.STARTING))
     taken = {w.slot for w in active}
-    # In a reload the successor takes the slot of the one that it replaces, which is then retired.
-    replaceable = sorted({w.slot for w in active if w.generation != target.number} - {w.slot for w in fresh})
+    # A successor takes the slot of the one that it replaces, which is then retired.
+    replaceable = sorted({w.slot for w in active if w.worker in outdated} - {w.slot for w in fresh})
     actions: list[Action] = []
     for _ in range(max(0, min(needed, room))):
         free = next(slot for slot in range(1, len(taken) + 2) if slot not in taken)
@@ -205,21 +229,19 @@ def _forks(roster: Roster, limits: Limits, now: float, target: GenerationRecord)
     return actions
 
 
-def _retirements(roster: Roster, target: GenerationRecord) -> list[Action]:
+def _retirements(roster: Roster, target: GenerationRecord, outdated: Mapping[int, str]) -> list[Action]:
     active = roster.active()
-    fresh_ready = [w for w in active if w.generation == target.number and w.phase is WorkerPhase.READY]
-    others = sorted((w for w in active if w.generation != target.number), key=_age)
+    fresh = [w for w in active if w.worker not in outdated]
+    fresh_ready = [w for w in fresh if w.phase is WorkerPhase.READY]
     actions: list[Action] = []
-    if roster.rolling:
+    if roster.rolling or outdated:
         keep = max(0, roster.wanted - len(fresh_ready))
         twins = {w.slot for w in fresh_ready}
+        others = [w for w in active if w.worker in outdated]
         others.sort(key=lambda w: (w.phase is WorkerPhase.READY, w.slot not in twins, _age(w)))
         for worker in others[: max(0, len(others) - keep)]:
-            actions.append(Retire(worker.worker, f"replaced by generation {target.number}"))
-        fresh = sorted(
-            (w for w in active if w.generation == target.number),
-            key=lambda w: (w.phase is WorkerPhase.READY, _age(w)),
-        )
+            actions.append(Retire(worker.worker, outdated[worker.worker]))
+        fresh.sort(key=lambda w: (w.phase is WorkerPhase.READY, _age(w)))
         for worker in fresh[: max(0, len(fresh) - roster.wanted)]:
             actions.append(Retire(worker.worker, "scaled down"))
         return actions
@@ -239,7 +261,9 @@ def _age(worker: WorkerRecord) -> tuple[float, int]:
 
 def _rolled(roster: Roster, target: GenerationRecord) -> bool:
     fresh = [w for w in roster.ready() if w.generation == target.number]
-    return len(fresh) >= roster.wanted and all(w.generation == target.number for w in roster.live())
+    return len(fresh) >= roster.wanted and all(
+        w.generation == target.number for w in roster.live() if w.phase is not WorkerPhase.QUARANTINED
+    )
 
 
 def _stop(roster: Roster, limits: Limits, now: float) -> list[Action]:

@@ -185,6 +185,11 @@ class ZygoteProcess:
         self.memory = MemoryCurve(time.monotonic())
         self.killed_for = ""  # why the master has killed it, unless its generation says so
 
+    def abort(self) -> None:
+        """SIGABRT: it shows where it hangs and dies."""
+        with contextlib.suppress(ProcessLookupError):
+            os.kill(self.pid, signal.SIGABRT)
+
     def kill(self) -> None:
         """SIGKILL; a zygote serves nobody."""
         with contextlib.suppress(ProcessLookupError):

@@ -52,6 +52,9 @@ class WorkerRecord:
     abort_at: float | None = None  # when SIGABRT was sent
     kill_at: float | None = None  # when SIGKILL was sent
     boot_failed: bool = False  # it has said that it cannot load the application
+    max_requests: int = 0  # its own limits, jitter included; 0: none (see recycling.py)
+    max_lifetime_s: float = 0.0
+    max_rss_bytes: int = 0
 
     def see(self, event: WorkerEvent) -> None:
         """Take a step of the state table. Raises IllegalTransition."""
@@ -135,6 +138,10 @@ class Roster:
     def ready(self) -> list[WorkerRecord]:
         """Workers that accept connections."""
         return [w for w in self.workers.values() if w.phase is WorkerPhase.READY]
+
+    def quarantined(self) -> list[WorkerRecord]:
+        """Workers that are kept to be looked at."""
+        return [w for w in self.workers.values() if w.phase is WorkerPhase.QUARANTINED]
 
     def loading(self) -> GenerationRecord | None:
         """The generation that is being loaded, if any (there is at most one)."""

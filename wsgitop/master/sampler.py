@@ -21,10 +21,12 @@ import psutil
 
 from wsgitop import __version__
 from wsgitop.master.condition import condition, reloading_to
+from wsgitop.master.forecast import Memory
 from wsgitop.master.gauge import Percentiles, Rate, WorkerGauge
 from wsgitop.master.listeners import Listener
 from wsgitop.master.processes import WorkerProcess, ZygoteProcess
 from wsgitop.master.pss import ProportionalMemory
+from wsgitop.master.recycling import Usage
 from wsgitop.master.roster import Roster, WorkerRecord
 from wsgitop.master.states import GenerationPhase, WorkerPhase
 from wsgitop.scoreboard import layout as at
@@ -143,6 +145,18 @@ class Sampler:
             if age is not None and age > self.timeout_s + SILENT_GRACE_S:
                 found.add(worker)
         return frozenset(found)
+
+    def usage(self) -> dict[int, Usage]:
+        """What each worker had served and held when it was last looked at."""
+        return {worker: Usage(gauge.requests, gauge.rss_bytes) for worker, gauge in self._gauges.items()}
+
+    def memory(self) -> list[Memory]:
+        """PSS and RSS of each worker that serves, as far as they are known."""
+        return [
+            (self._pss.of(record.pid), self._gauges[record.worker].rss_bytes)
+            for record in self._roster.ready()
+            if record.pid is not None
+        ]
 
     def in_flight(self, worker: int) -> tuple[InFlight, ...]:
         """What a worker is serving at this moment, by its row: readable also when it has just died."""
@@ -273,6 +287,8 @@ class Sampler:
     ) -> WorkerState:
         if record.coming:
             return "booting"
+        if record.phase is WorkerPhase.QUARANTINED:
+            return "quarantined"
         if beat is not None and beat > STUCK_HEARTBEAT_S:
             return "stuck"
         if self.timeout_s > 0 and gauge.longest_s(now_ns) > self.timeout_s:

@@ -14,6 +14,7 @@ class WorkerPhase(Enum):
     STARTING = "starting"  # the zygote has been asked to fork; no pid yet
     BOOTING = "booting"  # the process runs and loads the application
     READY = "ready"  # it accepts connections
+    QUARANTINED = "quarantined"  # it finishes what it has, accepts nothing, and stays to be looked at
     RETIRING = "retiring"  # it finishes what it has and goes
     GONE = "gone"
 
@@ -21,6 +22,8 @@ class WorkerPhase(Enum):
 class WorkerEvent(Enum):
     FORKED = "forked"
     READY = "ready"
+    QUARANTINE = "quarantine"
+    RELEASE = "release"
     RETIRE = "retire"
     DIED = "died"
 
@@ -56,6 +59,11 @@ WORKER_TRANSITIONS: dict[tuple[WorkerPhase, WorkerEvent], WorkerPhase] = {
     (_W.BOOTING, _E.RETIRE): _W.RETIRING,
     (_W.BOOTING, _E.DIED): _W.GONE,
     (_W.READY, _E.FORKED): _W.READY,
+    (_W.READY, _E.QUARANTINE): _W.QUARANTINED,
+    (_W.QUARANTINED, _E.FORKED): _W.QUARANTINED,
+    (_W.QUARANTINED, _E.RELEASE): _W.READY,
+    (_W.QUARANTINED, _E.RETIRE): _W.RETIRING,
+    (_W.QUARANTINED, _E.DIED): _W.GONE,
     (_W.READY, _E.RETIRE): _W.RETIRING,
     (_W.READY, _E.DIED): _W.GONE,
     (_W.RETIRING, _E.FORKED): _W.RETIRING,

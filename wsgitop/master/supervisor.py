@@ -14,17 +14,21 @@ from collections.abc import Callable
 
 from setproctitle import setproctitle
 
-from wsgitop.errors import AppImportError, ConfigError, WorkerBootError, WsgitopError
+from wsgitop.errors import AppImportError, ConfigError, HookError, WorkerBootError, WsgitopError
 from wsgitop.logs.sink import Sink
 from wsgitop.master import plan as p
+from wsgitop.master.cgroup import memory_limit_bytes, memory_room_bytes
 from wsgitop.master.condition import condition
 from wsgitop.master.configuration import Configuration
 from wsgitop.master.context import Context
 from wsgitop.master.deaths import Deaths
 from wsgitop.master.events import EventLog
+from wsgitop.master.forecast import forecast
 from wsgitop.master.ledger import Ledger
 from wsgitop.master.listeners import Listener
 from wsgitop.master.oom import OomWatch
+from wsgitop.master.quarantine import Quarantine
+from wsgitop.master.recycling import worn
 from wsgitop.master.roster import GenerationRecord, Roster
 from wsgitop.master.sampler import Sampler
 from wsgitop.master.states import GenerationEvent
@@ -69,9 +73,11 @@ class Supervisor:
         self.events = events
         self.ledger = self._context.deaths.ledger
         self.workers = Workers(self._context)
+        self.quarantine = Quarantine(self._context, self.workers)
         self._zygotes = Zygotes(
             self._context, self.workers, access_log_fd=access_log_fd, control_socket=control_socket
         )
+        self.hooks = self._context.hooks
         self._sampler = sampler
         self._timer: asyncio.TimerHandle | None = None
         self._reconciling = False
@@ -104,12 +110,19 @@ class Supervisor:
         self.reconcile()
         return number
 
-    def set_wanted(self, wanted: int, actor: str, what: str) -> None:
-        """Change the number of workers (at least 1)."""
+    def set_wanted(self, wanted: int, actor: str, what: str) -> str:
+        """Change the number of workers (at least 1); what was begun, and the memory that it will take."""
         before = self.roster.wanted
-        self.roster.wanted = max(1, wanted)
-        self.events.add("info", "scale", f"{what}: workers {before} → {self.roster.wanted}", actor=actor)
+        self.roster.wanted = after = max(1, wanted)
+        text = f"{what}: workers {before} → {after}"
+        expected, fits = forecast(
+            after - before, self._sampler.memory(), memory_limit_bytes(), memory_room_bytes()
+        )
+        if expected:
+            text += f", {expected}"
+        self.events.add("info" if fits else "warning", "scale", text, actor=actor)
         self.reconcile()
+        return text
 
     def stop(self, actor: str, *, quick: bool) -> None:
         """Stop the server; a second call with ``quick`` hurries the first."""
@@ -160,10 +173,13 @@ class Supervisor:
             return  # an action has led here; the loop below looks again anyway
         self._reconciling = True
         try:
+            self._follow_settings()
             for _ in range(ACTIONS_PER_TURN):
+                self.hooks.look()
                 now = time.monotonic()
                 self.roster.forgive(now)
-                actions = p.plan(self.roster, self._limits(), now, self._sampler.silent())
+                outworn = worn(self.roster, self._sampler.usage(), now)
+                actions = p.plan(self.roster, self._limits(), now, self._sampler.silent(), outworn)
                 for action in actions:
                     self._perform(action)
                 if not actions or self.finished.is_set():
@@ -246,9 +262,12 @@ class Supervisor:
         was_target = self.roster.target == record.number
         was_good = self.roster.good == record.number
         record.error, record.detail = printable_lines(why), printable_lines(record.detail)
+        starting = not self.roster.ever_ready and by_plan
+        kept = starting and self.hooks.keep(record)
         record.see(GenerationEvent.FAIL)
-        self._zygotes.kill(record.number)
-        if not self.roster.ever_ready and by_plan:
+        if not kept:
+            self._zygotes.kill(record.number)
+        if starting:
             self._fail_start(record)
             return
         going_back = was_target and not was_good
@@ -274,7 +293,10 @@ class Supervisor:
         """The very first generation cannot serve: say why and end."""
         if self.fatal is None:
             cause, _, remedy = record.error.partition("\n")
-            if record.import_error:
+            if self.hooks.start_failed:
+                cause = cause if "on_starting" in cause else f"hook on_starting does not come back: {cause}"
+                self.fatal = HookError(cause, remedy.strip(), traceback=record.detail)
+            elif record.import_error:
                 self.fatal = AppImportError(cause, remedy.strip(), traceback=record.detail)
             elif record.detail or not remedy:
                 self.fatal = WorkerBootError(cause, remedy.strip() or "The log above tells more.")

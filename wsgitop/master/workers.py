@@ -7,6 +7,7 @@ plan's; what a failed boot means for a reload is the supervisor's (``context.giv
 from __future__ import annotations
 
 import os
+import random
 import signal
 import time
 from collections import OrderedDict
@@ -24,6 +25,7 @@ from wsgitop.master.processes import (
     close_all,
     describe_status,
 )
+from wsgitop.master.recycling import draw_limits
 from wsgitop.master.roster import STABLE_S, WorkerRecord
 from wsgitop.master.states import WorkerEvent, WorkerPhase
 
@@ -48,6 +50,7 @@ class Workers:
         self._processes: dict[int, WorkerProcess] = {}
         self._by_pid: dict[int, int] = {}
         self._unclaimed: OrderedDict[int, int] = OrderedDict()
+        self._rng = random.Random()
 
     def by_pid(self, pid: int) -> tuple[WorkerRecord, WorkerProcess] | None:
         """The worker that runs as ``pid``."""
@@ -62,6 +65,10 @@ class Workers:
             text = f"{number.name} sent to worker {worker.slot} (pid {worker.pid})"
             self._context.events.add("warning", "signal", text, actor=actor)
         return sent
+
+    def tell(self, worker: WorkerRecord, message: m.ToWorker) -> bool:
+        """Send a message to one worker; false if it is gone or does not read."""
+        return self._processes[worker.worker].peer.send(message)
 
     def fork(self, number: int, slot: int, zygote: ZygoteProcess) -> None:
         """Have ``zygote``, of generation ``number``, fork a worker for ``slot``."""
@@ -97,7 +104,8 @@ class Workers:
         process = WorkerProcess(peer, Output(self._context.loop, output, self._context.sink))
         self._processes[worker] = process
         self._context.sampler.add_worker(worker, generation.board, row, process)
-        sent = zygote.peer.send(m.Fork(worker, slot, row), [theirs.fileno(), errors])
+        order = m.Fork(worker, slot, row, self._context.hooks.state_at_fork(number))
+        sent = zygote.peer.send(order, [theirs.fileno(), errors])
         theirs.close()
         os.close(errors)
         if not sent:
@@ -167,6 +175,7 @@ class Workers:
         first = not self._context.roster.ever_ready
         self._context.roster.ever_ready = True
         self._context.roster.generations[record.generation].killed_booting = 0
+        draw_limits(record, self._context.generations[record.generation].settings, self._rng)
         took_s = time.monotonic() - record.asked_at
         who = f"worker {record.slot} (pid {record.pid}) of generation {record.generation}"
         text = f"{who} is ready after {took_s:.2f} s"
@@ -277,6 +286,8 @@ class Workers:
         )
         if not self._send(record, signal.SIGABRT, why) and record.pid is None:
             self.fork_failed(record.worker, why)
+        else:
+            self._context.hooks.watch_abort(record, self._processes[record.worker])
 
     def kill(self, record: WorkerRecord, why: str) -> None:
         """SIGKILL."""
@@ -393,7 +404,7 @@ class Workers:
     def _gone(self, record: WorkerRecord) -> None:
         record.see(WorkerEvent.DIED)
         process = self._processes.pop(record.worker)
-        self._context.sampler.remove_worker(record.worker)
+        gauge = self._context.sampler.remove_worker(record.worker)
         process.close()
         if record.pid is not None:
             self._by_pid.pop(record.pid, None)
@@ -403,6 +414,7 @@ class Workers:
         # Siblings look at each other's rows: a dead worker must not look idle.
         generation.board.clear(record.row)
         generation.free_rows.append(record.row)
+        self._context.hooks.child_exit(record, gauge)
 
     def reopen(self, access_log_fd: int) -> None:
         """Hand on the newly opened access log."""

@@ -17,6 +17,7 @@ from wsgitop.channel.channel import pair
 from wsgitop.errors import ConfigError, WsgitopError
 from wsgitop.master.context import Context, Generation
 from wsgitop.master.deaths import one_line
+from wsgitop.master.hooks import ServerHooks
 from wsgitop.master.processes import Output, Peer, ZygoteProcess, close_all, describe_status, spawn_zygote
 from wsgitop.master.roster import GenerationRecord
 from wsgitop.master.states import GenerationEvent, GenerationPhase
@@ -41,6 +42,7 @@ class Zygotes:
         # Over this workers pass connections to each other; it outlives them, and so does what is under way.
         self._exchange = pair()
         self.processes: dict[int, ZygoteProcess] = {}
+        context.hooks = ServerHooks(context, self.processes, self._dismiss)
 
     def close(self) -> None:
         """Nobody is left who could take over a connection."""
@@ -80,6 +82,7 @@ class Zygotes:
             case m.ZygoteReady():
                 self._ready(record, message)
             case m.ZygoteFailed():
+                self._context.hooks.zygote_failed(number, message.stage, message.error, message.traceback)
                 record.import_error = message.import_error
                 record.detail = message.traceback
                 self._context.give_up(record, message.error)
@@ -87,6 +90,10 @@ class Zygotes:
                 self._workers.known(message.worker, message.pid)
             case m.ForkFailed():
                 self._workers.fork_failed(message.worker, message.error)
+            case m.HookBegun():
+                self._context.hooks.begun(number, message)
+            case m.HookDone():
+                self._context.hooks.done(number, message)
         self._context.reconcile()
 
     def _welcome(self, record: GenerationRecord, hello: m.ZygoteHello) -> None:
@@ -102,6 +109,7 @@ class Zygotes:
     def _prepare(self, record: GenerationRecord, loaded: m.ConfigLoaded) -> None:
         if record.phase is not GenerationPhase.LOADING:
             return
+        self._context.hooks.declared(record.number, loaded.hooks)
         try:
             settings, notes = self._context.configuration.resolve_again(loaded.path, loaded.values_json)
             board = Board.create(settings.threads)
@@ -129,6 +137,8 @@ class Zygotes:
             access_log=bool(settings.accesslog),
             addresses=tuple(str(listener.address) for listener in self._context.listeners),
             control_socket=self._control_socket,
+            server=self._context.hooks.state(),
+            starting=self._context.hooks.starting(record.number),
         )
         self.processes[record.number].peer.send(message, descriptors)
 
@@ -143,6 +153,7 @@ class Zygotes:
         if not record.roll or not roster.good:
             roster.good = record.number
         roster.rolling = record.roll
+        self._context.hooks.loaded(record)
         if record.commanded:
             roster.forget_boot_failures()  # they were of other code
         if not record.roll and roster.mixed_with(record.number):
@@ -176,14 +187,24 @@ class Zygotes:
     def end(self, record: GenerationRecord) -> None:
         """Tell a zygote to end; one that still loads hears nothing and is killed."""
         loading = record.phase is GenerationPhase.LOADING
+        kept = self._context.roster.stopping and self._context.hooks.keep(record)
         record.see(GenerationEvent.END)
+        if kept:
+            return
         zygote = self.processes.get(record.number)
         if zygote is None:
             record.phase = GenerationPhase.ENDED if record.phase is GenerationPhase.ENDING else record.phase
-        elif loading or not zygote.peer.send(m.EndZygote()):
+        elif loading:
             zygote.kill()
         else:
-            self._context.loop.call_later(GRACE_S, self.kill, record.number)
+            self._dismiss(record.number)
+
+    def _dismiss(self, number: int) -> None:
+        """Tell a zygote that reads its channel to end."""
+        if self.processes[number].peer.send(m.EndZygote()):
+            self._context.loop.call_later(GRACE_S, self.kill, number)
+        else:
+            self.kill(number)
 
     def kill(self, number: int) -> None:
         """SIGKILL the zygote of a generation, if it has one."""
@@ -202,6 +223,7 @@ class Zygotes:
         _, death = self._context.deaths.zygote_ended(record, status, zygote, self._context.roster.target)
         zygote.close()
         del self.processes[record.number]
+        self._context.hooks.zygote_gone(number)
         record.zygote_pid = None
         before = record.phase
         text = f"zygote of generation {record.number} (pid {zygote.pid}) {describe_status(status)}"

@@ -3,7 +3,7 @@
 Every name that gunicorn 27 knows is either in settings.table.TABLE with the same meaning, or a row of
 :data:`FOREIGN`: ignored with a note, where nothing is lost but the effect; or refused with the reason, where
 going on would leave the site open, broken or somewhere else than its owner believes. A value that asks for
-nothing (gunicorn's default) is passed over in silence. Hooks are accepted and not run by this version.
+nothing (gunicorn's default) is passed over in silence. Hooks are no settings: a Python config file has them.
 """
 
 from __future__ import annotations
@@ -13,6 +13,8 @@ import pwd
 from typing import Any, Literal, NamedTuple
 
 from wsgitop.errors import ConfigError
+from wsgitop.settings.hooks import HOOKS as RUN
+from wsgitop.settings.hooks import NOT_RUN
 
 Takes = Literal["value", "list", "switch", "off", "optional", "hook"]
 """What the flag takes: a value, a value and repeatable, nothing, nothing and it turns off, an optional
@@ -34,12 +36,8 @@ class Foreign(NamedTuple):
 ALIASES = {"control_socket_disable": "no_control_socket"}
 """Settings that exist here under another name."""
 
-HOOKS = (
-    "on_starting", "on_reload", "when_ready", "pre_fork", "post_fork", "post_worker_init", "worker_int",
-    "worker_abort", "pre_exec", "pre_request", "post_request", "child_exit", "worker_exit",
-    "nworkers_changed", "on_exit", "ssl_context", "on_dirty_starting", "dirty_post_fork",
-    "dirty_worker_init", "dirty_worker_exit",
-)  # fmt: skip
+HOOKS = (*RUN, *NOT_RUN)
+"""All of gunicorn's hooks."""
 
 _TLS = "TLS is not served by this version"
 _TLS_REMEDY = "Let a proxy such as nginx end TLS in front of wsgitop; bind to a unix socket or to loopback."
@@ -96,10 +94,6 @@ _ROWS = (
     _ignored("control_socket_mode", "--control-socket-mode", "value",
              "has no effect: the control socket is for its owner only (0600)", 0o600, "0o600", "0600", "600",
              "384"),
-    _ignored("max_requests", "--max-requests", "value",
-             "has no effect: workers are not recycled by this version", 0, "0"),
-    _ignored("max_requests_jitter", "--max-requests-jitter", "value",
-             "has no effect: workers are not recycled by this version", 0, "0"),
     _ignored("root_path", "--root-path", "value",
              "has no effect: it is for ASGI applications; what mounts a WSGI application is SCRIPT_NAME, set "
              "by the proxy or with --env"),
@@ -154,7 +148,8 @@ _ROWS = (
     _ignored("dirty_timeout", "--dirty-timeout", "value", _DIRTY, 300, "300"),
     _ignored("dirty_threads", "--dirty-threads", "value", _DIRTY, 1, "1"),
     _ignored("dirty_graceful_timeout", "--dirty-graceful-timeout", "value", _DIRTY, 30, "30"),
-    *(_ignored(hook, "", "hook", "hooks are not run by this version") for hook in HOOKS),
+    *(_ignored(hook, "", "hook", "hooks are taken from a Python config file only") for hook in RUN),
+    *(_ignored(hook, "", "hook", "this hook is not run by this version") for hook in NOT_RUN),
 )  # fmt: skip
 
 FOREIGN: dict[str, Foreign] = {row.name: row for row in _ROWS}

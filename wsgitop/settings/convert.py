@@ -23,6 +23,7 @@ from wsgitop.settings.table import Setting, Settings
 TRUE_WORDS = frozenset({"true", "yes", "on", "1"})
 FALSE_WORDS = frozenset({"false", "no", "off", "0"})
 _DECIMAL = re.compile(r"[+-]?[0-9]+")
+_SIZE = re.compile(r"([0-9]{1,15}(?:\.[0-9]{1,6})?)\s*([KMGT]?)(?:i?B)?", re.IGNORECASE)
 _OLD_OCTAL = re.compile(r"0[0-7]+")
 _APP = re.compile(r"[^\W\d]\w*(\.[^\W\d]\w*)*(:.+)?")
 
@@ -50,6 +51,7 @@ _ALLOWED = {
     "integer": "a whole number",
     "number": "a number",
     "mode": "a file mode such as 0o022",
+    "size": "a number of bytes such as 400M",
     "switch": "true or false",
     "list": "a text or a list of texts",
     "map": "a table of names and texts",
@@ -152,6 +154,15 @@ def _read_mode(raw: object) -> int:
     return _read_integer(raw)
 
 
+def _read_size(raw: object) -> int:
+    if isinstance(raw, str):
+        match = _SIZE.fullmatch(raw.strip())
+        if match is None:
+            raise _Unfit
+        return int(float(match[1]) * 1024 ** " KMGT".index(match[2].upper() or " "))
+    return _read_integer(raw)
+
+
 def _read_switch(raw: object) -> bool:
     if isinstance(raw, bool):
         return raw
@@ -184,6 +195,7 @@ _READERS: dict[str, Callable[[object], Any]] = {
     "map": _read_map,
     "workers": _read_workers,
     "mode": _read_mode,
+    "size": _read_size,
 }
 
 

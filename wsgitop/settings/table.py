@@ -113,6 +113,27 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
         help="Workers that a reload may run beyond --workers.",
     )] = 1
 
+    max_requests: Annotated[int, option(
+        "--max-requests", section=WORKERS, metavar="N", ge=0,
+        help="Replace a worker that has served so many requests, its successor first; 0: never.",
+    )] = 0
+    max_requests_jitter: Annotated[int, option(
+        "--max-requests-jitter", section=WORKERS, metavar="N", ge=0,
+        help="Up to so many requests more, drawn anew for each worker, so that not all are replaced at once.",
+    )] = 0
+    max_lifetime: Annotated[float, option(
+        "--max-lifetime", section=WORKERS, metavar="SECONDS", ge=0,
+        help="Replace a worker that has served for so long, its successor first; 0: never.",
+    )] = 0.0
+    max_lifetime_jitter: Annotated[float, option(
+        "--max-lifetime-jitter", section=WORKERS, metavar="SECONDS", ge=0,
+        help="Up to so much longer, drawn anew for each worker.",
+    )] = 0.0
+    max_rss: Annotated[int, option(
+        "--max-rss", section=WORKERS, metavar="BYTES", ge=0,
+        help="Replace a worker whose resident memory exceeds this, its successor first (400M); 0: never.",
+    )] = 0
+
     config: Annotated[str, option(
         "-c", "--config", section=PROCESS, metavar="FILE",
         help="Python file with settings; otherwise the first of ./wsgitop.conf.py, ./gunicorn.conf.py, "
@@ -234,8 +255,8 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
 
 # fmt: on
 
-Kind = Literal["text", "list", "integer", "number", "switch", "map", "workers", "mode"]
-_SPECIAL: dict[str, Kind] = {"workers": "workers", "umask": "mode"}
+Kind = Literal["text", "list", "integer", "number", "switch", "map", "workers", "mode", "size"]
+_SPECIAL: dict[str, Kind] = {"workers": "workers", "umask": "mode", "max_rss": "size"}
 _KINDS: dict[Any, Kind] = {
     str: "text",
     Literal: "text",

@@ -9,11 +9,12 @@ from __future__ import annotations
 
 import math
 import os
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Literal
 
-from wsgitop.settings.cgroups import CGROUP_OF_SELF, CGROUP_ROOT, groups
-
+CGROUP_ROOT = Path("/sys/fs/cgroup")
+CGROUP_OF_SELF = Path("/proc/self/cgroup")
 V1_CPU_MOUNTS = ("cpu,cpuacct", "cpu", "cpuacct,cpu")
 
 
@@ -34,10 +35,32 @@ def usable_cores(root: Path = CGROUP_ROOT, membership: Path = CGROUP_OF_SELF) ->
 
 def cpu_quota(root: Path = CGROUP_ROOT, membership: Path = CGROUP_OF_SELF) -> float | None:
     """Cores worth of CPU time that the control groups grant; None: no limit, or none that can be read."""
+    try:
+        lines = membership.read_text().splitlines()
+    except (OSError, UnicodeDecodeError):
+        return None
     quotas: list[float] = []
-    for version, directory in groups("cpu", V1_CPU_MOUNTS, root, membership):
-        quotas.extend(_v2_quota(directory / "cpu.max") if version == 2 else _v1_quota(directory))
+    for line in lines:
+        hierarchy, _, rest = line.partition(":")
+        controllers, _, group = rest.partition(":")
+        if hierarchy == "0" and not controllers:
+            for directory in ancestors(root, group):
+                quotas.extend(_v2_quota(directory / "cpu.max"))
+        elif "cpu" in controllers.split(","):
+            for mount in V1_CPU_MOUNTS:
+                for directory in ancestors(root / mount, group):
+                    quotas.extend(_v1_quota(directory))
     return min(quotas, default=None)
+
+
+def ancestors(root: Path, group: str) -> Iterator[Path]:
+    """The group's directory and those above it.
+
+    Inside a container the path may not exist; then the root speaks for it.
+    """
+    parts = [part for part in group.split("/") if part not in ("", "..")]
+    for length in range(len(parts), -1, -1):
+        yield root.joinpath(*parts[:length])
 
 
 def _v2_quota(path: Path) -> list[float]:

@@ -271,6 +271,14 @@ class WsgitopApp(App[InterfaceResult]):
             self.say("info", "no signal sent: cancelled")
             return
         serving = plural(len(worker.in_flight), "request")
+        if chosen.name == "quarantine":
+            await self.operations.put_aside(
+                worker.slot, target
+            )  # nothing is interrupted, and it can be undone
+            return
+        if chosen.name == "release":
+            await self.operations.release(worker.slot, target)
+            return
         question = (
             f"Send {chosen.name} to {who}?\n\n{chosen.text}.\nIt was serving {serving} when the menu opened."
         )

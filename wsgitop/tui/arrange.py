@@ -10,7 +10,7 @@ from wsgitop.snapshot import WorkerSnapshot
 Identity = tuple[int, float]
 """(pid, started_at): names one process for all time, where a pid alone may be given away again."""
 
-STATE_ORDER = ("stuck", "booting", "retiring", "busy", "idle")
+STATE_ORDER = ("stuck", "quarantined", "booting", "retiring", "busy", "idle")
 """Sorting by state puts first what needs a look."""
 
 

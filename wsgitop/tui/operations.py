@@ -84,6 +84,24 @@ class Operations:
             lambda source: source.signal(name, pid=pid, started_at=started_at),
         )
 
+    async def put_aside(self, slot: int, target: Identity) -> None:
+        """Quarantine for exactly the process that was chosen."""
+        pid, started_at = target
+        await self._do(
+            f"putting worker {slot} (pid {pid}) into quarantine",
+            "not put into quarantine",
+            lambda source: source.quarantine(pid, started_at),
+        )
+
+    async def release(self, slot: int, target: Identity) -> None:
+        """The end of its quarantine."""
+        pid, started_at = target
+        await self._do(
+            f"releasing worker {slot} (pid {pid})",
+            "not released",
+            lambda source: source.release(pid, started_at),
+        )
+
     def is_current(self, worker: WorkerSnapshot) -> bool:
         """Whether this very process is still among the workers."""
         snapshot = self._model.snapshot

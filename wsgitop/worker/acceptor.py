@@ -80,6 +80,17 @@ class Acceptor:
         self._unpoll()
         self.resume_at_s = time.monotonic() + PAUSE_S
 
+    def stop(self) -> None:
+        """Accept no more until it is resumed.
+
+        First what waits: it may be this worker alone that has been woken for it (EPOLLEXCLUSIVE), and the
+        others would not look before yet another client comes.
+        """
+        for fd in self._listeners:
+            self.accept(fd)
+        self._unpoll()
+        self.resume_at_s = NEVER
+
     def accept(self, fd: int) -> None:
         """Accept one connection while another worker is idle, which the next has woken; else this worker's
         share of those that wait, in one batch: with one at a time, late ones would wait behind slow requests.
@@ -141,15 +152,8 @@ class Acceptor:
         return min(BATCH, -(-tcp_queue(listener) // (siblings + 1)) or 1)
 
     def close(self) -> None:
-        """Accept no more, and close this process's copies of the listeners.
-
-        First what waits: it may be this worker alone that has been woken for it (EPOLLEXCLUSIVE), and the
-        others would not look before yet another client comes.
-        """
-        for fd in self._listeners:
-            self.accept(fd)
-        self._unpoll()
-        self.resume_at_s = NEVER
+        """Accept no more, and close this process's copies of the listeners."""
+        self.stop()
         self.forget()
 
     def forget(self) -> None:

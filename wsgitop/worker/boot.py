@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import socket
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from wsgitop.scoreboard.board import Board
 from wsgitop.settings.addresses import Address
 from wsgitop.settings.table import Settings
+from wsgitop.worker.hooks import NoHooks
 from wsgitop.wsgi.types import WSGIApplication
 
 
@@ -32,3 +33,4 @@ class WorkerBoot:
     exchange: tuple[socket.socket, socket.socket] | None
     access_log_fd: int
     app: WSGIApplication | None
+    hooks: NoHooks = field(default_factory=NoHooks)

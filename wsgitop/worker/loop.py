@@ -20,6 +20,7 @@ import select
 import socket
 import time
 from collections import deque
+from collections.abc import Callable
 from typing import Final
 
 from wsgitop.http.faults import Fault, RequestFault
@@ -67,7 +68,7 @@ class Engine:
     """Serves connections of ``listeners`` with ``app`` until it has retired.
 
     ``row`` are the process words of the worker's scoreboard row; ``name`` says in the log which worker this
-    is.
+    is; ``service`` makes what runs the application, another one with hooks than without.
     """
 
     def __init__(
@@ -82,18 +83,21 @@ class Engine:
         name: str,
         siblings: Siblings,
         exchange: Exchange | None,
+        service: Callable[..., Service] = Service,
     ) -> None:
         self.settings = settings
         self.name = name
         self.access_log = access_log
         self.crew = Crew(seats, self.park)
         self.retiring = False
-        self._service = Service(
+        self._service = service(
             app=app, crew=self.crew, access_log=access_log, name=f"{name} of {settings.wsgi_app}"
         )
         self._row = row
         self._rejected = 0
         self._draining = False
+        self._wants_quarantine = self._in_quarantine = False
+        self._aside = False  # it retires or is in quarantine: it takes no new connections
         self._full = False  # no more is accepted for want of room
         self._round_ns = 0
         self._given_back: deque[Connection] = deque()
@@ -147,8 +151,13 @@ class Engine:
         if idle_s <= 0:
             self._settlement.closes_idle = True
         self.caretaker.passes_on = pass_on and (self.caretaker.passes_on or not self.retiring)
-        self.retiring = True
+        self.retiring = self._aside = True
         self._draining = False  # the leader goes through what is idle, once more if need be
+        self.wake()
+
+    def quarantine(self, on: bool) -> None:
+        """Accept nothing and give idle connections away, but go on with what is here; or serve again."""
+        self._wants_quarantine = on
         self.wake()
 
     def park(self, connection: Connection) -> None:
@@ -217,6 +226,8 @@ class Engine:
             self._settlement.settle(given_back.popleft(), _monotonic())
         if self.retiring and not self._draining:
             self._drain()
+        if self._wants_quarantine is not self._in_quarantine and not self.retiring:
+            self._change_quarantine()
         timeout_s = self._table.next_deadline_s
         if timeout_s != NEVER:
             now_s = _monotonic()
@@ -281,7 +292,7 @@ class Engine:
     # -- accepting -------------------------------------------------------------------------------------
 
     def _begin_accepting(self, *, paused: bool = False) -> None:
-        if (paused or self._acceptor.resume_at_s == NEVER) and not self.retiring:
+        if (paused or self._acceptor.resume_at_s == NEVER) and not self._aside:
             self._acceptor.resume()
             self.caretaker.begin()
 
@@ -387,7 +398,7 @@ class Engine:
             or connection.state is not _ANSWERED
             or parser.buffer
             or connection.backlog
-            or self.retiring
+            or self._aside
             or not connection.mask
         ):
             self._settlement.settle(connection, now_s)
@@ -468,7 +479,9 @@ class Engine:
         the cost.
         """
         nearest_s = NEVER
-        if not self.retiring:
+        if self._in_quarantine and not self.retiring:
+            self.caretaker.passes_on = self.caretaker.has_siblings()
+        elif not self.retiring:
             if self._room() <= 0:
                 self._full = True
                 self._acceptor.pause()
@@ -484,7 +497,7 @@ class Engine:
             elif connection.state is _READY and connection.deadline_s <= now_s:
                 nearest_s = now_s  # it may turn out to have nothing that counts; its turn comes first
         self._table.next_deadline_s = max(min(nearest_s, self._acceptor.resume_at_s), now_s + 0.05)
-        if self.caretaker.passes_on and self._draining:
+        if self.caretaker.passes_on and self._aside:
             self.caretaker.pass_idle_on(now_s)
 
     def _expire(self, connection: Connection, now_s: float) -> None:
@@ -499,6 +512,21 @@ class Engine:
             self._refuse(connection, Fault(408, "The request did not arrive in time", parser.head_only))
         elif connection.state in (_READING, State.FLUSHING, State.LINGERING):
             self._table.close(connection)
+
+    # -- quarantine ------------------------------------------------------------------------------------
+
+    def _change_quarantine(self) -> None:
+        """Take part in accepting no longer, or again. The listeners stay open for that."""
+        self._in_quarantine = self._aside = on = self._wants_quarantine
+        self._row[at.READY_NS] = 0 if on else _monotonic_ns()
+        self.caretaker.passes_on = on and self.caretaker.has_siblings()
+        if not on:
+            self._begin_accepting(paused=True)
+            return
+        self._acceptor.stop()
+        self.caretaker.pause()
+        if self.caretaker.passes_on:
+            self.caretaker.pass_idle_on(_monotonic())
 
     # -- retiring --------------------------------------------------------------------------------------
 

@@ -22,6 +22,7 @@ from wsgitop.logs.error_log import LOGGER
 from wsgitop.scoreboard import layout as at
 from wsgitop.worker.access_log import AccessLog
 from wsgitop.worker.boot import WorkerBoot
+from wsgitop.worker.hooks import HOOK_LIMIT_S, HURRIED_S
 from wsgitop.worker.loop import Engine
 from wsgitop.worker.migration import Exchange
 from wsgitop.worker.seat import Seat
@@ -56,6 +57,10 @@ class _Worker:
         self._pid = os.getpid()
         self._channel: Channel[m.ToWorker] = Channel(boot.channel, m.ToWorker, blocking=False)
         self._row = boot.board.row(boot.row)
+        self._hooks = boot.hooks
+        self._handled = HANDLED | {signal.SIGABRT} if self._hooks.aborts else HANDLED
+        self._leave_why = ""
+        self._ends = False
         self._watchdog: Watchdog | None = None
         self._signals_in, self._signals_out = socket.socketpair()
         self._signals_in.setblocking(False)
@@ -74,14 +79,17 @@ class _Worker:
             faulthandler.register(signal.SIGRTMIN + 1, all_threads=True)
         LOGGER.info("Booting worker with pid: %d", os.getpid())
         try:
+            self._hooks.forked()
             app = boot.app if boot.app is not None else load_app(boot.settings.wsgi_app)
             engine, watchdog = self._assemble(app)
+            self._hooks.initialised()
         except WsgitopError as error:
             return self._fail(error, isinstance(error, AppImportError))
         except Exception as error:  # noqa: BLE001 - a worker that cannot start says why, whatever it is
             return self._fail(WsgitopError(describe(error)), False, trimmed_traceback(error))
         self._restore_signals()
         self._serve(engine, watchdog)
+        self._hooks.end(HOOK_LIMIT_S)
         LOGGER.info("Worker exiting (pid: %d)", os.getpid())
         return 0
 
@@ -105,7 +113,9 @@ class _Worker:
             name=name,
             siblings=Siblings(boot.board, boot.row),
             exchange=Exchange(*boot.exchange) if boot.exchange is not None else None,
+            service=self._hooks.service,
         )
+        self._hooks.serve(app, seats, access_log, self._leave)
         watchdog = Watchdog(
             engine=engine,
             channel=self._channel,
@@ -114,6 +124,7 @@ class _Worker:
             on_signals=self._read_signals,
             on_retire=self._on_retire,
             exit_now=self._exit_now,
+            quit_now=self._quit,
         )
         return engine, watchdog
 
@@ -128,7 +139,7 @@ class _Worker:
                 return
             self._watchdog = None
             signal.set_wakeup_fd(-1)
-            for number in HANDLED:
+            for number in self._handled:
                 signal.signal(number, signal.SIG_DFL)
             watchdog.forget()
             engine.forget()
@@ -154,6 +165,8 @@ class _Worker:
         except ChannelClosed:
             # The master, which says it where it belongs, is gone.
             LOGGER.error("Worker failed to boot: %s\n%s", error, trace.rstrip())
+        self._ends = True
+        self._hooks.end(HOOK_LIMIT_S)
         return 4 if import_error else 3
 
     def _set_title(self, state: str) -> None:
@@ -164,9 +177,33 @@ class _Worker:
 
     def _on_retire(self) -> None:
         self._set_title("retiring")
+        self._hooks.retiring()
+
+    def _leave(self) -> None:
+        """A hook has set ``worker.alive`` to False; in any thread."""
+        self._leave_why = "a hook has set worker.alive to False"
+        with contextlib.suppress(BlockingIOError):  # so full that the watchdog looks anyway
+            self._signals_out.send(bytes((signal.SIGTERM,)))
+
+    def _quit(self) -> NoReturn:
+        """End at once, as SIGINT, SIGQUIT and the master's Quit ask for."""
+        self._hooks.interrupted()
+        self._exit_now(0)
+
+    def _abort(self) -> NoReturn:
+        """SIGABRT where there is a hook for it: its handler is in the place of faulthandler's, which would
+        have shown the stacks. What holds the GIL keeps this from running; the master knows.
+        """
+        LOGGER.critical("Worker aborted by SIGABRT (pid: %d)", os.getpid())
+        with contextlib.suppress(ValueError, OSError, AttributeError):
+            faulthandler.dump_traceback(all_threads=True)
+        self._hooks.aborted()
+        self._hooks.end(HURRIED_S)
+        os.abort()
 
     def _exit_now(self, status: int) -> NoReturn:
         """End the process although threads are in the application."""
+        self._hooks.end(HURRIED_S)
         LOGGER.info("Worker exiting (pid: %d)", os.getpid())
         for stream in (sys.stdout, sys.stderr):
             with contextlib.suppress(OSError, ValueError):
@@ -180,7 +217,7 @@ class _Worker:
         thread is in C code, is what the watchdog acts on. Handlers and not SIG_IGN, which processes that the
         application starts inherit.
         """
-        for number in HANDLED:
+        for number in self._handled:
             signal.signal(number, self._on_signal)
             signal.siginterrupt(number, False)
         signal.set_wakeup_fd(self._signals_out.fileno(), warn_on_full_buffer=False)
@@ -190,7 +227,7 @@ class _Worker:
         """Behind the application's import: put back what it has replaced."""
         replaced = [
             signal.Signals(number).name
-            for number in sorted(HANDLED)
+            for number in sorted(self._handled)
             if signal.getsignal(number) != self._on_signal
         ]
         self._install_signals()
@@ -200,12 +237,21 @@ class _Worker:
             )
 
     def _on_signal(self, number: int, frame: FrameType | None) -> None:
-        if self._watchdog is None and number in GRACEFUL | QUICK:
-            # Still booting: there is nothing to finish, and nobody to read the pipe. A fork that the
-            # application has made meanwhile has the same handler and nothing to announce.
+        if self._watchdog is not None or self._ends:
+            return
+        # Still booting: there is nothing to finish, and nobody to read the pipe.
+        if number == signal.SIGABRT:
+            self._ends = True
+            self._abort()
+        if number in GRACEFUL | QUICK:
+            self._ends = True
+            # A fork that the application has made meanwhile has the same handler and nothing to announce.
             if os.getpid() == self._pid:
                 with contextlib.suppress(ChannelClosed, ChannelFull):
                     self._channel.send(m.Retiring(TOLD_BY + signal.Signals(number).name))
+            if number in QUICK:
+                self._hooks.interrupted()
+            self._hooks.end(HURRIED_S)
             os._exit(0)
 
     def _read_signals(self) -> None:
@@ -218,11 +264,13 @@ class _Worker:
         for number in numbers:
             if number in QUICK:
                 self._watchdog.send(m.Retiring(TOLD_BY + signal.Signals(number).name))
-                self._exit_now(0)
+                self._quit()
+            if number == signal.SIGABRT:
+                self._abort()
             if number in GRACEFUL:
                 settings = self._boot.settings
                 self._watchdog.retire(
-                    TOLD_BY + "SIGTERM",
+                    self._leave_why or TOLD_BY + "SIGTERM",
                     settings.graceful_timeout,
                     settings.keepalive,
                     pass_on=self._watchdog.has_siblings(),

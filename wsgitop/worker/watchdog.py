@@ -63,8 +63,8 @@ stuck.
 
 
 class Watchdog(threading.Thread):
-    """``exit_now`` ends the process with a status; ``signals_fd`` is readable when a signal came, and
-    ``on_signals`` reads it.
+    """``exit_now`` ends the process with a status, ``quit_now`` as SIGQUIT does; ``signals_fd`` is readable
+    when a signal came, and ``on_signals`` reads it.
     """
 
     def __init__(
@@ -77,6 +77,7 @@ class Watchdog(threading.Thread):
         on_signals: Callable[[], None],
         on_retire: Callable[[], None],
         exit_now: Callable[[int], None],
+        quit_now: Callable[[], None],
     ) -> None:
         super().__init__(name="wsgitop-watchdog", daemon=True)
         self._engine = engine
@@ -87,6 +88,7 @@ class Watchdog(threading.Thread):
         self._on_signals = on_signals
         self._on_retire = on_retire
         self._exit_now = exit_now
+        self._quit_now = quit_now
         self._timeout_s = engine.settings.timeout
         self._limit_s = NEVER  # when a retiring worker ends, whatever it is doing
         self._stuck_limit_s = NEVER  # when it ends because all of its threads are stuck
@@ -319,8 +321,12 @@ class Watchdog(threading.Thread):
         match message:
             case m.Retire(graceful_s, idle_s, pass_on):
                 self.retire("", graceful_s, idle_s, pass_on=pass_on)
+            case m.Quarantine(on):
+                # Who is looked at may take as long as it takes.
+                self._timeout_s = 0.0 if on else self._engine.settings.timeout
+                self._engine.quarantine(on)
             case m.Quit():
-                self._exit_now(0)
+                self._quit_now()
             case m.Reopen() if self._engine.access_log is not None and descriptors:
                 self._engine.access_log.reopen(descriptors.pop(0))
         for fd in descriptors:

@@ -10,47 +10,30 @@ import builtins
 import importlib
 import sys
 import types
+from collections.abc import Mapping
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any, NamedTuple
 
 import msgspec
 
 from wsgitop.errors import ConfigError
-
-HOOKS = frozenset(
-    {
-        "on_starting",
-        "on_reload",
-        "when_ready",
-        "pre_fork",
-        "post_fork",
-        "post_worker_init",
-        "worker_int",
-        "worker_abort",
-        "pre_exec",
-        "pre_request",
-        "post_request",
-        "child_exit",
-        "worker_exit",
-        "nworkers_changed",
-        "on_exit",
-        "ssl_context",
-    }
-)
-"""gunicorn's server hooks."""
+from wsgitop.settings.hooks import HOOKS, NOT_RUN
+from wsgitop.zygote.signatures import Hook, as_hook
 
 
 class ConfigFile(NamedTuple):
-    """What a config file holds: plain values by name, and remarks for the log."""
+    """What a config file holds: plain values by name, remarks for the log, and hooks by name."""
 
     values: dict[str, Any]
     notes: tuple[str, ...]
+    hooks: Mapping[str, Hook] = MappingProxyType({})
 
 
 def load(path: str, chdir: str) -> ConfigFile:
     """Execute ``path`` (``FILE``, ``file:FILE`` or ``python:MODULE``) as gunicorn does and collect its names.
 
-    Raises ConfigError when it cannot be read, and whatever the file itself raises.
+    Raises ConfigError when it cannot be read or a hook cannot be called, and whatever the file itself raises.
     """
     if path.startswith("python:"):
         if chdir not in sys.path:
@@ -70,16 +53,20 @@ def load(path: str, chdir: str) -> ConfigFile:
         namespace["__builtins__"] = builtins
         sys.modules["__config__"] = module
         exec(compile(source, str(file), "exec"), namespace)
-    return _collect(namespace)
+    return _collect(namespace, chdir)
 
 
-def _collect(namespace: dict[str, Any]) -> ConfigFile:
+def _collect(namespace: dict[str, Any], chdir: str) -> ConfigFile:
     values: dict[str, Any] = {}
     notes: list[str] = []
+    hooks: dict[str, Hook] = {}
     for name, value in namespace.items():
         if name.startswith("_") or isinstance(value, types.ModuleType) or name == "annotations":
             continue
         if name in HOOKS:
+            if value is not None:
+                hooks[name] = as_hook(name, value, chdir)
+        elif name in NOT_RUN and (callable(value) or isinstance(value, str)):
             notes.append(f"the hook {name} is not run by this version")
         elif callable(value):
             continue
@@ -89,4 +76,4 @@ def _collect(namespace: dict[str, Any]) -> ConfigFile:
                 values[name] = msgspec.json.decode(msgspec.json.encode(value))
             except (TypeError, ValueError, OverflowError, RecursionError):
                 notes.append(f"{name} holds what no setting takes (it is of type {type(value).__name__})")
-    return ConfigFile(values, tuple(notes))
+    return ConfigFile(values, tuple(notes), hooks)

@@ -28,17 +28,19 @@ from setproctitle import setproctitle
 from wsgitop import __version__
 from wsgitop.channel import messages as m
 from wsgitop.channel.channel import Channel, ChannelClosed
-from wsgitop.errors import AppImportError, WsgitopError
+from wsgitop.errors import AppImportError, HookError, WsgitopError
 from wsgitop.logs import error_log
 from wsgitop.scoreboard.board import Board
 from wsgitop.settings.addresses import Address, parse_address
 from wsgitop.settings.table import Settings
 from wsgitop.worker.boot import WorkerBoot
+from wsgitop.worker.hook_objects import HookWorker
 from wsgitop.worker.process import run
 from wsgitop.wsgi.loading import load_app
 from wsgitop.wsgi.types import WSGIApplication
 from wsgitop.zygote.config_file import load as load_config_file
 from wsgitop.zygote.environment import apply, enter_directory
+from wsgitop.zygote.hooks import ZygoteHooks
 from wsgitop.zygote.leftovers import remove_leftovers
 
 CHANNEL_FD = 3
@@ -70,6 +72,7 @@ class Zygote:
         self._exchange: tuple[socket.socket, socket.socket] | None = None
         self._app: WSGIApplication | None = None
         self._control_socket = ""
+        self._hooks = ZygoteHooks(channel.send)
 
     def serve(self) -> WorkerBoot:
         """Do what the master asks until it is gone or says so (then the process exits)."""
@@ -91,13 +94,25 @@ class Zygote:
                     boot = self._fork(message, descriptors)
                     if boot is not None:
                         return boot
+                case m.CloseListeners():
+                    self._close_listeners()
+                case m.RunHook():
+                    self._hooks.run(message)
                 case m.Reopen():
-                    if descriptors and self._access_log_fd >= 0:
-                        os.dup2(descriptors[0], self._access_log_fd, inheritable=False)
-                    for descriptor in descriptors:
-                        os.close(descriptor)
+                    self._reopen(descriptors)
                 case m.EndZygote():
                     sys.exit(0)
+
+    def _close_listeners(self) -> None:
+        for _, listener in self._listeners:
+            listener.close()
+        self._hooks.close_listeners()
+
+    def _reopen(self, descriptors: list[int]) -> None:
+        if descriptors and self._access_log_fd >= 0:
+            os.dup2(descriptors[0], self._access_log_fd, inheritable=False)
+        for descriptor in descriptors:
+            os.close(descriptor)
 
     def _master_is_gone(self) -> NoReturn:
         # The master cannot remove its control socket any more after kill -9; whoever notices first does it.
@@ -114,9 +129,9 @@ class Zygote:
                 self._channel.send(m.ConfigLoaded("", "{}"))
                 return
             config = load_config_file(message.config, message.chdir)
-            self._channel.send(
-                m.ConfigLoaded(message.config, msgspec.json.encode(config.values).decode(), config.notes)
-            )
+            self._hooks.load(config)
+            values = msgspec.json.encode(config.values).decode()
+            self._channel.send(m.ConfigLoaded(message.config, values, config.notes, tuple(config.hooks)))
         except WsgitopError as error:
             self._channel.send(m.ZygoteFailed("config", str(error), ""))
         except BaseException as error:  # noqa: BLE001 - a config file may raise anything, SystemExit included
@@ -141,12 +156,16 @@ class Zygote:
         try:
             enter_directory(message.chdir)
             apply(settings, message.chdir)
+            self._hooks.prepare(settings, self._listeners, message)
             threads: tuple[str, ...] = ()
             if settings.preload_app:
                 self._app = load_app(settings.wsgi_app)
                 threads = tuple(t.name for t in threading.enumerate() if t is not threading.main_thread())
         except AppImportError as error:
             self._channel.send(m.ZygoteFailed("app", str(error), m.clip(error.traceback), import_error=True))
+            return
+        except HookError as error:
+            self._channel.send(m.ZygoteFailed("hook", m.clip(str(error)), m.clip(error.traceback)))
             return
         except WsgitopError as error:
             self._channel.send(m.ZygoteFailed("config", str(error), ""))
@@ -161,6 +180,7 @@ class Zygote:
     def _fork(self, message: m.Fork, descriptors: list[int]) -> WorkerBoot | None:
         """Fork a worker twice; returns its boot in the worker, None in the zygote."""
         channel_fd, stderr_fd = descriptors
+        worker = self._hooks.pre_fork(message)
         sys.stdout.flush()
         sys.stderr.flush()
         pid_reader, pid_writer = os.pipe()
@@ -181,7 +201,7 @@ class Zygote:
                 os._exit(0)
             os.close(pid_reader)
             os.close(pid_writer)
-            return self._become_worker(message, channel_fd, stderr_fd)
+            return self._become_worker(message, channel_fd, stderr_fd, worker)
         os.close(pid_writer)
         pid_text = os.read(pid_reader, 32)
         for descriptor in (channel_fd, stderr_fd, pid_reader):
@@ -189,12 +209,15 @@ class Zygote:
         with contextlib.suppress(ChildProcessError):
             os.waitpid(middle, 0)
         if pid_text:
+            self._hooks.forked(worker, int(pid_text))
             self._channel.send(m.Forked(message.worker, int(pid_text)))
         else:
             self._channel.send(m.ForkFailed(message.worker, "fork failed in the intermediate process"))
         return None
 
-    def _become_worker(self, message: m.Fork, channel_fd: int, stderr_fd: int) -> WorkerBoot:
+    def _become_worker(
+        self, message: m.Fork, channel_fd: int, stderr_fd: int, worker: HookWorker | None
+    ) -> WorkerBoot:
         self._channel.close()
         os.dup2(stderr_fd, 2)
         os.close(stderr_fd)
@@ -211,6 +234,7 @@ class Zygote:
             exchange=self._exchange,
             access_log_fd=self._access_log_fd,
             app=self._app,
+            hooks=self._hooks.for_worker(worker),
         )
 
 

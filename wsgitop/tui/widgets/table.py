@@ -98,8 +98,9 @@ STATE_COLORS = {
     "booting": "info",
     "retiring": "warning",
     "stuck": "error",
+    "quarantined": "warning",
 }
-STATE_SIGNS = {"stuck": "!", "retiring": "~", "booting": "+"}
+STATE_SIGNS = {"stuck": "!", "retiring": "~", "booting": "+", "quarantined": "="}
 
 
 class Placed(NamedTuple):
