@@ -15,7 +15,7 @@ from hypothesis import strategies as st
 import wsgitop.worker.loop
 import wsgitop.worker.process
 from wsgitop.master import plan
-from wsgitop.master.causes import INTERNAL_ERROR_STATUS, TOLD_BY, Facts, Sent, verdict
+from wsgitop.master.causes import INTERNAL_ERROR_STATUS, TOLD_BY, Facts, Sent, is_crash, verdict
 from wsgitop.snapshot import DeathCause
 
 ALICE = "alice (pid 4711)"
@@ -144,6 +144,22 @@ def test_causes(facts: Facts, cause: str, actor: str, words: str) -> None:
 def test_only_what_is_nobody_elses_doing_is_a_reason_to_wait() -> None:
     counted = {str(verdict(facts).cause) for facts, *_ in CASES if verdict(facts).self_inflicted}
     assert counted == {"crashed", "exited", "out of memory", "boot failed"}
+
+
+@pytest.mark.parametrize(
+    ("facts", "served_s", "crash"),
+    [
+        (Facts(0), 9, True),
+        (Facts(0), 11, False),
+        (Facts(KILL), 0.1, True),
+        (Facts(KILL), 0.5, False),
+        (Facts(KILL, sent=(Sent(KILL, ALICE, ""),)), 0.1, False),
+        (Facts(KILL, sent=(Sent(KILL, "", "x (--timeout)"),)), 0.1, False),
+        (Facts(0, phase="retiring", order="scaled down"), 0.1, False),
+    ],
+)
+def test_what_counts_as_a_crash(facts: Facts, served_s: float, crash: bool) -> None:
+    assert is_crash(verdict(facts), served_s) == crash
 
 
 def test_every_cause_is_covered_above() -> None:

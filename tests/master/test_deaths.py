@@ -146,6 +146,7 @@ def test_stacks_of_a_crash_are_found_in_what_it_wrote(make: Make) -> None:
 
 def test_workers_that_cannot_boot(make: Make) -> None:
     world = make(2).start()
+    world.advance(1)
     world.worker_fates[1] = "fails"
     victim(world).die(signal.SIGKILL)
     world.settle()
@@ -264,6 +265,7 @@ ALL = frozenset({1, 2, 3, 4})
         (0, 1 << 8, ALL),
         (1, signal.SIGSEGV, ALL),
         (9, signal.SIGABRT, ALL),
+        (0, signal.SIGKILL, ALL),
         (0, 3 << 8, frozenset({2})),
         (1, signal.SIGSEGV, frozenset({4})),
     ],
@@ -272,6 +274,7 @@ ALL = frozenset({1, 2, 3, 4})
         "exit 1 at once",
         "segfault after 1 s",
         "abort after 9 s",
+        "kills itself at once",
         "1 of 4 exits",
         "1 of 4 crashes",
     ],
@@ -285,7 +288,7 @@ def test_workers_that_die_soon_after_they_are_ready(
     state, why = condition(world.roster, world.clock.now)
     assert state == "degraded" and "next try in" in why
     assert len(world.ready()) >= 4 - len(slots)
-    assert world.deaths()[-1].cause in ("exited", "crashed")
+    assert world.deaths()[-1].cause in ("exited", "crashed", "killed")
     world.advance_until(world.converged, 70)
     world.advance(15)
     assert condition(world.roster, world.clock.now)[0] == "serving", "it is over when they live"
@@ -337,19 +340,20 @@ def test_workers_that_the_kernel_kills_for_want_of_memory(make: Make) -> None:
 
 @pytest.mark.parametrize("number", [signal.SIGKILL, signal.SIGTERM, signal.SIGUSR1])
 def test_signals_from_outside_slow_nothing_down(make: Make, number: signal.Signals) -> None:
-    """kill -9 every two seconds: each is replaced at once, however young it was."""
+    """kill -9 every half second: each is replaced at once, however young it was."""
     world = make(4).start()
-    for _ in range(30):
+    for _ in range(120):
+        world.advance(0.5)
         victim(world).die(number)
         world.settle()
         assert len(world.ready()) == 4
-        world.advance(2)
     assert world.roster.boot_failures == 0
     assert condition(world.roster, world.clock.now) == ("serving", "")
 
 
 def test_a_kill_while_it_boots_is_no_fault_of_the_code_but_no_loop_either(make: Make) -> None:
     world = make(2).start()
+    world.advance(1)
     world.worker_fates[1] = "hangs"
     victim(world).die(signal.SIGKILL)
     world.settle()
@@ -397,6 +401,31 @@ def test_code_that_tells_its_worker_to_end_ends_a_first_start(make: Make) -> Non
         world.settle()
     world.advance_until(world.supervisor.finished.is_set, 5)
     assert world.supervisor.fatal is not None and world.supervisor.fatal.exit_status == 3
+
+
+@pytest.mark.parametrize("boots", [False, True])
+def test_workers_that_end_themselves_by_a_signal_that_they_obey(make: Make, boots: bool) -> None:
+    """SIGTERM or SIGINT of the application's own, while it is imported or at once when it is ready."""
+    world = make(2).start()
+    world.advance(30)
+    if not boots:
+        world.worker_fates[1] = "hangs"
+
+    def obey(worker: FakeWorker) -> None:
+        worker.retire("it was told to by SIGTERM")
+        world.loop.run()
+        worker.die(0)
+
+    for worker in world.workers():
+        worker.die(signal.SIGKILL)
+    world.settle()
+    before = len(world.forks)
+    for _ in range(300):
+        for worker in world.workers():
+            obey(worker)
+        world.advance(0.2)
+    assert len(world.forks) - before <= FORKS_A_MINUTE
+    assert condition(world.roster, world.clock.now)[0] == "degraded"
 
 
 def test_a_reload_survives_kill_9_of_a_worker_that_boots(make: Make) -> None:

@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from typing import Literal
 
 from wsgitop.master.processes import CRASH_SIGNALS, describe_status, signal_name
+from wsgitop.master.roster import STABLE_S
 from wsgitop.snapshot import DeathCause
 
 TOLD_BY = "it was told to by "
@@ -37,6 +38,8 @@ _CRASHES: tuple[tuple[frozenset[int], str], ...] = (
     ),
     (frozenset({signal.SIGPIPE}), "The application has given SIGPIPE its default action back"),
 )
+AT_ONCE_S = 0.25
+"""After it was ready. Whoever ends workers by kill -9, one after the other, seldom meets one so young."""
 INTERNAL_ERROR_STATUS = 70
 """Of a worker that has ended itself over a fault of its own machinery (worker.loop; EX_SOFTWARE)."""
 
@@ -86,8 +89,17 @@ class Verdict:
 
     @property
     def self_inflicted(self) -> bool:
-        """Nobody wanted it and no signal from outside did it: forking the next at once would not help."""
+        """Nobody wanted it and no signal from outside did it."""
         return self.cause in ("crashed", "exited", "out of memory", "boot failed")
+
+
+def is_crash(found: Verdict, served_s: float) -> bool:
+    """Whether forking the next one at once would not help: it ended by itself soon after it was ready. One
+    that was killed at once has done that by itself, too: nobody else is so quick, each time.
+    """
+    if found.cause == "killed" and not found.actor:
+        return served_s < AT_ONCE_S
+    return found.self_inflicted and served_s < STABLE_S
 
 
 def verdict(facts: Facts) -> Verdict:

@@ -13,7 +13,7 @@ import time
 from collections import OrderedDict
 
 from wsgitop.channel import messages as m
-from wsgitop.master.causes import Verdict
+from wsgitop.master.causes import Verdict, is_crash
 from wsgitop.master.context import Context
 from wsgitop.master.deaths import describe_serving, one_line
 from wsgitop.master.processes import (
@@ -26,7 +26,7 @@ from wsgitop.master.processes import (
     describe_status,
 )
 from wsgitop.master.recycling import draw_limits
-from wsgitop.master.roster import STABLE_S, WorkerRecord
+from wsgitop.master.roster import WorkerRecord
 from wsgitop.master.states import WorkerEvent, WorkerPhase
 
 DEATH_NEWS_S = 1.0
@@ -35,7 +35,7 @@ ZYGOTE_NEWS_S = 0.1
 """Between the end of a zygote's channel and the news of its death."""
 NO_ROOM_S = 1.0
 """Before the next try when the machine has no room for another worker."""
-BOOT_KILLS_BORNE = 3
+BOOT_KILLS_BORNE = 2
 """Workers of a generation that may be killed from outside before they are ready; more are failed boots."""
 UNCLAIMED_LIMIT = 64
 """Ends of children that nobody has told the master about yet; more than a few are orphans of the application.
@@ -156,7 +156,7 @@ class Workers:
             case m.Retiring(reason):
                 self._context.deaths.of(worker).given_up = reason
                 # One that is not ready ends at once, and its death decides what becomes of its place.
-                if record.phase is WorkerPhase.READY:
+                if not record.coming and record.phase is not WorkerPhase.RETIRING:
                     record.lost = True
                     self._begin_retirement(record)
                     text = f"worker {record.slot} (pid {record.pid}) retires: {reason}"
@@ -346,6 +346,7 @@ class Workers:
             record, status, process, sampler.in_flight(record.worker), sampler.counts(record.worker)
         )
         last_lines = "\n".join(process.output.last_lines)
+        ordered = bool(self._context.deaths.of(record.worker).order)
         self._gone(record)
         if record.boot_failed or (self._context.roster.stopping and not serving):
             return
@@ -353,16 +354,13 @@ class Workers:
         if before is WorkerPhase.RETIRING:
             clean = status == 0 and not serving
             self._context.events.add("info" if clean else "warning", "retired" if clean else "died", text)
-            return
-        self._context.events.add("error", "died", text, detail="" if status == 0 else last_lines)
-        if before in (WorkerPhase.STARTING, WorkerPhase.BOOTING):
+            if ordered or found.cause != "killed":
+                return
+        else:
+            self._context.events.add("error", "died", text, detail="" if status == 0 else last_lines)
+        if record.ready_at is None:
             self._died_booting(record, status, found, last_lines)
-        elif (
-            found.self_inflicted
-            and record.abort_at is None
-            and record.ready_at is not None
-            and time.monotonic() - record.ready_at < STABLE_S
-        ):
+        elif record.abort_at is None and is_crash(found, time.monotonic() - record.ready_at):
             self._count_boot_failure(record)
 
     def _died_booting(self, record: WorkerRecord, status: int, found: Verdict, last_lines: str) -> None:
