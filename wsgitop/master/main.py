@@ -17,15 +17,19 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+import msgspec
+
 from wsgitop import __version__
 from wsgitop.control.server import ControlServer
 from wsgitop.errors import ConfigError
 from wsgitop.logs import error_log
 from wsgitop.logs.sink import Sink, SinkHandler, open_log
-from wsgitop.master import signals
+from wsgitop.master import signals, systemd
 from wsgitop.master.backend import Backend
 from wsgitop.master.configuration import Configuration
+from wsgitop.master.descriptors import raise_limit
 from wsgitop.master.events import LOGGER, EventLog
+from wsgitop.master.health import HealthServer
 from wsgitop.master.ledger_file import open_ledger
 from wsgitop.master.listeners import Listener, open_listeners
 from wsgitop.master.pidfile import Pidfile
@@ -56,6 +60,9 @@ def serve(resolved: Resolved, *, layers: Sequence[Layer], directory: str, notes:
         master = Master(configuration, tether, stack)
         for note in notes:
             LOGGER.warning(note)
+        short = raise_limit(configuration.settings.worker_connections)
+        if short:
+            LOGGER.info(short)
         asyncio.run(master.run())
         return master.end()
 
@@ -75,9 +82,21 @@ class Master:
         _log_to(self._sink, settings.loglevel)
         self._access_log_fd = _open_access_log(settings.accesslog)
         stack.callback(lambda: os.close(self._access_log_fd))
-        self._listeners: list[Listener] = open_listeners(settings)
+        self._notifier = systemd.Notifier.from_environment(os.environ)
+        if self._notifier is not None:
+            stack.callback(self._notifier.close)
+        given = systemd.take_sockets(os.environ)
+        self._listeners: list[Listener] = open_listeners(
+            msgspec.structs.replace(settings, bind=given) if given else settings
+        )
+        if given:
+            LOGGER.info("systemd has opened the sockets; --bind is not looked at")
         for listener in self._listeners:
             stack.callback(listener.close)
+        self._health: Listener | None = None
+        if settings.health_bind:
+            (self._health,) = open_listeners(msgspec.structs.replace(settings, bind=(settings.health_bind,)))
+            stack.callback(self._health.close)
         if settings.pidfile:
             pidfile = Pidfile(settings.pidfile)
             pidfile.create()
@@ -89,6 +108,7 @@ class Master:
         self._supervisor: Supervisor | None = None
         self._control: ControlServer | None = None
         self._sampler: Sampler | None = None
+        self._unit: systemd.Unit | None = None
 
     async def run(self) -> None:
         """The life of the server."""
@@ -104,6 +124,7 @@ class Master:
             else ControlServer(app=app, name=name, path=settings.control_socket)
         )
         control_path = "" if control is None else control.open()
+        health = HealthServer(self._health, roster) if self._health is not None else None
         try:
             sampler = Sampler(
                 roster, self._listeners, app=app, name=name, control=control_path,
@@ -134,6 +155,12 @@ class Master:
                 )
                 self._events.announce = control.publish_event
                 LOGGER.info("control socket %s (wsgitop attach %d)", control_path, os.getpid())
+            if health is not None:
+                await health.start()
+                LOGGER.info("health checks at %s: /healthy, /ready", settings.health_bind)
+            if self._notifier is not None:
+                self._unit = systemd.Unit(self._notifier, roster, loop)
+                supervisor.on_change.append(self._unit.look)
             thread.start()
             if self._tether is not None:
                 loop.add_reader(self._tether.fileno(), self._tethered)
@@ -143,6 +170,8 @@ class Master:
             await supervisor.finished.wait()
             thread.stop()
         finally:
+            if health is not None:
+                await health.close()
             if control is not None:
                 await control.close()
 
@@ -172,6 +201,8 @@ class Master:
             snapshot: Snapshot = self._sampler.sample(watched=asked is not None)
             if self._control is not None and asked is not None:
                 self._control.publish_snapshot(snapshot)
+            if self._unit is not None:
+                self._unit.look(snapshot.totals.rps)
         finally:
             self._supervisor.reap()  # ends in a look at the plan
 
