@@ -100,15 +100,7 @@ class Output:
         lines = data.decode("utf-8", "backslashreplace").splitlines()
         self._lines.extend(line[:LINE_HELD] for line in lines[-LINES_HELD:])
 
-    def close(self) -> None:
-        """Copy what is left and close. Descendants of the application may still write; nobody hears them
-        then.
-        """
-        self.drain()
-        self._loop.remove_reader(self._fd)
-        os.close(self._fd)
-
-    def drain(self) -> None:
+    def read_rest(self) -> None:
         """Copy what a process that has ended has left, its last line without an end, too."""
         deadline = time.monotonic() + 0.05
         while self._read() and time.monotonic() < deadline:
@@ -116,6 +108,14 @@ class Output:
         if self._partial:
             self._take(self._partial + b"\n")
             self._partial = b""
+
+    def close(self) -> None:
+        """Copy what is left and close. Descendants of the application may still write; nobody hears them
+        then.
+        """
+        self.read_rest()
+        self._loop.remove_reader(self._fd)
+        os.close(self._fd)
 
 
 class Peer(Generic[T]):

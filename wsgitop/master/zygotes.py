@@ -13,7 +13,6 @@ import msgspec
 
 from wsgitop import __version__
 from wsgitop.channel import messages as m
-from wsgitop.channel.channel import pair
 from wsgitop.errors import ConfigError, WsgitopError
 from wsgitop.master.context import Context, Generation
 from wsgitop.master.deaths import one_line
@@ -39,8 +38,7 @@ class Zygotes:
         self._access_log_fd = access_log_fd
         self._control_socket = control_socket
         self._environment = dict(os.environ)
-        # Over this workers pass connections to each other; it outlives them, and so does what is under way.
-        self._exchange = pair()
+        self._exchange = context.exchange
         self.processes: dict[int, ZygoteProcess] = {}
         context.hooks = ServerHooks(context, self.processes, self._dismiss)
 
@@ -219,7 +217,7 @@ class Zygotes:
         record = self._context.roster.generations[number]
         zygote = self.processes[record.number]
         zygote.peer.drain()
-        zygote.output.drain()
+        zygote.output.read_rest()
         _, death = self._context.deaths.zygote_ended(record, status, zygote, self._context.roster.target)
         zygote.close()
         del self.processes[record.number]
