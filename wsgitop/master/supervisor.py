@@ -57,6 +57,7 @@ class Supervisor:
         control_socket: str,
         ledger: Ledger | None = None,
         exchange: tuple[socket.socket, socket.socket] | None = None,
+        access_pipe_fd: int = -1,
     ) -> None:
         self._context = Context(
             loop=loop,
@@ -83,7 +84,11 @@ class Supervisor:
         self.workers = Workers(self._context)
         self.quarantine = Quarantine(self._context, self.workers)
         self._zygotes = Zygotes(
-            self._context, self.workers, access_log_fd=access_log_fd, control_socket=control_socket
+            self._context,
+            self.workers,
+            access_log_fd=access_log_fd,
+            control_socket=control_socket,
+            access_pipe_fd=access_pipe_fd,
         )
         self.hooks = self._context.hooks
         self._sampler = sampler
