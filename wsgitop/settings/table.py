@@ -268,8 +268,9 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
 
     state_dir: Annotated[str, option(
         "--state-dir", section=PROCESS, metavar="DIR",
-        help="Where the death ledger (wsgitop ctl deaths) is kept over restarts; otherwise wsgitop in "
-        "$XDG_STATE_HOME or ~/.local/state, for root /var/lib/wsgitop.",
+        help="Where the death ledger (wsgitop ctl deaths) is kept over restarts; otherwise in "
+        "$STATE_DIRECTORY (systemd), in wsgitop below $XDG_STATE_HOME or ~/.local/state, for root in "
+        "/var/lib/wsgitop.",
     )] = ""
 
     health_bind: Annotated[str, option(
