@@ -296,12 +296,11 @@ class Master:
 
     def _settle_stderr(self, restore: Callable[[], None]) -> None:
         """The workers of a new master are ready: the old one need not read its standard error any more."""
+        restore()
         if self._in_background:
             self._let_go_of_terminal()
-        else:
-            restore()
-            if self._sink.path == "-":
-                self._sink.reopen()
+        elif self._sink.path == "-":
+            self._sink.reopen()
 
     async def _promote(self, predecessor: Predecessor) -> None:
         """The old master has handed over, or is gone: this one is the master now."""
