@@ -117,7 +117,11 @@ class ListenerSnapshot(Struct, frozen=True):
 
 
 class MasterSnapshot(Struct, frozen=True):
-    """The master process and the server as a whole. ``workers_wanted`` is what TTIN and TTOU change."""
+    """The master process and the server as a whole. ``workers_wanted`` is what TTIN and TTOU change.
+
+    ``memory_limit_bytes`` and ``memory_used_bytes`` are the control group's, file cache included,
+    ``cpu_limit`` the cores' worth of time that it grants; None: no limit, or none that can be read.
+    """
 
     pid: int
     generation: int
@@ -139,6 +143,9 @@ class MasterSnapshot(Struct, frozen=True):
     rss_bytes: int | None = None
     reloading_to: int | None = None
     log: str = ""
+    memory_limit_bytes: int | None = None
+    memory_used_bytes: int | None = None
+    cpu_limit: float | None = None
 
 
 class Totals(Struct, frozen=True):

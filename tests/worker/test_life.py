@@ -131,6 +131,23 @@ def test_an_idle_connection_of_a_retiring_worker_ends_in_time() -> None:
         assert w.wait_exit() == 0
 
 
+def test_who_waits_to_be_accepted_when_the_server_stops_is_answered() -> None:
+    entered, leave = apps.Gate(), apps.Gate()
+    with worker(apps.gated(entered, leave), keepalive=1) as w, w.connect() as busy:
+        busy.get("/slow")
+        entered.pass_through()
+        waiting = [w.connect() for _ in range(150)]  # more than are accepted at a time
+        for client in waiting:
+            client.get("/waits")
+        w.channel.send(m.Retire(20, 0.0))
+        leave.open()
+        assert busy.answer().body == b"/slow"
+        assert {client.answer().body for client in waiting} == {b"/waits"}
+        for client in waiting:
+            client.sock.close()
+        assert w.wait_exit() == 0
+
+
 def test_a_worker_in_quarantine_accepts_nothing_and_finishes_what_it_has() -> None:
     entered, leave = apps.Gate(), apps.Gate()
     with worker(apps.gated(entered, leave), threads=2, timeout=0.5, keepalive=20) as w, w.connect() as busy:

@@ -7,7 +7,16 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 
-from wsgitop.snapshot import Event, GenerationSnapshot, InFlight, Snapshot, Totals, WorkerSnapshot, printable
+from wsgitop.snapshot import (
+    Event,
+    GenerationSnapshot,
+    InFlight,
+    MasterSnapshot,
+    Snapshot,
+    Totals,
+    WorkerSnapshot,
+    printable,
+)
 from wsgitop.tui import figures
 
 IN_FLIGHT_SHOWN = 3
@@ -45,6 +54,8 @@ def status_text(snapshot: Snapshot) -> str:
             f"cpu {figures.percent(totals.cpu_percent)} %, memory {_memory(totals)}",
         ),
     ]
+    if master.memory_limit_bytes is not None or master.cpu_limit is not None:
+        rows.append(("limits", _limits(master)))
     if master.state_reason:
         rows.insert(1, ("because", _text(master.state_reason, 200)))
     head = "\n".join(f"{name:<12}{value}" for name, value in rows)
@@ -52,6 +63,17 @@ def status_text(snapshot: Snapshot) -> str:
     if len(snapshot.generations) > 1 or any(generation.error for generation in snapshot.generations):
         parts.append(_generations_text(snapshot.generations))
     return "\n\n".join(parts) + "\n"
+
+
+def _limits(master: MasterSnapshot) -> str:
+    """What the control group allows."""
+    words = []
+    if master.memory_limit_bytes is not None:
+        used, limit = figures.size(master.memory_used_bytes), figures.size(master.memory_limit_bytes)
+        words.append(f"memory {used} of {limit}")
+    if master.cpu_limit is not None:
+        words.append(f"{master.cpu_limit:g} cores")
+    return ", ".join(words) + " (control group)"
 
 
 def workers_text(workers: Sequence[WorkerSnapshot]) -> str:

@@ -139,6 +139,17 @@ def reason_phrase(status: int) -> str:
         return ""
 
 
+def render_health(date_line: str, closes: bool, head_only: bool) -> bytes:
+    """The answer to a health check that a worker gives without the application."""
+    text = "ok\n"
+    connection = "Connection: close\r\n" if closes else ""
+    head = (
+        f"HTTP/1.1 200 OK\r\nServer: {SERVER}\r\n{date_line}{connection}Cache-Control: no-store\r\n"
+        f"Content-Type: text/plain; charset=utf-8\r\nContent-Length: {len(text)}\r\n\r\n"
+    )
+    return (head if head_only else head + text).encode("latin-1")
+
+
 def render_error(
     status: int, text: str, date_line: str, *, headers: Iterable[tuple[str, str]] = (), body: bool = True
 ) -> bytes:

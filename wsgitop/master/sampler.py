@@ -20,6 +20,7 @@ from collections import deque
 import psutil
 
 from wsgitop import __version__
+from wsgitop.master.cgroup import cpu_limit, memory_current_bytes, memory_limit_bytes
 from wsgitop.master.condition import condition, reloading_to
 from wsgitop.master.forecast import Memory
 from wsgitop.master.gauge import Percentiles, Rate, WorkerGauge
@@ -98,6 +99,7 @@ class Sampler:
         self._folded_cpu_s = 0.0
         self._cpu_s: dict[int, float] = {}
         self._master_rss: int | None = None
+        self._cgroup: tuple[int | None, int | None, float | None] = (None, None, None)
         self._host = socket.gethostname()
         try:
             self._user = pwd.getpwuid(os.getuid()).pw_name
@@ -177,6 +179,7 @@ class Sampler:
         new_second = now - self._last_second >= 0.95
         if new_second:
             self._last_second = now
+            self._cgroup = memory_limit_bytes(), memory_current_bytes(), cpu_limit()
             if watched:
                 self._pss.ask(self._all_processes())
             recent = [gauge.second() for gauge in self._gauges.values()]
@@ -316,6 +319,9 @@ class Sampler:
             rss_bytes=self._master_rss,
             reloading_to=reloading_to(roster),
             log=log,
+            memory_limit_bytes=self._cgroup[0],
+            memory_used_bytes=self._cgroup[1],
+            cpu_limit=self._cgroup[2],
         )
 
     def _generations(self) -> tuple[GenerationSnapshot, ...]:

@@ -29,6 +29,7 @@ from wsgitop.master.listeners import Listener
 from wsgitop.master.processes import CHANNEL_FD, Output, Peer, child_ends, close_all, describe_status
 from wsgitop.master.supervisor import Supervisor
 from wsgitop.settings.addresses import parse_address
+from wsgitop.transport.launcher import VARIABLE as TETHER_VARIABLE
 
 GRACE_S = 35.0
 """Beyond twice --boot-timeout (its zygote, its workers): for the interpreter and the config file."""
@@ -38,7 +39,8 @@ ENDS_WITH_CHILD = frozenset(
     {"tini", "docker-init", "dumb-init", "catatonit", "sh", "bash", "dash", "ash", "busybox", "s6-svscan"}
 )
 """Programs that, as a container's first process, end when the process that they have started ends."""
-_ACTIVATION = ("LISTEN_PID", "LISTEN_FDS", "LISTEN_FDNAMES")
+_OURS = ("LISTEN_PID", "LISTEN_FDS", "LISTEN_FDNAMES", TETHER_VARIABLE, h.VARIABLE)
+"""Variables that name descriptors; the new master gets its own in another way."""
 _CAUSE = re.compile(r"^wsgitop: (?P<cause>.+)$")
 _BOOTSTRAP = """\
 import os, sys
@@ -64,9 +66,9 @@ class Phase(Enum):
 class Upgrade:
     """Starts the new master and hands over to it.
 
-    ``tether_fd`` is asked for what leads to the launcher, -1 for none; ``relinquish`` is called when the new
-    master has taken over, with whether the control socket is its own now. ``on_hand_over`` are called with
-    the new master's pid at that moment.
+    ``environment`` is what this master was started with; ``tether_fd`` is asked for what leads to the
+    launcher, -1 for none; ``relinquish`` is called when the new master has taken over, with whether the
+    control socket is its own now. ``on_hand_over`` are called with the new master's pid at that moment.
     """
 
     def __init__(
@@ -77,6 +79,8 @@ class Upgrade:
         configuration: Configuration,
         listeners: list[Listener],
         control: ControlServer | None,
+        health: Listener | None,
+        environment: dict[str, str],
         in_background: bool,
         tether_fd: Callable[[], int],
         relinquish: Callable[[bool], None],
@@ -86,6 +90,8 @@ class Upgrade:
         self._configuration = configuration
         self._listeners = listeners
         self._control = control
+        self._health = health
+        self._environment = environment
         self._in_background = in_background
         self._tether_fd = tether_fd
         self._relinquish = relinquish
@@ -176,7 +182,7 @@ class Upgrade:
 
     def _spawn(self) -> int:
         ours, theirs, output, errors = child_ends()
-        environment = {name: value for name, value in os.environ.items() if name not in _ACTIVATION}
+        environment = {name: value for name, value in self._environment.items() if name not in _OURS}
         environment[h.VARIABLE] = str(CHANNEL_FD)
         python = sys.executable  # unresolved: a deploy may have changed where a link leads
         bootstrap = ["-I", "-S", "-c", _BOOTSTRAP, self._configuration.directory]
@@ -218,12 +224,9 @@ class Upgrade:
         tether_fd = self._tether_fd()
         if tether_fd >= 0:
             descriptors.append(tether_fd)
-        records = tuple(
-            h.ListenerRecord(
-                str(each.address), each.given, each.v6_only, each.backlog, each.inode, each.given not in asked
-            )
-            for each in self._lent
-        )
+        if self._health is not None:
+            descriptors.append(self._health.socket.fileno())
+        records = tuple(_record(each, activated=each.given not in asked) for each in self._lent)
         message = h.Handover(
             version=h.VERSION,
             pid=os.getpid(),
@@ -235,6 +238,7 @@ class Upgrade:
             listeners=records,
             control=control,
             tether=tether_fd >= 0,
+            health=None if self._health is None else _record(self._health),
         )
         return message, descriptors
 
@@ -314,6 +318,8 @@ class Upgrade:
         self.phase = Phase.DONE
         for index in self._serving.listeners:
             self._lent[index].inode = None  # its file is the new master's to remove
+        if self._health is not None and self._serving.health:
+            self._health.inode = None
         self._supervisor.succeeded(by_exchange=self._serving.exchange)
         for callback in self.on_hand_over:
             callback(self.pid)
@@ -360,6 +366,12 @@ class Upgrade:
         if self._timer is not None:
             self._timer.cancel()
             self._timer = None
+
+
+def _record(listener: Listener, *, activated: bool = False) -> h.ListenerRecord:
+    return h.ListenerRecord(
+        str(listener.address), listener.given, listener.v6_only, listener.backlog, listener.inode, activated
+    )
 
 
 def _name_of_init() -> str:

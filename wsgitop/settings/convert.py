@@ -232,6 +232,16 @@ def _check_app(app: str) -> None:
         )
 
 
+def _check_health_bind(address: str) -> None:
+    if address:
+        parse_address(address)
+
+
+def _check_health_path(path: str) -> None:
+    if path and not (path.startswith("/") and path.isascii() and path.isprintable() and " " not in path):
+        raise ConfigError(f"health_path: {_shown(path)} is no path", "Write it as /-/health.")
+
+
 def _check_proxies(text: str) -> None:
     for entry in text.split(","):
         try:
@@ -247,6 +257,8 @@ _CHECKS: dict[str, Callable[[Any], None]] = {
     "access_log_format": check_format,
     "bind": _check_bind,
     "forwarded_allow_ips": _check_proxies,
+    "health_bind": _check_health_bind,
+    "health_path": _check_health_path,
     "raw_env": _check_env,
     "wsgi_app": _check_app,
 }

@@ -203,6 +203,14 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
         help="Least severity that is logged.",
     )] = "info"
 
+    health_bind: Annotated[str, option(
+        "--health-bind", section=CONTROL, metavar="ADDRESS",
+        help="Where the master answers health checks at all times: /healthy, and /ready when a worker is.",
+    )] = ""
+    health_path: Annotated[str, option(
+        "--health-path", section=CONTROL, metavar="PATH",
+        help="A path, for example /-/health, that workers answer with 200 without asking the application.",
+    )] = ""
     control_socket: Annotated[str, option(
         "--control-socket", section=CONTROL, metavar="PATH",
         help="Path of the control socket; otherwise one in a private directory of this user, "

@@ -97,7 +97,12 @@ class Acceptor:
         It is the caller's to pause it when there is no room for more.
         """
         address, listener = self._listeners[fd]
-        for _ in range(min(1 if self._siblings.idle() else self._share(listener), self._room())):
+        self._accept(address, listener, 1 if self._siblings.idle() else self._share(listener))
+
+    def _accept(self, address: Address, listener: socket.socket, most: int) -> int:
+        """Accept up to so many; how many it were."""
+        before = self.accepted
+        for _ in range(min(most, self._room())):
             try:
                 sock, peer = listener.accept()
             except (BlockingIOError, ConnectionAbortedError):
@@ -113,6 +118,7 @@ class Acceptor:
                 self._shortage.worked()
             self.accepted += 1
             self._welcome(address, sock, peer)
+        return self.accepted - before
 
     def _run_short(self, listener: socket.socket, error: OSError) -> None:
         self._shortage.failed(error)
@@ -151,9 +157,17 @@ class Acceptor:
             return BATCH
         return min(BATCH, -(-tcp_queue(listener) // (siblings + 1)) or 1)
 
-    def close(self) -> None:
-        """Accept no more, and close this process's copies of the listeners."""
+    def close(self, *, last: bool) -> None:
+        """Accept no more, and close this process's copies of the listeners. ``last``: nobody accepts any
+        more, so what waits in the queue, or comes until then, is taken as far as there is room: the kernel
+        resets what is left.
+        """
         self.stop()
+        if last:
+            for address, listener in self._listeners.values():
+                while self._accept(address, listener, BATCH):
+                    pass
+            self.resume_at_s = NEVER
         self.forget()
 
     def forget(self) -> None:

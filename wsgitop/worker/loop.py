@@ -26,7 +26,7 @@ from typing import Final
 from wsgitop.http.faults import Fault, RequestFault
 from wsgitop.http.head import HeadParser, Limits, Request
 from wsgitop.http.request import PARSED_BYTES, RequestParser
-from wsgitop.http.response import CONTINUE, render_error
+from wsgitop.http.response import CONTINUE, render_error, render_health
 from wsgitop.logs.error_log import LOGGER
 from wsgitop.scoreboard import layout as at
 from wsgitop.settings.addresses import Address
@@ -134,6 +134,8 @@ class Engine:
             connect=self._connect,
             room=self._room,
         )
+        # Chosen once, so that a check of the path costs nothing where there is none.
+        self._answer = self._serve_or_tell_health if settings.health_path else self._serve
         self._settlement = Settlement(self._table, self.caretaker, settings.keepalive)
 
     # -- for other threads -----------------------------------------------------------------------------
@@ -376,7 +378,7 @@ class Engine:
         else:
             if environ is not None:
                 assert type(request) is Request
-                return self._serve(seat, connection, request, environ)
+                return self._answer(seat, connection, request, environ)
             if isinstance(request, Fault):
                 self._refuse(connection, request)
             else:
@@ -408,6 +410,29 @@ class Engine:
         connection.deadline_s = deadline_s = now_s + self._keepalive_s
         if deadline_s < self._table.next_deadline_s:  # noqa: PLR1730 - a call would cost more than all the rest
             self._table.next_deadline_s = deadline_s
+        return True
+
+    def _serve_or_tell_health(
+        self, seat: Seat, connection: Connection, request: Request, environ: WSGIEnvironment
+    ) -> bool:
+        """Answer --health-path without the application: it is no request of its, so it is neither counted nor
+        logged.
+        """
+        if request.path != self.settings.health_path or request.method not in ("GET", "HEAD"):
+            return self._serve(seat, connection, request, environ)
+        if request.body is not None:
+            request.body.close()
+        connection.partial = False
+        connection.requests += 1
+        connection.closing = self.retiring or not request.keep_alive or connection.parser.finished
+        connection.state = _ANSWERED
+        head_only = request.method == "HEAD"
+        try:
+            connection.send(render_health(self._service.refresh_date(), connection.closing, head_only))
+        except ClientGone:
+            self._table.close(connection)
+        else:
+            self._settlement.settle(connection, _monotonic())
         return True
 
     def _end_of_file(self, connection: Connection) -> None:
@@ -539,7 +564,7 @@ class Engine:
         """
         self._draining = True
         self._row[at.READY_NS] = 0
-        self._acceptor.close()
+        self._acceptor.close(last=self._settlement.closes_idle)
         self.caretaker.end()
         now_s = _monotonic()
         for connection in list(self._table.connections.values()):
