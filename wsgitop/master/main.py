@@ -17,6 +17,8 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
+import msgspec
+
 from wsgitop import __version__
 from wsgitop.control.server import ControlServer
 from wsgitop.errors import ConfigError
@@ -27,13 +29,13 @@ from wsgitop.master.backend import Backend
 from wsgitop.master.configuration import Configuration
 from wsgitop.master.descriptors import raise_limit
 from wsgitop.master.events import LOGGER, EventLog
-from wsgitop.master.health import HealthServer
+from wsgitop.master.listeners import Listener, open_listeners
 from wsgitop.master.pidfile import SUCCESSOR_SUFFIX, Pidfile
 from wsgitop.master.roster import Roster
 from wsgitop.master.sampler import Sampler
-from wsgitop.master.sockets import open_sockets
 from wsgitop.master.successor import Guest, Predecessor
 from wsgitop.master.supervisor import Supervisor
+from wsgitop.master.surroundings import Surroundings
 from wsgitop.master.upgrade import Upgrade
 from wsgitop.settings.identity import wanted_identity
 from wsgitop.settings.load import Layer, Resolved
@@ -59,7 +61,6 @@ def serve(
     """
     wanted_identity(resolved.settings)  # a user that is not known is told before anything is opened
     signals.block()
-    environment = dict(os.environ)  # before anything is taken out that is meant for this process only
     tether = Tether.from_environment()
     predecessor = Predecessor.from_environment()
     if predecessor is not None:
@@ -70,7 +71,6 @@ def serve(
     configuration = Configuration(resolved, layers, directory)
     with contextlib.ExitStack() as stack:
         master = Master(configuration, tether, predecessor, stack, in_background=in_background)
-        master.environment = environment
         for note in notes:
             LOGGER.warning(note)
         short = raise_limit(configuration.settings.worker_connections)
@@ -96,7 +96,6 @@ class Master:
         self._configuration = configuration
         self._tether = tether
         self._predecessor = predecessor
-        self.environment: dict[str, str] = {}
         self._in_background = in_background
         self._sink = Sink(settings.errorlog)
         self._sink.start()
@@ -104,14 +103,19 @@ class Master:
         _log_to(self._sink, settings.loglevel)
         self._access_log_fd = _open_access_log(settings.accesslog)
         stack.callback(lambda: os.close(self._access_log_fd))
-        self._notifier = systemd.Notifier.from_environment(os.environ)
-        if self._notifier is not None:
-            stack.callback(self._notifier.close)
-        self._listeners, self._health = (
-            open_sockets(settings) if predecessor is None else predecessor.listeners(settings)
-        )
-        for listener in (*self._listeners, *filter(None, [self._health])):
+        given = systemd.take_sockets(os.environ)
+        if predecessor is not None:
+            self._listeners: list[Listener] = predecessor.listeners(settings)
+        else:
+            self._listeners = open_listeners(
+                msgspec.structs.replace(settings, bind=given) if given else settings
+            )
+        if given:
+            LOGGER.info("systemd has opened the sockets; --bind is not looked at")
+        for listener in self._listeners:
             stack.callback(listener.close)
+        self._surroundings = Surroundings(settings, guest=predecessor is not None)
+        stack.callback(self._surroundings.close)
         self._pidfile: Pidfile | None = None
         if settings.pidfile:
             suffix = "" if predecessor is None else SUCCESSOR_SUFFIX
@@ -122,7 +126,6 @@ class Master:
         self._supervisor: Supervisor | None = None
         self._control: ControlServer | None = None
         self._sampler: Sampler | None = None
-        self._unit: systemd.Unit | None = None
 
     async def run(self) -> None:
         """The life of the server."""
@@ -146,7 +149,6 @@ class Master:
             )
         )
         control_path = "" if control is None else control.open()
-        self._health_server = HealthServer(self._health, roster) if self._health is not None else None
         try:
             sampler = Sampler(
                 roster, self._listeners, app=app, name=name, control=control_path,
@@ -172,11 +174,11 @@ class Master:
                 listeners=self._listeners,
                 control=control,
                 in_background=self._in_background,
-                health=self._health,
-                environment=self.environment,
                 tether_fd=lambda: -1 if self._tether is None else self._tether.fileno(),
                 relinquish=self._relinquish,
+                environment=self._surroundings.environment,
             )
+            upgrade.on_hand_over.append(self._surroundings.hand_over)
             backend = Backend(supervisor, sampler, self._reopen, upgrade)
             thread = signals.SignalThread(loop, self._signal)
             LOGGER.info(
@@ -185,7 +187,8 @@ class Master:
             LOGGER.info("listening at %s", ", ".join(str(listener.address) for listener in self._listeners))
             self._backend = backend
             if predecessor is None:
-                await self._appear()
+                await self._open_control()
+                await self._surroundings.start(supervisor, loop)
             else:
                 upgrade.is_guest = True
                 guest = Guest(
@@ -201,8 +204,7 @@ class Master:
             await supervisor.finished.wait()
             thread.stop()
         finally:
-            if self._health_server is not None:
-                await self._health_server.close()
+            self._surroundings.close()
             if control is not None:
                 if self._predecessor is not None and self._predecessor.has_lent_control:
                     control.let_go()
@@ -234,8 +236,7 @@ class Master:
             snapshot: Snapshot = self._sampler.sample(watched=asked is not None)
             if self._control is not None and asked is not None:
                 self._control.publish_snapshot(snapshot)
-            if self._unit is not None:
-                self._unit.look(snapshot.totals.rps)
+            self._surroundings.look(snapshot.totals.rps)
         finally:
             self._supervisor.reap()  # ends in a look at the plan
 
@@ -295,29 +296,19 @@ class Master:
 
     # -- one master after another ------------------------------------------------
 
-    async def _appear(self) -> None:
-        """Answer on the control socket and to health checks, and tell systemd, from now on."""
-        assert self._supervisor is not None
+    async def _open_control(self) -> None:
+        """Answer on the control socket from now on."""
         control = self._control
         if control is not None:
             bind = tuple(str(listener.address) for listener in self._listeners)
             await control.start(self._backend, bind=bind)
             self._events.announce = control.publish_event
             LOGGER.info("control socket %s (wsgitop attach %d)", control.path, os.getpid())
-        if self._health_server is not None:
-            await self._health_server.start()
-            LOGGER.info("health checks at %s: /healthy, /ready", self._configuration.settings.health_bind)
-        if self._notifier is not None:
-            self._unit = systemd.Unit(self._notifier, self._supervisor.roster, asyncio.get_running_loop())
-            self._supervisor.on_change.append(self._unit.look)
-            self._upgrade.on_hand_over.append(self._unit.succeed)
 
     def _relinquish(self, control_is_theirs: bool) -> None:
         """A new master has taken over: what there is but once is its own."""
         if self._control is not None and control_is_theirs:
             self._control.hand_over()
-        if self._health_server is not None:
-            self._closing = asyncio.get_running_loop().create_task(self._health_server.close())
         if self._tether is not None:
             asyncio.get_running_loop().remove_reader(self._tether.fileno())
             self._tether.close()
@@ -325,11 +316,12 @@ class Master:
 
     def _settle_stderr(self, restore: Callable[[], None]) -> None:
         """The workers of a new master are ready: the old one need not read its standard error any more."""
-        restore()
         if self._in_background:
             self._let_go_of_terminal()
-        elif self._sink.path == "-":
-            self._sink.reopen()
+        else:
+            restore()
+            if self._sink.path == "-":
+                self._sink.reopen()
 
     async def _promote(self, predecessor: Predecessor) -> None:
         """The old master has handed over, or is gone: this one is the master now."""
@@ -342,9 +334,11 @@ class Master:
             except OSError as error:
                 text = f"pid file {self._pidfile.path} cannot be renamed: {error.strerror}"
                 self._events.add("error", "pidfile", text)
-        await self._appear()
+        await self._open_control()
         text = f"this master has taken over from process {predecessor.handover.pid}"
         self._events.add("good", "upgrade", text)
+        assert self._supervisor is not None
+        await self._surroundings.start(self._supervisor, asyncio.get_running_loop())
         if self._tether is not None:
             asyncio.get_running_loop().add_reader(self._tether.fileno(), self._tethered)
             self._tether.announce(os.getpid(), "" if self._control is None else self._control.path)

@@ -20,7 +20,6 @@ from wsgitop.control.claim import Claim
 from wsgitop.errors import ConfigError, ProtocolError, UpgradeError, WorkerBootError
 from wsgitop.master import handover as h
 from wsgitop.master.listeners import Listener, open_listener, wanted_addresses
-from wsgitop.master.sockets import open_health
 from wsgitop.master.supervisor import Supervisor
 from wsgitop.settings.addresses import Address, parse_address
 from wsgitop.settings.table import Settings
@@ -50,11 +49,10 @@ class Predecessor:
         rest = rest[count:]
         self._control_fds = rest[: handover.control.descriptors] if handover.control is not None else []
         rest = rest[len(self._control_fds) :]
-        self._tether_fd = rest.pop(0) if handover.tether else -1
-        self._health_fd = rest.pop(0) if handover.health is not None else -1
+        self._tether_fd = rest[0] if handover.tether else -1
         self._taken: tuple[int, ...] = ()
         self._guests: list[tuple[Listener, tuple[int, int]]] = []
-        self._claimed = self._took_health = False
+        self._claimed = False
 
     @classmethod
     def from_environment(cls) -> Predecessor | None:
@@ -96,9 +94,9 @@ class Predecessor:
         handover = self.handover
         return handover.wanted if handover.wanted and handover.configured == configured else configured
 
-    def listeners(self, settings: Settings) -> tuple[list[Listener], Listener | None]:
-        """The listeners that the settings name, and that of the health checks: those of the old master where
-        it has them, with who waits there, and new ones. Raises BindError, ConfigError.
+    def listeners(self, settings: Settings) -> list[Listener]:
+        """The listeners that the settings name: those of the old master where it has them, with who waits
+        there, and new ones. Raises BindError, ConfigError.
         """
         found: list[Listener] = []
         records = self.handover.listeners
@@ -108,7 +106,6 @@ class Predecessor:
             else:
                 for address, v6_only in wanted_addresses(settings):
                     found.append(self._inherited(address, v6_only) or self._open(address, v6_only, settings))
-            health = self._health_listener(settings)
         except BaseException:
             for listener in found:
                 listener.close()
@@ -117,18 +114,7 @@ class Predecessor:
         for fd in self._sockets.values():
             os.close(fd)
         self._sockets = {}
-        return found, health
-
-    def _health_listener(self, settings: Settings) -> Listener | None:
-        record = self.handover.health
-        fd, self._health_fd = self._health_fd, -1
-        if record is None or fd < 0:
-            return open_health(settings)
-        if not settings.health_bind or str(parse_address(settings.health_bind)) != record.given:
-            os.close(fd)
-            return open_health(settings)
-        self._took_health = True
-        return self._adopted(record, fd)
+        return found
 
     def _inherited(self, address: Address, v6_only: bool) -> Listener | None:
         for index in self._sockets:
@@ -146,15 +132,10 @@ class Predecessor:
         return open_listener(address, settings, v6_only=v6_only)
 
     def _adopt(self, index: int) -> Listener:
-        return self._adopted(self.handover.listeners[index], self._sockets.pop(index))
-
-    def _adopted(self, record: h.ListenerRecord, fd: int) -> Listener:
+        record = self.handover.listeners[index]
+        sock = socket.socket(fileno=self._sockets.pop(index))
         listener = Listener(
-            parse_address(record.address),
-            socket.socket(fileno=fd),
-            record.backlog,
-            given=record.given,
-            v6_only=record.v6_only,
+            parse_address(record.address), sock, record.backlog, given=record.given, v6_only=record.v6_only
         )
         if record.inode is not None:
             self._guests.append((listener, record.inode))
@@ -191,10 +172,7 @@ class Predecessor:
 
     def serving(self) -> None:
         """Tell the old master that the workers are ready."""
-        exchange = self._exchange is not None
-        message = h.Serving(
-            os.getpid(), __version__, self._taken, self._claimed, exchange, health=self._took_health
-        )
+        message = h.Serving(os.getpid(), __version__, self._taken, self._claimed, self._exchange is not None)
         try:
             self._channel.send(message)
         except (ChannelClosed, ChannelFull):

@@ -32,7 +32,6 @@ class Notifier:
         self._address = f"\0{address[1:]}" if address.startswith("@") else address
         self._socket = socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM | socket.SOCK_NONBLOCK)
         self._complained = False
-        self._silent = False
 
     @classmethod
     def from_environment(cls, environ: MutableMapping[str, str]) -> Notifier | None:
@@ -48,8 +47,6 @@ class Notifier:
 
     def tell(self, **state: object) -> None:
         """Send assignments, for example ``READY=1``. Never waits and raises nothing."""
-        if self._silent:
-            return
         text = "\n".join(f"{name}={value}" for name, value in state.items())
         try:
             self._socket.sendto(text.encode(errors="replace"), self._address)
@@ -57,10 +54,6 @@ class Notifier:
             if not self._complained:
                 self._complained = True
                 LOGGER.warning("systemd cannot be told anything at NOTIFY_SOCKET: %s", error.strerror)
-
-    def fall_silent(self) -> None:
-        """Another process speaks for the server."""
-        self._silent = True
 
     def close(self) -> None:
         """Say no more."""
@@ -94,11 +87,14 @@ class Unit:
         self._phase = "starting"
         self._status = ""
         self._said_at = 0.0
+        self._silent = False
         if notifier.watchdog_s > 0:
             self._beat()
 
     def look(self, rps: float | None = None) -> None:
         """Tell what has changed; called whenever something may have, and once a second."""
+        if self._silent:
+            return
         phase = self._current()
         if phase != self._phase:
             self._enter(phase)
@@ -119,10 +115,9 @@ class Unit:
         return ", ".join(words)
 
     def succeed(self, pid: int) -> None:
-        """Another process is the server's main process from now on."""
+        """Another process is the server's main process from now on; nothing more is told by this one."""
         self._notifier.tell(MAINPID=pid)
-        # That the master which has handed over stops is not the server's news.
-        self._notifier.fall_silent()
+        self._silent = True
 
     def _current(self) -> str:
         roster = self._roster
@@ -144,6 +139,8 @@ class Unit:
                 self._notifier.tell(STOPPING=1)
 
     def _beat(self) -> None:
+        if self._silent:
+            return
         # From the loop itself: if it hangs, systemd is right to act.
         self._notifier.tell(WATCHDOG=1)
         self._loop.call_later(self._notifier.watchdog_s / 2, self._beat)

@@ -14,7 +14,7 @@ import os
 import re
 import signal
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from enum import Enum
 
 import psutil
@@ -29,7 +29,6 @@ from wsgitop.master.listeners import Listener
 from wsgitop.master.processes import CHANNEL_FD, Output, Peer, child_ends, close_all, describe_status
 from wsgitop.master.supervisor import Supervisor
 from wsgitop.settings.addresses import parse_address
-from wsgitop.transport.launcher import VARIABLE as TETHER_VARIABLE
 
 GRACE_S = 35.0
 """Beyond twice --boot-timeout (its zygote, its workers): for the interpreter and the config file."""
@@ -39,8 +38,7 @@ ENDS_WITH_CHILD = frozenset(
     {"tini", "docker-init", "dumb-init", "catatonit", "sh", "bash", "dash", "ash", "busybox", "s6-svscan"}
 )
 """Programs that, as a container's first process, end when the process that they have started ends."""
-_OURS = ("LISTEN_PID", "LISTEN_FDS", "LISTEN_FDNAMES", TETHER_VARIABLE, h.VARIABLE)
-"""Variables that name descriptors; the new master gets its own in another way."""
+_ACTIVATION = ("LISTEN_PID", "LISTEN_FDS", "LISTEN_FDNAMES")
 _CAUSE = re.compile(r"^wsgitop: (?P<cause>.+)$")
 _BOOTSTRAP = """\
 import os, sys
@@ -66,9 +64,10 @@ class Phase(Enum):
 class Upgrade:
     """Starts the new master and hands over to it.
 
-    ``environment`` is what this master was started with; ``tether_fd`` is asked for what leads to the
-    launcher, -1 for none; ``relinquish`` is called when the new master has taken over, with whether the
-    control socket is its own now. ``on_hand_over`` are called with the new master's pid at that moment.
+    ``tether_fd`` is asked for what leads to the launcher, -1 for none; ``relinquish`` is called when the new
+    master has taken over, with whether the control socket is its own now; ``environment`` is given to it
+    besides this one's. ``on_hand_over`` are called with
+    the new master's pid at that moment.
     """
 
     def __init__(
@@ -79,22 +78,20 @@ class Upgrade:
         configuration: Configuration,
         listeners: list[Listener],
         control: ControlServer | None,
-        health: Listener | None,
-        environment: dict[str, str],
         in_background: bool,
         tether_fd: Callable[[], int],
         relinquish: Callable[[bool], None],
+        environment: Mapping[str, str],
     ) -> None:
         self._loop = loop
         self._supervisor = supervisor
         self._configuration = configuration
         self._listeners = listeners
         self._control = control
-        self._health = health
-        self._environment = environment
         self._in_background = in_background
         self._tether_fd = tether_fd
         self._relinquish = relinquish
+        self._environment = environment
         self.phase = Phase.IDLE
         self.is_guest = False
         """This master is itself a new one that has not taken over yet."""
@@ -182,7 +179,8 @@ class Upgrade:
 
     def _spawn(self) -> int:
         ours, theirs, output, errors = child_ends()
-        environment = {name: value for name, value in self._environment.items() if name not in _OURS}
+        environment = {name: value for name, value in os.environ.items() if name not in _ACTIVATION}
+        environment.update(self._environment)
         environment[h.VARIABLE] = str(CHANNEL_FD)
         python = sys.executable  # unresolved: a deploy may have changed where a link leads
         bootstrap = ["-I", "-S", "-c", _BOOTSTRAP, self._configuration.directory]
@@ -224,9 +222,12 @@ class Upgrade:
         tether_fd = self._tether_fd()
         if tether_fd >= 0:
             descriptors.append(tether_fd)
-        if self._health is not None:
-            descriptors.append(self._health.socket.fileno())
-        records = tuple(_record(each, activated=each.given not in asked) for each in self._lent)
+        records = tuple(
+            h.ListenerRecord(
+                str(each.address), each.given, each.v6_only, each.backlog, each.inode, each.given not in asked
+            )
+            for each in self._lent
+        )
         message = h.Handover(
             version=h.VERSION,
             pid=os.getpid(),
@@ -238,7 +239,6 @@ class Upgrade:
             listeners=records,
             control=control,
             tether=tether_fd >= 0,
-            health=None if self._health is None else _record(self._health),
         )
         return message, descriptors
 
@@ -318,8 +318,6 @@ class Upgrade:
         self.phase = Phase.DONE
         for index in self._serving.listeners:
             self._lent[index].inode = None  # its file is the new master's to remove
-        if self._health is not None and self._serving.health:
-            self._health.inode = None
         self._supervisor.succeeded(by_exchange=self._serving.exchange)
         for callback in self.on_hand_over:
             callback(self.pid)
@@ -366,12 +364,6 @@ class Upgrade:
         if self._timer is not None:
             self._timer.cancel()
             self._timer = None
-
-
-def _record(listener: Listener, *, activated: bool = False) -> h.ListenerRecord:
-    return h.ListenerRecord(
-        str(listener.address), listener.given, listener.v6_only, listener.backlog, listener.inode, activated
-    )
 
 
 def _name_of_init() -> str:
