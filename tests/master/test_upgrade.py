@@ -4,6 +4,9 @@ from __future__ import annotations
 
 import os
 import signal
+import socket
+import threading
+import urllib.request
 from pathlib import Path
 
 import psutil
@@ -12,7 +15,7 @@ import pytest
 from tests.conftest import StartServer
 from tests.support.load import Load
 from tests.support.release import APP, write_release, write_version
-from tests.support.server import Server, UnixConnection
+from tests.support.server import Server, UnixConnection, free_port
 from tests.support.waiting import eventually
 from wsgitop.client import Client, running
 from wsgitop.errors import CannotConnect
@@ -163,4 +166,42 @@ def test_a_new_master_takes_over_from_one_that_was_killed(start_server: StartSer
     successor = eventually(lambda: master_of(server))
     assert successor != server.process.pid
     assert server.get()[0] == 200
+    end(server)
+
+
+def test_systemd_and_health_checks_follow(start_server: StartServer, runtime_dir: Path) -> None:
+    path = str(runtime_dir / "notify")
+    health = f"127.0.0.1:{free_port()}"
+    with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as systemd:
+        systemd.bind(path)
+        systemd.settimeout(10)
+        env = {"NOTIFY_SOCKET": path, "WATCHDOG_USEC": "400000"}
+        server = start_server("hello:application", "--health-bind", health, env=env)
+        done = threading.Event()
+        failed: list[str] = []
+
+        def check() -> None:
+            while not done.is_set():
+                try:
+                    with urllib.request.urlopen(f"http://{health}/ready", timeout=5) as answer:
+                        assert answer.status == 200
+                except OSError as error:
+                    failed.append(str(error))
+                done.wait(0.005)
+
+        checker = threading.Thread(target=check)
+        checker.start()
+        assert server.ctl("upgrade").returncode == 0
+        done.set()
+        checker.join()
+        assert failed == []
+
+        said = ""
+        while f"MAINPID={master_of(server)}" not in said:
+            said += systemd.recv(4096).decode() + "\n"
+        afterwards = ""
+        server.process.wait(10)
+        while afterwards.count("WATCHDOG=1") < 3:
+            afterwards += systemd.recv(4096).decode() + "\n"
+        assert "READY=1" in afterwards and "STOPPING" not in said + afterwards
     end(server)

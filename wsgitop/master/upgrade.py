@@ -79,6 +79,7 @@ class Upgrade:
         listeners: list[Listener],
         control: ControlServer | None,
         in_background: bool,
+        health: Callable[[], Listener | None],
         tether_fd: Callable[[], int],
         relinquish: Callable[[bool], None],
         environment: Mapping[str, str],
@@ -89,6 +90,7 @@ class Upgrade:
         self._listeners = listeners
         self._control = control
         self._in_background = in_background
+        self._health = health
         self._tether_fd = tether_fd
         self._relinquish = relinquish
         self._environment = environment
@@ -222,12 +224,10 @@ class Upgrade:
         tether_fd = self._tether_fd()
         if tether_fd >= 0:
             descriptors.append(tether_fd)
-        records = tuple(
-            h.ListenerRecord(
-                str(each.address), each.given, each.v6_only, each.backlog, each.inode, each.given not in asked
-            )
-            for each in self._lent
-        )
+        health = self._health()
+        if health is not None:
+            descriptors.append(health.socket.fileno())
+        records = tuple(_record(each, activated=each.given not in asked) for each in self._lent)
         message = h.Handover(
             version=h.VERSION,
             pid=os.getpid(),
@@ -239,6 +239,7 @@ class Upgrade:
             listeners=records,
             control=control,
             tether=tether_fd >= 0,
+            health=None if health is None else _record(health),
         )
         return message, descriptors
 
@@ -318,6 +319,9 @@ class Upgrade:
         self.phase = Phase.DONE
         for index in self._serving.listeners:
             self._lent[index].inode = None  # its file is the new master's to remove
+        health = self._health()
+        if health is not None and self._serving.health:
+            health.inode = None
         self._supervisor.succeeded(by_exchange=self._serving.exchange)
         for callback in self.on_hand_over:
             callback(self.pid)
@@ -364,6 +368,12 @@ class Upgrade:
         if self._timer is not None:
             self._timer.cancel()
             self._timer = None
+
+
+def _record(listener: Listener, *, activated: bool = False) -> h.ListenerRecord:
+    return h.ListenerRecord(
+        str(listener.address), listener.given, listener.v6_only, listener.backlog, listener.inode, activated
+    )
 
 
 def _name_of_init() -> str:
