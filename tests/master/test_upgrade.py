@@ -205,3 +205,22 @@ def test_systemd_and_health_checks_follow(start_server: StartServer, runtime_dir
             afterwards += systemd.recv(4096).decode() + "\n"
         assert "READY=1" in afterwards and "STOPPING" not in said + afterwards
     end(server)
+
+
+def test_of_a_new_master_that_is_killed_nothing_stays(start_server: StartServer, site: Path) -> None:
+    server = start_server(APP, cwd=site)
+    write_release(site, "import time\ntime.sleep(60)\n")
+    with Client(running(server.env)[0].control) as client:
+        server.signal(signal.SIGUSR2)
+        eventually(lambda: server.log().count("Booting worker") == 2, what="a worker that loads for a minute")
+        (new,) = masters_in(server) - {server.pid}
+        os.kill(new, signal.SIGKILL)
+        eventually(lambda: "the new master failed: it was killed by SIGKILL" in server.log())
+        assert client.status().master.pid == server.pid
+        workers = {worker.pid for worker in client.workers()}
+
+    def titles() -> list[str]:
+        return [" ".join(process.cmdline()) for process in server.processes() if process.pid not in workers]
+
+    eventually(lambda: len(titles()) == 2, what=f"only master and zygote beside {workers}")
+    assert server.stop() == 0
