@@ -147,7 +147,7 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
     )] = ""
     pythonpath: Annotated[str, option(
         "--pythonpath", section=PROCESS, metavar="DIRS",
-        help="Directories to put in front of sys.path, separated by commas.",
+        help="Directories to put in front of sys.path, separated by commas; the last one comes first.",
     )] = ""
     raw_env: Annotated[Text, option(
         "-e", "--env", section=PROCESS, metavar="NAME=VALUE",
