@@ -429,8 +429,7 @@ class World:
             was_ready = record.phase is WorkerPhase.READY
             retire(record, why, quick=quick)
             left = len(self.roster.ready())
-            asked = why.startswith("an operator")
-            if was_ready and not asked and not self.roster.stopping and left < self.roster.wanted:
+            if was_ready and not self.roster.stopping and left < self.roster.wanted:
                 self.complaints.append(f"retired ({why}), and {left} of {self.roster.wanted} are left")
 
         def watched_plan(roster: Roster, *args: Any) -> list[plan_module.Action]:

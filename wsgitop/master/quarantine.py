@@ -41,9 +41,20 @@ class Quarantine:
                 f"{QUARANTINE_LIMIT} workers are in quarantine already",
                 "Release or retire one of them first.",
             )
+        if len(self._context.roster.ready()) < 2:
+            raise ActionFailed(
+                f"{who} is the only one that serves: nobody would answer until another has booted",
+                "Add a worker first, as with `wsgitop ctl scale +1`.",
+            )
+        if self._context.roster.boot_failures:
+            raise ActionFailed(
+                f"{who} stays in service: workers fail to boot, so nobody would take its place",
+                "See the error log; mend the code and reload first.",
+            )
         if not self._workers.tell(record, m.Quarantine(True)):
             raise ActionFailed(f"{who} does not read what the master says", "Look at its stack, or kill it.")
         record.see(WorkerEvent.QUARANTINE)
+        record.ordered = ""
         text = f"{who} is in quarantine: it accepts nothing and stays until it is released or retired"
         self._context.events.add("warning", "quarantine", text, actor=actor)
         self._context.reconcile()
@@ -66,12 +77,22 @@ class Quarantine:
         return text
 
     def retire(self, record: WorkerRecord, actor: str) -> str:
-        """Have one worker finish and end; the plan replaces it if it is missed."""
+        """Have one worker finish and end. One that serves is replaced first, as one that is worn: see
+        :func:`wsgitop.master.recycling.worn`.
+        """
         who = f"worker {record.slot} (pid {record.pid})"
-        if record.phase is WorkerPhase.RETIRING:
+        if record.phase is WorkerPhase.RETIRING or record.ordered:
             raise ActionFailed(f"{who} retires already")
-        self._workers.retire(
-            record, f"an operator asked for it ({actor})" if actor else "asked for", quick=False
-        )
+        why = f"an operator asked for it ({actor})" if actor else "asked for"
+        if record.phase is WorkerPhase.READY:
+            record.ordered = why
+            self._context.events.add("info", "retire", f"{who} is to be replaced", actor=actor)
+        else:
+            self._workers.retire(record, why, quick=False)
         self._context.reconcile()
-        return f"{who} retires"
+        return f"{who} has retired"
+
+    def forget(self, record: WorkerRecord) -> None:
+        """The order to retire failed: it is not carried out later, when nobody expects it."""
+        record.ordered = ""
+        self._context.reconcile()
