@@ -126,8 +126,8 @@ class Backend:
         return await self._about(record, actor, self._supervisor.quarantine.begin)
 
     async def release(self, arguments: WorkerArguments, actor: str) -> Outcome:
-        """Let a worker that was put aside serve again, until who is surplus then is gone. Raises ActionFailed,
-        TargetGone.
+        """Let a worker that was put aside serve again, until who is surplus then is gone. Raises
+        ActionFailed, TargetGone.
         """
         record = self._known(arguments)
         outcome = await self._about(record, actor, self._supervisor.quarantine.end)

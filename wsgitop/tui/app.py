@@ -279,6 +279,9 @@ class WsgitopApp(App[InterfaceResult]):
         if chosen.name == "release":
             await self.operations.release(worker.slot, target)
             return
+        if chosen.name == "retire":
+            await self.operations.retire(worker.slot, target)
+            return
         question = (
             f"Send {chosen.name} to {who}?\n\n{chosen.text}.\nIt was serving {serving} when the menu opened."
         )

@@ -164,6 +164,7 @@ SIGNALS = (
     SignalRow("KILL", "k", "Die on the spot, cleaning up nothing", True),
     SignalRow("quarantine", "z", "Accept nothing and stay to be looked at; another takes its place", False),
     SignalRow("release", "r", "End its quarantine: serve again", False),
+    SignalRow("retire", "e", "Finish and end, once a successor serves", False),
 )
 
 
