@@ -368,6 +368,10 @@ class AsyncClient:
         """Have one worker finish and end."""
         return await self._about("retire", pid, started_at)
 
+    async def upgrade(self) -> m.Outcome:
+        """Hand over to a new master, from what is on disk."""
+        return await self._ask("upgrade", m.NoArguments(), m.Outcome)
+
     async def stop(self, *, quick: bool = False) -> m.Outcome:
         """Stop the server; ``quick``: without waiting for requests in flight."""
         return await self._ask("stop", m.StopArguments(quick=quick), m.Outcome)
@@ -499,6 +503,10 @@ class Client:
     def retire(self, pid: int, started_at: float | None = None) -> m.Outcome:
         """As AsyncClient.retire."""
         return self._runner.run(self._client.retire(pid, started_at))
+
+    def upgrade(self) -> m.Outcome:
+        """As AsyncClient.upgrade."""
+        return self._runner.run(self._client.upgrade())
 
     def stop(self, *, quick: bool = False) -> m.Outcome:
         """As AsyncClient.stop."""

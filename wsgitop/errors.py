@@ -104,3 +104,7 @@ class ActionFailed(WsgitopError):
 
 class ProtocolError(WsgitopError):
     """The other side of a control connection or channel does not speak our protocol."""
+
+
+class UpgradeError(WsgitopError):
+    """A new master cannot take the place of the one that has started it."""

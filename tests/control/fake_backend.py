@@ -104,6 +104,9 @@ class FakeBackend:
     async def reload(self, actor: str) -> Outcome:
         return await self._do("reload", None, actor)
 
+    async def upgrade(self, actor: str) -> Outcome:
+        return await self._do("upgrade", None, actor)
+
     async def scale(self, arguments: ScaleArguments, actor: str) -> Outcome:
         outcome = await self._do("scale", arguments, actor)
         self.wanted = self.wanted + arguments.change if arguments.change else arguments.workers or self.wanted

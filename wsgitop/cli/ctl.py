@@ -154,7 +154,7 @@ def scale(context: click.Context) -> int:
 def signal(context: click.Context) -> int:
     """Send a signal to the master, or to one worker.
 
-    Master: HUP, TTIN, TTOU, TERM, INT, QUIT, USR1. Worker: TERM, QUIT, INT, ABRT, KILL, USR1.
+    Master: HUP, TTIN, TTOU, TERM, INT, QUIT, USR1, USR2. Worker: TERM, QUIT, INT, ABRT, KILL, USR1.
     """
     name, worker = context.params["name"], context.params["worker"]
     return _order(context, lambda client: client.signal(name, pid=worker))
@@ -173,6 +173,15 @@ def release(context: click.Context) -> int:
 def retire(context: click.Context) -> int:
     """Have one worker finish its requests and end; another takes its place."""
     return _order(context, lambda client: client.retire(context.params["pid"]))
+
+
+def upgrade(context: click.Context) -> int:
+    """Hand over to a new master, of what is on disk, without losing a request (USR2).
+
+    For a new version of wsgitop or of Python, and for settings that a reload cannot change. If the new master
+    does not come up, the old one goes on, and the reason is told.
+    """
+    return _order(context, lambda client: client.upgrade())
 
 
 def stop(context: click.Context) -> int:
@@ -226,6 +235,7 @@ command = Group(
             _command(about, click.Argument(["pid"], type=click.IntRange(1), metavar="PID"))
             for about in (quarantine, release, retire)
         ),
+        _command(upgrade),
         _command(
             stop, click.Option(["--quick"], is_flag=True, help="Do not wait for requests in flight (QUIT).")
         ),

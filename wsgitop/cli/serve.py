@@ -10,6 +10,7 @@ import click
 from wsgitop.cli.group import Command
 from wsgitop.cli.options import given, server_options
 from wsgitop.errors import UsageError
+from wsgitop.settings.table import Settings
 
 EPILOG = """
 Examples:
@@ -40,14 +41,41 @@ def serve(context: click.Context) -> int:
         click.echo(settings_text(configuration.resolved), nl=False)
         return 0
     require_linux()
+    from wsgitop.master import handover
+    from wsgitop.transport import launcher
+
+    notes = list(configuration.notes)
+    in_background = configuration.resolved.settings.daemon
+    if handover.VARIABLE in os.environ:
+        in_background = False  # the old master is already where this one is to be
+    elif in_background and launcher.VARIABLE in os.environ:
+        notes.append("daemon: has no effect: this server was started by `wsgitop run` or `wsgitop demo`")
+        in_background = False
+    if in_background:
+        status = _daemonise(configuration.resolved.settings, notes)
+        if status is not None:
+            return status
     from wsgitop.master.main import serve as serve_application
 
     return serve_application(
         configuration.resolved,
         layers=configuration.layers,
         directory=configuration.directory,
-        notes=configuration.notes,
+        notes=notes,
+        in_background=in_background,
     )
+
+
+def _daemonise(settings: Settings, notes: list[str]) -> int | None:
+    """Go into the background. In the launcher: its exit status."""
+    from wsgitop.master.daemon import NOWHERE, NOWHERE_REMEDY, go_into_background
+
+    if os.environ.get("NOTIFY_SOCKET"):
+        notes.append("daemon: systemd watches this service, so leave it out, with Type=notify in its unit")
+    status = go_into_background()
+    if status == 0 and settings.errorlog == "-":
+        click.echo(f"wsgitop: {NOWHERE}\n  {NOWHERE_REMEDY}", err=True)
+    return status
 
 
 def require_linux() -> None:

@@ -13,7 +13,7 @@ import os
 import re
 import socket
 import stat
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 import msgspec
@@ -39,36 +39,78 @@ ADDRESS_LIMIT_BYTES = 108
 """Size of sun_path, with its closing zero byte."""
 
 
+class Deed(msgspec.Struct, frozen=True):
+    """A claim in words, for the process that is to have it: beside it go the descriptors of
+    :meth:`Claim.descriptors`. ``bound`` is device and inode of the socket's file; ``entry`` the directory for
+    discovery, '' for none.
+    """
+
+    path: str
+    bound: tuple[int, int]
+    entry: str
+
+
 class Claim:
-    """A master's hold on its control socket and its entry for discovery. From :func:`claim`.
+    """A master's hold on its control socket and its entry for discovery. From :func:`claim`, or made of deed
+    and descriptors if it was another master's before.
 
     ``sock`` listens at ``path``. :meth:`close` removes what was made, and nothing that has taken its place.
     """
 
-    def __init__(
-        self, path: Path, sock: socket.socket, entry_fd: int | None, stack: contextlib.ExitStack
-    ) -> None:
-        self.path = str(path)
-        self.sock = sock
-        self._entry_fd = entry_fd
-        self._stack = stack
+    def __init__(self, deed: Deed, descriptors: Sequence[int]) -> None:
+        self.deed = deed
+        self.path = deed.path
+        sock_fd, self._directory_fd, self._lock_fd, *entry = descriptors
+        self.sock = socket.socket(fileno=sock_fd)
+        self._entry_fds = tuple(entry)  # the base, the entry, its lock; or nothing
 
     def announce(self, record: Found) -> None:
         """Let this master be found.
 
         Without a usable runtime directory it is not, and only its path leads to it.
         """
-        if self._entry_fd is None:
+        _write_pid(self._lock_fd, record.pid)
+        if not self._entry_fds:
             return
+        _, entry_fd, _ = self._entry_fds
         new_name = RECORD_NAME + ".new"
         flags = os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_NOFOLLOW | os.O_CLOEXEC
-        with os.fdopen(os.open(new_name, flags, 0o600, dir_fd=self._entry_fd), "wb") as file:
+        with os.fdopen(os.open(new_name, flags, 0o600, dir_fd=entry_fd), "wb") as file:
             file.write(msgspec.json.encode(record))
-        os.rename(new_name, RECORD_NAME, src_dir_fd=self._entry_fd, dst_dir_fd=self._entry_fd)
+        os.rename(new_name, RECORD_NAME, src_dir_fd=entry_fd, dst_dir_fd=entry_fd)
+
+    def descriptors(self) -> tuple[int, ...]:
+        """What another process needs to have this claim as well. A lock belongs to the open file, so it is
+        kept for as long as one of them has it.
+        """
+        return (self.sock.fileno(), self._directory_fd, self._lock_fd, *self._entry_fds)
 
     def close(self) -> None:
         """Close and remove the socket, the entry and the locks. May be called again."""
-        self._stack.close()
+        if self._directory_fd < 0:
+            return
+        path = Path(self.path)
+        _unlink_own(self._directory_fd, path.name, self.deed.bound)
+        self.sock.close()
+        unlink(self._directory_fd, path.name + LOCK_SUFFIX)
+        if self._entry_fds:
+            base_fd, entry_fd, _ = self._entry_fds
+            unlink(entry_fd, RECORD_NAME)
+            unlink(entry_fd, LOCK_NAME)
+            remove_directory(base_fd, Path(self.deed.entry).name)
+        self.let_go()
+
+    def let_go(self) -> None:
+        """Close this process's copies and leave everything to the process that has inherited it. May be
+        called again.
+        """
+        if self._directory_fd < 0:
+            return
+        self.sock.close()
+        for fd in (self._directory_fd, self._lock_fd, *self._entry_fds):
+            os.close(fd)
+        self._directory_fd = self._lock_fd = -1
+        self._entry_fds = ()
 
 
 def claim(
@@ -84,20 +126,22 @@ def claim(
     with contextlib.ExitStack() as stack:
         base = base_directory(environ)
         entry = base / f"{file_name(name)}-{pid}"
-        try:
-            entry_fd = _enter(stack, base, entry)
-        except ControlSocketError:
-            if not control_socket:
-                raise
-            # A socket at a place of its owner's choosing does not need the runtime directory, only discovery
-            # does.
-            entry_fd = None
+        entry_fds: tuple[int, ...] = ()
+        # A socket at a place of its owner's choosing does not need the runtime directory, only discovery
+        # does.
+        optional = contextlib.suppress(ControlSocketError) if control_socket else contextlib.nullcontext()
+        with optional, contextlib.ExitStack() as entering:
+            entry_fds = _enter(entering, base, entry)
+            stack.push(entering.pop_all())
         path = Path.cwd() / (Path(control_socket) if control_socket else entry / SOCKET_NAME)
-        directory_fd = _open_parent(stack, path) if control_socket or entry_fd is None else entry_fd
-        _lock_socket(stack, directory_fd, path, pid)
+        directory_fd = _open_parent(path) if control_socket or not entry_fds else os.dup(entry_fds[1])
+        stack.callback(os.close, directory_fd)
+        lock_fd = _lock_socket(stack, directory_fd, path, pid)
         sock = stack.enter_context(socket.socket(socket.AF_UNIX, socket.SOCK_STREAM))
-        _bind(stack, sock, directory_fd, path)
-        return Claim(path, sock, entry_fd, stack.pop_all())
+        bound = _bind(stack, sock, directory_fd, path)
+        stack.pop_all()
+        deed = Deed(str(path), bound, str(entry) if entry_fds else "")
+        return Claim(deed, (sock.detach(), directory_fd, lock_fd, *entry_fds))
 
 
 def file_name(text: str) -> str:
@@ -105,8 +149,8 @@ def file_name(text: str) -> str:
     return re.sub(r"[^\w.@-]+", "_", text, flags=re.ASCII).strip("._-")[:48] or "wsgitop"
 
 
-def _enter(stack: contextlib.ExitStack, base: Path, entry: Path) -> int:
-    """Make this master's directory and lock it."""
+def _enter(stack: contextlib.ExitStack, base: Path, entry: Path) -> tuple[int, int, int]:
+    """Make this master's directory and lock it: descriptors of the base, of the directory and of its lock."""
     base_fd = make_private(base)
     stack.callback(os.close, base_fd)
     for _ in range(10):
@@ -132,10 +176,10 @@ def _enter(stack: contextlib.ExitStack, base: Path, entry: Path) -> int:
     stack.callback(os.close, lock_fd)
     stack.callback(unlink, entry_fd, LOCK_NAME)
     stack.callback(unlink, entry_fd, RECORD_NAME)
-    return entry_fd
+    return base_fd, entry_fd, lock_fd
 
 
-def _open_parent(stack: contextlib.ExitStack, path: Path) -> int:
+def _open_parent(path: Path) -> int:
     """The directory of a socket whose path was given. Others must not be able to replace the socket in it."""
     parent = path.parent
     try:
@@ -145,7 +189,16 @@ def _open_parent(stack: contextlib.ExitStack, path: Path) -> int:
         raise ControlSocketError(
             f"control socket {path}: {parent}: {error.strerror}", "Choose another path."
         ) from None
-    stack.callback(os.close, fd)
+    try:
+        _check_parent(fd, path)
+    except BaseException:
+        os.close(fd)
+        raise
+    return fd
+
+
+def _check_parent(fd: int, path: Path) -> None:
+    parent = path.parent
     status = os.fstat(fd)
     if status.st_uid not in (os.geteuid(), 0):
         raise ControlSocketError(
@@ -157,10 +210,9 @@ def _open_parent(stack: contextlib.ExitStack, path: Path) -> int:
             f"control socket {path}: others may write to {parent} and could replace the socket",
             f"Choose a directory of your own, or chmod go-w {parent}.",
         )
-    return fd
 
 
-def _lock_socket(stack: contextlib.ExitStack, directory_fd: int, path: Path, pid: int) -> None:
+def _lock_socket(stack: contextlib.ExitStack, directory_fd: int, path: Path, pid: int) -> int:
     lock_name = path.name + LOCK_SUFFIX
     try:
         lock_fd = take_lock(directory_fd, lock_name)
@@ -180,11 +232,17 @@ def _lock_socket(stack: contextlib.ExitStack, directory_fd: int, path: Path, pid
         )
     stack.callback(os.close, lock_fd)
     stack.callback(unlink, directory_fd, lock_name)
+    _write_pid(lock_fd, pid)
+    return lock_fd
+
+
+def _write_pid(lock_fd: int, pid: int) -> None:
     os.ftruncate(lock_fd, 0)
-    os.write(lock_fd, f"{pid}\n".encode())
+    os.pwrite(lock_fd, b"%d\n" % pid, 0)
 
 
-def _bind(stack: contextlib.ExitStack, sock: socket.socket, directory_fd: int, path: Path) -> None:
+def _bind(stack: contextlib.ExitStack, sock: socket.socket, directory_fd: int, path: Path) -> tuple[int, int]:
+    """Listen; device and inode of the socket's file."""
     _clear_stale(directory_fd, path)
     # Linux gives the new name the mode of the unbound socket's inode: there is no moment in which it is open
     # to others.
@@ -196,13 +254,15 @@ def _bind(stack: contextlib.ExitStack, sock: socket.socket, directory_fd: int, p
             f"control socket {path} cannot be opened: {error.strerror}", "Choose another path."
         ) from None
     bound = os.stat(path.name, dir_fd=directory_fd, follow_symlinks=False)
-    stack.callback(_unlink_own, directory_fd, path.name, bound)
+    own = bound.st_dev, bound.st_ino
+    stack.callback(_unlink_own, directory_fd, path.name, own)
     if not stat.S_ISSOCK(bound.st_mode) or bound.st_mode & 0o177 or bound.st_uid != os.geteuid():
         raise ControlSocketError(
             f"control socket {path} cannot be made private", "Choose a path on another file system."
         )
     sock.setblocking(False)
     sock.listen(BACKLOG)
+    return own
 
 
 def _address(directory_fd: int, path: Path) -> str:
@@ -239,10 +299,11 @@ def _clear_stale(directory_fd: int, path: Path) -> None:
         raise ControlSocketError(
             f"control socket {path} is in use by another program", "Choose another path."
         )
-    _unlink_own(directory_fd, path.name, status)
+    _unlink_own(directory_fd, path.name, (status.st_dev, status.st_ino))
 
 
-def _unlink_own(directory_fd: int, name: str, own: os.stat_result) -> None:
+def _unlink_own(directory_fd: int, name: str, own: tuple[int, int]) -> None:
     with contextlib.suppress(OSError):
-        if os.path.samestat(os.stat(name, dir_fd=directory_fd, follow_symlinks=False), own):
+        found = os.stat(name, dir_fd=directory_fd, follow_symlinks=False)
+        if (found.st_dev, found.st_ino) == own:
             os.unlink(name, dir_fd=directory_fd)

@@ -48,6 +48,9 @@ METHODS: dict[str, Method] = {
                "Let a worker that is in quarantine serve again."),
         Method("retire", m.WorkerArguments, m.Outcome, "operator",
                "Have one worker finish its requests and end; another takes its place."),
+        Method("upgrade", m.NoArguments, m.Outcome, "operator",
+               "Start a new master from what is on disk, with the same sockets, and hand over to it; answers "
+               "when it is the master, or says why this one goes on."),
         Method("stop", m.StopArguments, m.Outcome, "operator",
                "Stop the server (TERM; quick: QUIT).", interrupts=True),
     )

@@ -83,6 +83,9 @@ class Backend(Protocol):
         With ``pid``, ``started_at`` is set; which names are meant is the backend's business.
         """
 
+    async def upgrade(self, actor: str) -> m.Outcome:
+        """Hand over to a new master."""
+
     async def stop(self, arguments: m.StopArguments, actor: str) -> m.Outcome:
         """Stop the server. The answer goes out before :meth:`ControlServer.close` has ended."""
 
@@ -96,7 +99,8 @@ class ControlServer:
     """The control socket of a master: :meth:`open` makes it, :meth:`start` serves a backend on it.
 
     ``app`` and ``name`` are what the server serves and what it is called; ``path`` is where the socket is to
-    be, '' for the runtime directory; ``role_of`` tells what a user id may do.
+    be, '' for the runtime directory; ``role_of`` tells what a user id may do; ``inherited`` is the claim of a
+    master whose place this one takes.
     """
 
     def __init__(
@@ -107,13 +111,14 @@ class ControlServer:
         path: str = "",
         limits: Limits | None = None,
         role_of: Callable[[int], m.Role | None] = role_of_uid,
+        inherited: Claim | None = None,
     ) -> None:
         self.path = path
         self.limits = limits or Limits()
         self._app = app
         self._name = name or app
         self._role_of = role_of
-        self._claim: Claim | None = None
+        self._claim: Claim | None = inherited
         self._user_names: dict[int, str] = {}
         self._connections: set[Connection] = set()
         self._tasks: set[asyncio.Task[None]] = set()
@@ -127,7 +132,8 @@ class ControlServer:
 
         Clients that connect wait for :meth:`start`. Raises ControlSocketError.
         """
-        self._claim = claim(self.path, name=self._name)
+        if self._claim is None:
+            self._claim = claim(self.path, name=self._name)
         self.path = self._claim.path
         return self.path
 
@@ -157,6 +163,7 @@ class ControlServer:
             "quarantine": backend.quarantine,
             "release": backend.release,
             "retire": backend.retire,
+            "upgrade": lambda _arguments, actor: backend.upgrade(actor),
             "stop": backend.stop,
         }
         # Names are looked up before there are clients: a directory service may take its time to answer.
@@ -171,6 +178,29 @@ class ControlServer:
             self._server = await loop.create_unix_server(lambda: Connection(self), sock=self._claim.sock)
 
         self._claim.announce(Found(os.getpid(), time.time(), self._app, self._name, tuple(bind), self.path))
+
+    @property
+    def held(self) -> Claim | None:
+        """The claim, for a successor to inherit; None if there is none any more."""
+        return self._claim
+
+    def hand_over(self) -> None:
+        """Leave the socket to the master that has inherited it. Who only looks is disconnected, and finds
+        that one; who waits for the outcome of an order still gets it.
+        """
+        self._closing = True
+        if self._server is not None:
+            self._server.close()
+        self.let_go()
+        for connection in list(self._connections):
+            if not connection.calls_in_flight:
+                connection.close()
+
+    def let_go(self) -> None:
+        """The socket is another master's: nothing of it is removed at the end."""
+        if self._claim is not None:
+            self._claim.let_go()
+            self._claim = None
 
     async def close(self, drain_s: float = 1.0) -> None:
         """Accept nobody any more, let answers under way reach their clients within ``drain_s`` seconds,

@@ -18,13 +18,14 @@ from wsgitop.master.roster import WorkerRecord
 from wsgitop.master.sampler import Sampler
 from wsgitop.master.states import WorkerPhase
 from wsgitop.master.supervisor import Supervisor
+from wsgitop.master.upgrade import Upgrade
 from wsgitop.snapshot import Event, Second, Snapshot
 
 WORKER_SIGNALS = {
     name: signal.Signals[f"SIG{name}"]
     for name in ("TERM", "QUIT", "INT", "ABRT", "KILL", "USR1", "STOP", "CONT")
 }
-MASTER_SIGNALS = ("HUP", "TTIN", "TTOU", "TERM", "INT", "QUIT", "USR1")
+MASTER_SIGNALS = ("HUP", "TTIN", "TTOU", "TERM", "INT", "QUIT", "USR1", "USR2")
 SAME_START_S = 0.05
 """Start times of the kernel have a hundredth of a second; JSON must not make two of one."""
 MAX_WORKERS = 1000
@@ -33,7 +34,10 @@ MAX_WORKERS = 1000
 class Backend:
     """The control server's view of the master."""
 
-    def __init__(self, supervisor: Supervisor, sampler: Sampler, reopen: Callable[[str], None]) -> None:
+    def __init__(
+        self, supervisor: Supervisor, sampler: Sampler, reopen: Callable[[str], None], upgrade: Upgrade
+    ) -> None:
+        self._upgrade = upgrade
         self._supervisor = supervisor
         self._sampler = sampler
         self._reopen = reopen
@@ -193,10 +197,20 @@ class Backend:
                 return await self.stop(StopArguments(quick=True), actor)
             case "USR1":
                 self._reopen(actor)
-                return self._outcome("log files reopened", started)
-        raise Refused(
-            f"{name} is not a signal that the master acts on", f"Choose one of {', '.join(MASTER_SIGNALS)}."
-        )
+                text = "log files reopened"
+            case "USR2":
+                text = await self._upgrade.begin(actor, automatic=False)
+            case _:
+                raise Refused(
+                    f"{name} is not a signal that the master acts on",
+                    f"Choose one of {', '.join(MASTER_SIGNALS)}.",
+                )
+        return self._outcome(text, started)
+
+    async def upgrade(self, actor: str) -> Outcome:
+        """Start a new master and hand over to it, until the last worker here is gone. Raises ActionFailed."""
+        started = time.monotonic()
+        return self._outcome(await self._upgrade.begin(actor, automatic=True), started)
 
     async def stop(self, arguments: StopArguments, actor: str) -> Outcome:
         """Stop the server, until the last worker is gone; the master itself ends right after the answer."""

@@ -32,6 +32,8 @@ def reloading_to(roster: Roster) -> int | None:
 
 
 def _strength(roster: Roster) -> tuple[MasterState, str]:
+    if not roster.wanted:
+        return "degraded", "no workers are wanted since WINCH; HUP or TTIN brings them back"
     serving = len(roster.ready())
     if serving >= roster.wanted:
         held = len(roster.quarantined())

@@ -72,5 +72,5 @@ class Configuration:
 
 _OPENED_AT_START = (
     "bind", "backlog", "reuse_port", "pidfile", "errorlog", "accesslog", "control_socket",
-    "no_control_socket",
+    "no_control_socket", "daemon",
 )  # fmt: skip

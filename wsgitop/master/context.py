@@ -6,10 +6,12 @@ Who runs this: the loop of the master. It has no behaviour of its own beyond kee
 from __future__ import annotations
 
 import asyncio
+import socket
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
+from wsgitop.channel.channel import pair
 from wsgitop.logs.sink import Sink
 from wsgitop.master.configuration import Configuration
 from wsgitop.master.events import EventLog
@@ -52,6 +54,12 @@ class Context:
     reconcile: Callable[[], None]
     give_up: Callable[[GenerationRecord, str], None]
     generations: dict[int, Generation] = field(default_factory=dict)
+    exchange: tuple[socket.socket, socket.socket] = field(default_factory=pair)
+    """Over this workers pass connections to each other; it outlives them, and so does what is under way."""
+    taken_over: bool = False
+    """A new master serves at the same addresses, while this one stops."""
+    hands_on: bool = False
+    """And its workers take over the connections of those here."""
     hooks: ServerHooks = field(init=False)
 
     def follow(self, number: int) -> None:

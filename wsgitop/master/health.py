@@ -65,8 +65,8 @@ class HealthServer:
             self._serve, sock=self._listener.socket, limit=HEAD_LIMIT_BYTES, backlog=CONNECTIONS
         )
 
-    async def close(self) -> None:
-        """Answer no more."""
+    def stop(self) -> None:
+        """Answer no more, and give the address up. May be called again."""
         if self._server is not None:
             self._server.close()
         self._listener.close()

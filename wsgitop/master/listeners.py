@@ -15,6 +15,7 @@ import psutil
 
 from wsgitop.errors import BindError
 from wsgitop.settings.addresses import Address, parse_address
+from wsgitop.settings.identity import wanted_identity
 from wsgitop.settings.table import Settings
 
 
@@ -30,12 +31,26 @@ class _Connection(Protocol):
 
 @dataclass(slots=True)
 class Listener:
-    """One listening socket. ``address`` is what it is bound to (with the real port where 0 was asked for)."""
+    """One listening socket. ``address`` is what it is bound to (with the real port where 0 was asked for),
+    ``given`` what it was asked for as.
+    """
 
     address: Address
     socket: socket.socket
     backlog: int
     inode: tuple[int, int] | None = None  # of a unix socket's file: only our own is unlinked
+    given: str = ""
+    v6_only: bool = False
+
+    def reachable(self) -> bool:
+        """Whether clients can still get to it: the file of a unix socket may have been removed."""
+        if self.address.kind != "unix" or self.inode is None:
+            return True
+        try:
+            found = os.lstat(self.address.path)
+        except OSError:
+            return False
+        return (found.st_dev, found.st_ino) == self.inode
 
     def close(self) -> None:
         """Close it and remove a unix socket's file, if it is still the one that we made. May be called
@@ -55,12 +70,8 @@ def open_listeners(settings: Settings) -> list[Listener]:
     """Open every address of ``settings.bind``, all or none. Raises BindError, ConfigError."""
     opened: list[Listener] = []
     try:
-        addresses = [parse_address(text) for text in settings.bind]
-        wildcards = {a.port for a in addresses if a.kind == "tcp" and a.host == "0.0.0.0"}
-        for address in addresses:
-            opened.append(
-                _open(address, settings, v6_only=address.kind == "tcp6" and address.port in wildcards)
-            )
+        for address, v6_only in wanted_addresses(settings):
+            opened.append(open_listener(address, settings, v6_only=v6_only))
     except BaseException:
         for listener in opened:
             listener.close()
@@ -68,17 +79,39 @@ def open_listeners(settings: Settings) -> list[Listener]:
     return opened
 
 
-def _open(address: Address, settings: Settings, *, v6_only: bool) -> Listener:
+def close_listeners(listeners: list[Listener]) -> None:
+    """Close those that are in the list by now."""
+    for listener in listeners:
+        listener.close()
+
+
+def wanted_addresses(settings: Settings) -> list[tuple[Address, bool]]:
+    """The addresses of ``settings.bind``, and whether one must be for IPv6 only, because there is one for
+    IPv4 with the same port. Raises ConfigError.
+    """
+    addresses = [parse_address(text) for text in settings.bind]
+    wildcards = {a.port for a in addresses if a.kind == "tcp" and a.host == "0.0.0.0"}
+    return [(a, a.kind == "tcp6" and a.port in wildcards) for a in addresses]
+
+
+def open_listener(
+    address: Address, settings: Settings, *, v6_only: bool, reuse_port: bool = False
+) -> Listener:
+    """Listen at one address. ``reuse_port`` as the setting. Raises BindError."""
     match address.kind:
         case "unix":
-            return _open_unix(address, settings)
+            listener = _open_unix(address, settings)
         case "fd":
-            return _adopt(address, settings)
+            listener = _adopt(address, settings)
         case _:
-            return _open_tcp(address, settings, v6_only=v6_only)
+            listener = _open_tcp(
+                address, settings, v6_only=v6_only, reuse_port=reuse_port or settings.reuse_port
+            )
+    listener.given, listener.v6_only = str(address), v6_only
+    return listener
 
 
-def _open_tcp(address: Address, settings: Settings, *, v6_only: bool) -> Listener:
+def _open_tcp(address: Address, settings: Settings, *, v6_only: bool, reuse_port: bool) -> Listener:
     family = socket.AF_INET6 if address.kind == "tcp6" else socket.AF_INET
     try:
         found = socket.getaddrinfo(
@@ -95,7 +128,7 @@ def _open_tcp(address: Address, settings: Settings, *, v6_only: bool) -> Listene
         raise _explain(address, error) from None
     try:
         sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-        if settings.reuse_port:
+        if reuse_port:
             sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEPORT, 1)
         if v6_only:
             sock.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, 1)
@@ -112,6 +145,7 @@ def _open_tcp(address: Address, settings: Settings, *, v6_only: bool) -> Listene
 
 def _open_unix(address: Address, settings: Settings) -> Listener:
     path = address.path
+    owner = wanted_identity(settings)
     try:
         _make_way(address)
     except FileNotFoundError:
@@ -123,6 +157,8 @@ def _open_unix(address: Address, settings: Settings) -> Listener:
     try:
         sock.bind(path)
         found = os.lstat(path)
+        if owner is not None:
+            os.chown(path, owner.uid, owner.gid, follow_symlinks=False)  # who serves on it, as in gunicorn
         sock.listen(settings.backlog)
         sock.setblocking(False)
     except OSError as error:

@@ -13,7 +13,7 @@ import logging
 import os
 import signal
 import sys
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -24,17 +24,20 @@ from wsgitop.control.server import ControlServer
 from wsgitop.errors import ConfigError
 from wsgitop.logs import error_log
 from wsgitop.logs.sink import Sink, SinkHandler, open_log
-from wsgitop.master import signals, systemd
+from wsgitop.master import daemon, signals, systemd
 from wsgitop.master.backend import Backend
 from wsgitop.master.configuration import Configuration
 from wsgitop.master.descriptors import raise_limit
 from wsgitop.master.events import LOGGER, EventLog
-from wsgitop.master.health import HealthServer
 from wsgitop.master.listeners import Listener, open_listeners
-from wsgitop.master.pidfile import Pidfile
+from wsgitop.master.pidfile import SUCCESSOR_SUFFIX, Pidfile
 from wsgitop.master.roster import Roster
 from wsgitop.master.sampler import Sampler
+from wsgitop.master.successor import Guest, Predecessor
 from wsgitop.master.supervisor import Supervisor
+from wsgitop.master.surroundings import Surroundings
+from wsgitop.master.upgrade import Upgrade
+from wsgitop.settings.identity import wanted_identity
 from wsgitop.settings.load import Layer, Resolved
 from wsgitop.snapshot import Snapshot
 from wsgitop.transport.launcher import Tether
@@ -43,20 +46,31 @@ PR_SET_CHILD_SUBREAPER = 36
 SAMPLE_INTERVAL_S = 1.0
 
 
-def serve(resolved: Resolved, *, layers: Sequence[Layer], directory: str, notes: Sequence[str] = ()) -> int:
+def serve(
+    resolved: Resolved,
+    *,
+    layers: Sequence[Layer],
+    directory: str,
+    notes: Sequence[str] = (),
+    in_background: bool = False,
+) -> int:
     """Serve until told to stop; the exit status. Raises WsgitopError if the server does not come up.
 
     ``directory`` is the directory the server was started in, its symbolic links unresolved; ``notes`` go to
-    the log.
+    the log; ``in_background``: it has been daemonised.
     """
+    wanted_identity(resolved.settings)  # a user that is not known is told before anything is opened
     signals.block()
     tether = Tether.from_environment()
+    predecessor = Predecessor.from_environment()
+    if predecessor is not None:
+        in_background = predecessor.handover.in_background
     # Workers are forked by a zygote that ends before them: without this they would become init's children,
     # and their exit statuses would be lost.
     ctypes.CDLL(None, use_errno=True).prctl(PR_SET_CHILD_SUBREAPER, 1, 0, 0, 0)
     configuration = Configuration(resolved, layers, directory)
     with contextlib.ExitStack() as stack:
-        master = Master(configuration, tether, stack)
+        master = Master(configuration, tether, predecessor, stack, in_background=in_background)
         for note in notes:
             LOGGER.warning(note)
         short = raise_limit(configuration.settings.worker_connections)
@@ -70,57 +84,71 @@ class Master:
     """What the master opens, and the loop that drives it. ``stack`` takes it all back."""
 
     def __init__(
-        self, configuration: Configuration, tether: Tether | None, stack: contextlib.ExitStack
+        self,
+        configuration: Configuration,
+        tether: Tether | None,
+        predecessor: Predecessor | None,
+        stack: contextlib.ExitStack,
+        *,
+        in_background: bool,
     ) -> None:
         settings = configuration.settings
         self._configuration = configuration
         self._tether = tether
+        self._predecessor = predecessor
+        self._in_background = in_background
         self._sink = Sink(settings.errorlog)
         self._sink.start()
         stack.callback(self._sink.close)
         _log_to(self._sink, settings.loglevel)
         self._access_log_fd = _open_access_log(settings.accesslog)
         stack.callback(lambda: os.close(self._access_log_fd))
-        self._notifier = systemd.Notifier.from_environment(os.environ)
-        if self._notifier is not None:
-            stack.callback(self._notifier.close)
         given = systemd.take_sockets(os.environ)
-        self._listeners: list[Listener] = open_listeners(
-            msgspec.structs.replace(settings, bind=given) if given else settings
-        )
+        if predecessor is not None:
+            self._listeners: list[Listener] = predecessor.listeners(settings)
+        else:
+            self._listeners = open_listeners(
+                msgspec.structs.replace(settings, bind=given) if given else settings
+            )
         if given:
             LOGGER.info("systemd has opened the sockets; --bind is not looked at")
         for listener in self._listeners:
             stack.callback(listener.close)
-        self._health: Listener | None = None
-        if settings.health_bind:
-            (self._health,) = open_listeners(msgspec.structs.replace(settings, bind=(settings.health_bind,)))
-            stack.callback(self._health.close)
+        self._surroundings = Surroundings(settings, guest=predecessor is not None)
+        stack.callback(self._surroundings.close)
+        self._pidfile: Pidfile | None = None
         if settings.pidfile:
-            pidfile = Pidfile(settings.pidfile)
+            suffix = "" if predecessor is None else SUCCESSOR_SUFFIX
+            self._pidfile = pidfile = Pidfile(f"{settings.pidfile}{suffix}")
             pidfile.create()
             stack.callback(pidfile.remove)
         self._events = EventLog()
         self._supervisor: Supervisor | None = None
         self._control: ControlServer | None = None
         self._sampler: Sampler | None = None
-        self._unit: systemd.Unit | None = None
 
     async def run(self) -> None:
         """The life of the server."""
         settings = self._configuration.settings
         loop = asyncio.get_running_loop()
         loop.set_exception_handler(_log_internal_error)
+        predecessor = self._predecessor
         roster = Roster(self._configuration.workers)
+        if predecessor is not None:
+            roster.wanted = predecessor.wanted(roster.wanted)
         app = settings.wsgi_app
         name = settings.proc_name or app.partition(":")[0]
         control = (
             None
             if settings.no_control_socket
-            else ControlServer(app=app, name=name, path=settings.control_socket)
+            else ControlServer(
+                app=app,
+                name=name,
+                path=settings.control_socket,
+                inherited=None if predecessor is None else predecessor.claim(settings),
+            )
         )
         control_path = "" if control is None else control.open()
-        health = HealthServer(self._health, roster) if self._health is not None else None
         try:
             sampler = Sampler(
                 roster, self._listeners, app=app, name=name, control=control_path,
@@ -136,26 +164,37 @@ class Master:
                 sink=self._sink,
                 access_log_fd=self._access_log_fd,
                 control_socket=control_path,
+                exchange=None if predecessor is None else predecessor.exchange(),
             )
             self._supervisor, self._sampler, self._control = supervisor, sampler, control
-            backend = Backend(supervisor, sampler, self._reopen)
+            self._upgrade = upgrade = Upgrade(
+                loop,
+                supervisor=supervisor,
+                configuration=self._configuration,
+                listeners=self._listeners,
+                control=control,
+                in_background=self._in_background,
+                tether_fd=lambda: -1 if self._tether is None else self._tether.fileno(),
+                relinquish=self._relinquish,
+                environment=self._surroundings.environment,
+            )
+            upgrade.on_hand_over.append(self._surroundings.hand_over)
+            backend = Backend(supervisor, sampler, self._reopen, upgrade)
             thread = signals.SignalThread(loop, self._signal)
             LOGGER.info(
                 "wsgitop %s, master pid %d, Python %s", __version__, os.getpid(), sys.version.split()[0]
             )
             LOGGER.info("listening at %s", ", ".join(str(listener.address) for listener in self._listeners))
-            if control is not None:
-                await control.start(
-                    backend, bind=tuple(str(listener.address) for listener in self._listeners)
+            self._backend = backend
+            if predecessor is None:
+                await self._open_control()
+                await self._surroundings.start(supervisor, loop)
+            else:
+                upgrade.is_guest = True
+                guest = Guest(
+                    loop, supervisor, predecessor, settle=self._settle_stderr, promote=self._promote
                 )
-                self._events.announce = control.publish_event
-                LOGGER.info("control socket %s (wsgitop attach %d)", control_path, os.getpid())
-            if health is not None:
-                await health.start()
-                LOGGER.info("health checks at %s: /healthy, /ready", settings.health_bind)
-            if self._notifier is not None:
-                self._unit = systemd.Unit(self._notifier, roster, loop)
-                supervisor.on_change.append(self._unit.look)
+                guest.start()
             thread.start()
             if self._tether is not None:
                 loop.add_reader(self._tether.fileno(), self._tethered)
@@ -165,9 +204,10 @@ class Master:
             await supervisor.finished.wait()
             thread.stop()
         finally:
-            if health is not None:
-                await health.close()
+            self._surroundings.close()
             if control is not None:
+                if self._predecessor is not None and self._predecessor.has_lent_control:
+                    control.let_go()
                 await control.close()
 
     def end(self) -> int:
@@ -196,8 +236,7 @@ class Master:
             snapshot: Snapshot = self._sampler.sample(watched=asked is not None)
             if self._control is not None and asked is not None:
                 self._control.publish_snapshot(snapshot)
-            if self._unit is not None:
-                self._unit.look(snapshot.totals.rps)
+            self._surroundings.look(snapshot.totals.rps)
         finally:
             self._supervisor.reap()  # ends in a look at the plan
 
@@ -226,11 +265,12 @@ class Master:
                 supervisor.stop(actor, quick=supervisor.roster.stopping)
             case signal.SIGINT | signal.SIGQUIT:
                 supervisor.stop(actor, quick=True)
+            case signal.SIGWINCH if self._in_background:
+                supervisor.winch(actor)
             case signal.SIGUSR1:
                 self._reopen(actor)
             case signal.SIGUSR2:
-                text = "USR2 is ignored: this version cannot hand over to a new master"
-                self._events.add("warning", "signal", text, actor=actor)
+                self._upgrade.on_signal(actor)
             case _:
                 LOGGER.debug("%s ignored", number.name)
 
@@ -251,13 +291,70 @@ class Master:
         if self._supervisor.roster.ever_ready and self._tether is not None:
             self._supervisor.on_change.remove(self._announce_serving)
             control = "" if self._control is None else self._control.path
+            self._let_go_of_terminal()
             self._tether.announce(os.getpid(), control)
+
+    # -- one master after another ------------------------------------------------
+
+    async def _open_control(self) -> None:
+        """Answer on the control socket from now on."""
+        control = self._control
+        if control is not None:
+            bind = tuple(str(listener.address) for listener in self._listeners)
+            await control.start(self._backend, bind=bind)
+            self._events.announce = control.publish_event
+            LOGGER.info("control socket %s (wsgitop attach %d)", control.path, os.getpid())
+
+    def _relinquish(self, control_is_theirs: bool) -> None:
+        """A new master has taken over: what there is but once is its own."""
+        if self._control is not None and control_is_theirs:
+            self._control.hand_over()
+        if self._tether is not None:
+            asyncio.get_running_loop().remove_reader(self._tether.fileno())
+            self._tether.close()
+            self._tether = None
+
+    def _settle_stderr(self, restore: Callable[[], None]) -> None:
+        """The workers of a new master are ready: the old one need not read its standard error any more."""
+        if self._in_background:
+            self._let_go_of_terminal()
+        else:
+            restore()
+            if self._sink.path == "-":
+                self._sink.reopen()
+
+    async def _promote(self, predecessor: Predecessor) -> None:
+        """The old master has handed over, or is gone: this one is the master now."""
+        self._upgrade.is_guest = False
+        self._predecessor = None
+        self._tether = predecessor.take_over()
+        if self._pidfile is not None:
+            try:
+                self._pidfile.succeed(self._configuration.settings.pidfile)
+            except OSError as error:
+                text = f"pid file {self._pidfile.path} cannot be renamed: {error.strerror}"
+                self._events.add("error", "pidfile", text)
+        await self._open_control()
+        text = f"this master has taken over from process {predecessor.handover.pid}"
+        self._events.add("good", "upgrade", text)
+        assert self._supervisor is not None
+        await self._surroundings.start(self._supervisor, asyncio.get_running_loop())
+        if self._tether is not None:
+            asyncio.get_running_loop().add_reader(self._tether.fileno(), self._tethered)
+            self._tether.announce(os.getpid(), "" if self._control is None else self._control.path)
+
+    def _let_go_of_terminal(self) -> None:
+        """With --daemon: whoever started the server gets its terminal back."""
+        if self._in_background:
+            daemon.let_go_of_terminal(self._configuration.settings.errorlog)
+            self._sink.reopen()  # without a file it was a copy of standard error
 
     def _reopen(self, actor: str) -> None:
         """USR1: open the log files again, after rotation."""
         assert self._supervisor is not None
         try:
             self._sink.reopen()
+            self._let_go_of_terminal()
             access_log_fd = _open_access_log(self._configuration.settings.accesslog)
         except ConfigError as error:
             self._events.add("error", "reopen", f"the old log files stay open: {error.cause}", actor=actor)

@@ -80,13 +80,17 @@ class Output:
         self._sink.write(data)
         self.last_lines.extend(data.decode("utf-8", "backslashreplace").splitlines())
 
+    def read_rest(self) -> None:
+        """Copy what is there, of a process that has ended."""
+        deadline = time.monotonic() + 0.05
+        while self._read() and time.monotonic() < deadline:
+            pass
+
     def close(self) -> None:
         """Copy what is left and close. Descendants of the application may still write; nobody hears them
         then.
         """
-        deadline = time.monotonic() + 0.05
-        while self._read() and time.monotonic() < deadline:
-            pass
+        self.read_rest()
         if self._partial:
             self._take(self._partial + b"\n")
             self._partial = b""

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import asyncio
 import os
+import socket
 import time
 from collections.abc import Callable
 
@@ -51,6 +52,7 @@ class Supervisor:
         sink: Sink,
         access_log_fd: int,
         control_socket: str,
+        exchange: tuple[socket.socket, socket.socket] | None = None,
     ) -> None:
         self._context = Context(
             loop=loop,
@@ -64,6 +66,12 @@ class Supervisor:
             reconcile=self.reconcile,
             give_up=self._give_up,
         )
+        if exchange is not None:
+            for end in self._context.exchange:
+                end.close()
+            self._context.exchange = exchange
+        self.exchange = self._context.exchange
+        self.sink = sink
         self.roster = roster
         self.events = events
         self.workers = Workers(self._context)
@@ -76,12 +84,16 @@ class Supervisor:
         self._timer: asyncio.TimerHandle | None = None
         self._reconciling = False
         self._config_workers = configuration.workers
+        self._before_winch = 0
         self._reload: int | None = None  # the commanded reload that is under way
         self._title = ""
         self._outworn: dict[int, str] = {}
         self._scaling_since: float | None = None
         self.fatal: WsgitopError | None = None
         self.finished: asyncio.Event = asyncio.Event()
+        self.on_child: Callable[[int, int], bool] = lambda _pid, _status: False
+        self.on_stop: Callable[[str], str] = lambda _actor: ""
+        self.on_finish: list[Callable[[], None]] = []
         self.on_change: list[Callable[[], None]] = []
         self.on_reload_end: Callable[[int, str, str], None] | None = None
         sampler.set_zygotes(self._zygotes.processes)
@@ -95,6 +107,7 @@ class Supervisor:
 
     def reload(self, actor: str) -> int:
         """Begin a reload; it supersedes one that is under way. The number of the new generation."""
+        self.roster.wanted = self.roster.wanted or self._before_winch
         superseded = "superseded by a newer reload"
         self._end_of_reload(superseded, "")
         loading = self.roster.loading()
@@ -146,18 +159,33 @@ class Supervisor:
             workers = "1 worker serves" if self.roster.wanted == 1 else f"{self.roster.wanted} workers serve"
             self.events.add("good", "scaled", f"{workers} after {took_s:.2f} s")
 
+    def winch(self, actor: str) -> None:
+        """Retire all workers and start none, until a reload or TTIN."""
+        if self.roster.stopping or not self.roster.wanted:
+            return
+        self._before_winch, self.roster.wanted = self.roster.wanted, 0
+        text = f"WINCH: workers {self._before_winch} → 0; HUP or TTIN brings them back"
+        self.events.add("warning", "scale", text, actor=actor)
+        self.reconcile()
+
     def stop(self, actor: str, *, quick: bool) -> None:
         """Stop the server; a second call with ``quick`` hurries the first."""
         if self.roster.stopping and (self.roster.quick or not quick):
             return
+        how = "quickly" if quick else f"gracefully, at most {self._context.settings.graceful_timeout:g} s"
+        text = "" if self.roster.stopping else self.on_stop(actor)
         self.roster.stopping = True
         self.roster.quick = quick
-        how = "quickly" if quick else f"gracefully, at most {self._context.settings.graceful_timeout:g} s"
-        self.events.add("info", "stop", f"the server stops {how}", actor=actor)
+        self.events.add("info", "stop", f"{text or 'the server stops'} {how}", actor=actor)
         for listener in self._context.listeners:
             # Workers keep their copies until they have seen Retire; nobody new is let in by the master's own.
             self._context.loop.call_soon(listener.close)
         self.reconcile()
+
+    def succeeded(self, *, by_exchange: bool) -> None:
+        """A new master has taken over. ``by_exchange``: its workers take connections over, too."""
+        self._context.taken_over = True
+        self._context.hands_on = by_exchange
 
     def reopen_logs(self, actor: str, access_log_fd: int) -> None:
         """Hand the newly opened access log to everybody; the caller has reopened the error log."""
@@ -178,7 +206,7 @@ class Supervisor:
                     break
                 if pid == 0:
                     break
-                if not self._zygotes.died(pid, status):
+                if not self._zygotes.died(pid, status) and not self.on_child(pid, status):
                     self.workers.died(pid, status)
         finally:
             self._reconciling = False
@@ -263,6 +291,8 @@ class Supervisor:
                     self._end_of_reload("", "")
             case p.Finished():
                 self._zygotes.close()
+                for callback in self.on_finish:
+                    callback()
                 self.finished.set()
 
     def _follow_settings(self) -> None:

@@ -87,11 +87,14 @@ class Unit:
         self._phase = "starting"
         self._status = ""
         self._said_at = 0.0
+        self._silent = False
         if notifier.watchdog_s > 0:
             self._beat()
 
     def look(self, rps: float | None = None) -> None:
         """Tell what has changed; called whenever something may have, and once a second."""
+        if self._silent:
+            return
         phase = self._current()
         if phase != self._phase:
             self._enter(phase)
@@ -112,8 +115,9 @@ class Unit:
         return ", ".join(words)
 
     def succeed(self, pid: int) -> None:
-        """Another process is the server's main process from now on."""
+        """Another process is the server's main process from now on; nothing more is told by this one."""
         self._notifier.tell(MAINPID=pid)
+        self._silent = True
 
     def _current(self) -> str:
         roster = self._roster
@@ -135,6 +139,8 @@ class Unit:
                 self._notifier.tell(STOPPING=1)
 
     def _beat(self) -> None:
+        if self._silent:
+            return
         # From the loop itself: if it hangs, systemd is right to act.
         self._notifier.tell(WATCHDOG=1)
         self._loop.call_later(self._notifier.watchdog_s / 2, self._beat)

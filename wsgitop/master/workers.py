@@ -253,10 +253,10 @@ class Workers:
     def _tell_retire(self, record: WorkerRecord) -> None:
         quick, stopping = record.graceful_s <= 0, self._context.roster.stopping
         record.told_to_stop = stopping
-        idle_s = 0.0 if stopping else self._context.settings.keepalive
-        pass_on = not stopping and any(
-            other.worker != record.worker for other in self._context.roster.ready()
-        )
+        last = stopping and not self._context.taken_over  # nobody is there for their clients to come back to
+        idle_s = 0.0 if last else self._context.settings.keepalive
+        others = any(other.worker != record.worker for other in self._context.roster.ready())
+        pass_on = self._context.hands_on or (not stopping and others)
         self._processes[record.worker].peer.send(
             m.Quit() if quick else m.Retire(record.graceful_s, idle_s, pass_on)
         )

@@ -13,7 +13,6 @@ import msgspec
 
 from wsgitop import __version__
 from wsgitop.channel import messages as m
-from wsgitop.channel.channel import pair
 from wsgitop.errors import ConfigError, WsgitopError
 from wsgitop.master.context import Context, Generation
 from wsgitop.master.hooks import ServerHooks
@@ -38,8 +37,7 @@ class Zygotes:
         self._access_log_fd = access_log_fd
         self._control_socket = control_socket
         self._environment = dict(os.environ)
-        # Over this workers pass connections to each other; it outlives them, and so does what is under way.
-        self._exchange = pair()
+        self._exchange = context.exchange
         self.processes: dict[int, ZygoteProcess] = {}
         context.hooks = ServerHooks(context, self.processes, self._dismiss)
 

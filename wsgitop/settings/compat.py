@@ -8,8 +8,6 @@ nothing (gunicorn's default) is passed over in silence. Hooks are no settings: a
 
 from __future__ import annotations
 
-import os
-import pwd
 from typing import Any, Literal, NamedTuple
 
 from wsgitop.errors import ConfigError
@@ -48,7 +46,6 @@ _STRICT = "has no effect: such requests are always rejected"
 _STATSD = "has no effect: statsd is not sent by this version"
 _SYSLOG = "has no effect: syslog is not written by this version; log lines go to errorlog"
 _LOGGING = "has no effect: the log is configured by errorlog, accesslog and loglevel"
-_USER_REMEDY = "Start wsgitop as that user: User= in a systemd unit, USER in a Dockerfile, or su."
 
 
 def _ignored(name: str, flags: str, takes: Takes, reason: str, *harmless: Any) -> Foreign:
@@ -61,12 +58,6 @@ def _refused(name: str, flags: str, takes: Takes, reason: str, remedy: str, *har
 
 _ROWS = (
     # What would leave the server somewhere else, open, or answering wrongly if it were passed over.
-    _refused("daemon", "-D --daemon", "switch",
-             "wsgitop does not put itself into the background in this version",
-             "Use a systemd unit or a container, or `wsgitop run` and leave the server running."),
-    _refused("user", "-u --user", "value", "this version does not change its user", _USER_REMEDY),
-    _refused("group", "-g --group", "value", "this version does not change its group", _USER_REMEDY),
-    _refused("initgroups", "--initgroups", "switch", "this version does not change its groups", _USER_REMEDY),
     _refused("keyfile", "--keyfile", "value", _TLS, _TLS_REMEDY),
     _refused("certfile", "--certfile", "value", _TLS, _TLS_REMEDY),
     _refused("ca_certs", "--ca-certs", "value", _TLS, _TLS_REMEDY),
@@ -166,34 +157,8 @@ def judge(row: Foreign, value: object, origin: str) -> str:
 
 
 def _asks_for_nothing(row: Foreign, value: object) -> bool:
-    if value is None or value is False or value in ("", [], {}) or value in row.harmless:
-        # `0 == False`, so a sendfile=False lands here: the setting turns off what is not there to be turned
-        # off.
-        return True
-    if row.name == "user":
-        return _is_user(value)
-    return row.name == "group" and _is_group(value)
-
-
-def _is_user(value: object) -> bool:
-    """Whether the process already is that user, so that there is nothing to change."""
-    if str(value) == str(os.geteuid()):
-        return True
-    try:
-        return pwd.getpwuid(os.geteuid()).pw_name == value
-    except KeyError:
-        return False
-
-
-def _is_group(value: object) -> bool:
-    if str(value) == str(os.getegid()):
-        return True
-    import grp
-
-    try:
-        return grp.getgrgid(os.getegid()).gr_name == value
-    except KeyError:
-        return False
+    # `0 == False`, so a sendfile=False is passed over: it turns off what is not there to be turned off.
+    return value is None or value is False or value in ("", [], {}) or value in row.harmless
 
 
 _SYNC_CLASSES = frozenset({

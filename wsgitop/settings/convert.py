@@ -56,6 +56,7 @@ _ALLOWED = {
     "list": "a text or a list of texts",
     "map": "a table of names and texts",
     "text": "a text",
+    "identity": "a name or an id",
 }
 
 
@@ -154,6 +155,15 @@ def _read_mode(raw: object) -> int:
     return _read_integer(raw)
 
 
+def _read_identity(raw: object) -> str:
+    """Of a user or a group: a config file may have the number as such."""
+    if isinstance(raw, int) and not isinstance(raw, bool) and raw >= 0:
+        return str(raw)
+    if isinstance(raw, str) and not raw.strip().startswith("-"):
+        return _read_text(raw).strip()
+    raise _Unfit
+
+
 def _read_size(raw: object) -> int:
     if isinstance(raw, str):
         match = _SIZE.fullmatch(raw.strip())
@@ -195,6 +205,7 @@ _READERS: dict[str, Callable[[object], Any]] = {
     "map": _read_map,
     "workers": _read_workers,
     "mode": _read_mode,
+    "identity": _read_identity,
     "size": _read_size,
 }
 

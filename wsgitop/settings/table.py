@@ -159,9 +159,27 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
         "-n", "--name", section=PROCESS, metavar="NAME",
         help="Name in process titles and on the screen instead of the application's.",
     )] = ""
+    daemon: Annotated[bool, option(
+        "-D", "--daemon", section=PROCESS,
+        help="Go into the background once workers serve; a start that fails ends with its own status. "
+        "Give --error-logfile, too, or the log goes nowhere.",
+    )] = False
+    user: Annotated[str, option(
+        "-u", "--user", section=PROCESS, metavar="USER",
+        help="User that loads and runs the application, by name or id; only root can change it. "
+        "The master keeps what it was started with.",
+    )] = ""
+    group: Annotated[str, option(
+        "-g", "--group", section=PROCESS, metavar="GROUP",
+        help="Group of the workers, by name or id; otherwise that of --user.",
+    )] = ""
+    initgroups: Annotated[bool, option(
+        "--initgroups", section=PROCESS,
+        help="Give the workers all groups that their user is a member of; otherwise they have one.",
+    )] = False
     umask: Annotated[int, option(
         "-m", "--umask", section=PROCESS, metavar="MODE", ge=0, le=0o777,
-        help="File mode mask of the workers, as 0 or octal 0o022.",
+        help="File mode mask for unix sockets and, unless it is 0, for the workers, as 0 or octal 0o022.",
     )] = 0
     worker_tmp_dir: Annotated[str, option(
         "--worker-tmp-dir", section=PROCESS, metavar="DIR",
@@ -257,8 +275,14 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
 
 # fmt: on
 
-Kind = Literal["text", "list", "integer", "number", "switch", "map", "workers", "mode", "size"]
-_SPECIAL: dict[str, Kind] = {"workers": "workers", "umask": "mode", "max_rss": "size"}
+Kind = Literal["text", "list", "integer", "number", "switch", "map", "workers", "mode", "size", "identity"]
+_SPECIAL: dict[str, Kind] = {
+    "workers": "workers",
+    "umask": "mode",
+    "max_rss": "size",
+    "user": "identity",
+    "group": "identity",
+}
 _KINDS: dict[Any, Kind] = {
     str: "text",
     Literal: "text",

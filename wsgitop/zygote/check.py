@@ -18,6 +18,7 @@ from wsgitop.errors import AppImportError, WsgitopError
 from wsgitop.settings.table import Settings
 from wsgitop.wsgi.loading import load_app
 from wsgitop.zygote.environment import apply, enter_directory
+from wsgitop.zygote.privileges import ROOT, drop
 
 
 class CheckArguments(msgspec.Struct):
@@ -36,6 +37,8 @@ def main() -> int:
         directory = os.path.join(arguments.chdir, arguments.settings.chdir)  # noqa: PTH118 - links stay as they are
         enter_directory(directory)
         apply(arguments.settings, directory)
+        if os.geteuid() == ROOT:  # others check as who they are: a site's settings may name another user
+            drop(arguments.settings)
         app = load_app(arguments.settings.wsgi_app)
         kind = type(app)
         answer = {

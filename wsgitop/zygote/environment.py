@@ -38,4 +38,7 @@ def apply(settings: Settings, chdir: str) -> None:
         path = os.path.abspath(directory)  # noqa: PTH100 - resolve() follows links
         if path not in sys.path:
             sys.path.insert(0, path)
-    os.umask(settings.umask)
+    if settings.umask:
+        # 0, the default, is gunicorn's for unix sockets. It says nothing about the application's files, which
+        # everybody could write to then.
+        os.umask(settings.umask)

@@ -42,6 +42,7 @@ from wsgitop.zygote.config_file import load as load_config_file
 from wsgitop.zygote.environment import apply, enter_directory
 from wsgitop.zygote.hooks import ZygoteHooks
 from wsgitop.zygote.leftovers import remove_leftovers
+from wsgitop.zygote.privileges import drop
 
 CHANNEL_FD = 3
 """Where the master puts the zygote's end of the channel."""
@@ -157,6 +158,7 @@ class Zygote:
             enter_directory(message.chdir)
             apply(settings, message.chdir)
             self._hooks.prepare(settings, self._listeners, message)
+            drop(settings)
             threads: tuple[str, ...] = ()
             if settings.preload_app:
                 self._app = load_app(settings.wsgi_app)
