@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import fcntl
 import logging
 import os
@@ -13,7 +14,7 @@ import pytest
 
 from tests.support.waiting import eventually
 from wsgitop.errors import ConfigError
-from wsgitop.logs.sink import QUEUE_LIMIT_BYTES, Sink, SinkHandler
+from wsgitop.logs.sink import QUEUE_LIMIT_BYTES, Sink, SinkHandler, open_log
 
 Make = Callable[..., Sink]
 
@@ -169,3 +170,51 @@ def test_a_named_pipe_is_not_waited_for(make: Make, tmp_path: Path) -> None:
     sink.write(b"line\n")
     eventually(lambda: os.read(reader, 9) == b"line\n", 5)
     os.close(reader)
+
+
+def test_copies_get_all_that_is_written(make: Make, tmp_path: Path) -> None:
+    copied: list[bytes] = []
+    sink = make(str(tmp_path / "log"))
+    sink.copies.append(copied.append)
+    sink.write(b"one\n")
+    sink.write(b"two\n")
+    assert copied == [b"one\n", b"two\n"], "at once, whatever the disk does"
+
+
+def test_a_line_that_a_full_disk_took_the_half_of_does_not_run_into_the_next(
+    make: Make, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path = tmp_path / "log"
+    sink = make(str(path))
+    room = [6]
+    real = os.write
+
+    def full(fd: int, data: bytes) -> int:
+        if room[0] == 0:
+            raise OSError(errno.ENOSPC, "no space")
+        sent = real(fd, bytes(data)[: room[0]])
+        room[0] -= sent
+        return sent
+
+    monkeypatch.setattr("wsgitop.logs.sink.os.write", full)
+    sink.write(b"a long line\n")
+    eventually(lambda: path.read_bytes() == b"a long" and room == [0])
+    eventually(lambda: sink._dropped == 1)
+    room[0] = 1000
+    sink.write(b"next\n")
+    eventually(lambda: path.read_bytes().startswith(b"a long\nnext\n"))
+    eventually(lambda: b"1 lines were dropped\n" in path.read_bytes())
+
+
+def test_a_stream_by_its_name_that_cannot_be_opened_is_copied(monkeypatch: pytest.MonkeyPatch) -> None:
+    """/dev/stdout is a socket under systemd, and sockets cannot be opened."""
+
+    def refuse(path: str, flags: int, mode: int = 0) -> int:
+        raise OSError(errno.ENXIO, "No such device or address")
+
+    monkeypatch.setattr("wsgitop.logs.sink.os.open", refuse)
+    fd = open_log("/dev/stderr", 1)
+    assert os.path.sameopenfile(fd, 2)
+    os.close(fd)
+    with pytest.raises(ConfigError):
+        open_log("/dev/null", 1)

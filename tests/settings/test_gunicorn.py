@@ -5,6 +5,8 @@ from __future__ import annotations
 import pytest
 
 from wsgitop.settings import compat
+from wsgitop.settings.differences import DIFFERENCES
+from wsgitop.settings.differences import GUNICORN as NAMES
 from wsgitop.settings.load import Layer, resolve
 from wsgitop.settings.table import TABLE
 
@@ -38,3 +40,16 @@ def test_what_gunicorn_does_by_default_is_passed_over(name: str) -> None:
 def test_every_foreign_setting_and_alias_is_one_of_gunicorns() -> None:
     assert set(compat.FOREIGN) | set(compat.ALIASES) <= set(GUNICORN)
     assert not set(compat.FOREIGN) & set(TABLE)
+
+
+def test_the_names_are_all_there() -> None:
+    assert set(GUNICORN) == NAMES
+
+
+@pytest.mark.parametrize("name", sorted(set(GUNICORN) & set(TABLE)))
+def test_another_default_is_documented(name: str) -> None:
+    theirs, ours = GUNICORN[name].default, TABLE[name].default
+    same = list(theirs) == list(ours) if isinstance(ours, tuple) else theirs == ours
+    nothing = ours in ("", ()) and theirs in (None, "", [])
+    directory = name in ("chdir", "user", "group")  # theirs is that of the process that asks
+    assert same or nothing or directory or name in DIFFERENCES

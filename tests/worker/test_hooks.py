@@ -386,13 +386,13 @@ def test_cfg() -> None:
     settings = Settings(
         wsgi_app="site:app", workers="auto", bind=("unix:/run/x", "0:80", "[::1]:81"), raw_env=("A=b=c",)
     )
-    cfg = make_config(settings, {"statsd_host": "localhost:8125", "mine": 3}, {"on_exit": fail})
+    cfg = make_config(settings, {"root_path": "/shop", "mine": 3}, {"on_exit": fail})
     assert cfg.workers >= 1 and cfg.timeout == 30.0 and cfg.preload_app is False
     assert cfg.address == ["/run/x", ("0.0.0.0", 80), ("::1", 81)]
     assert cfg.env == {"A": "b=c"}
     assert cfg.on_exit is fail and cfg.on_starting(None) is None
     assert cfg.control_socket_disable is False, "under gunicorn's name"
-    assert cfg.statsd_host == "localhost:8125", "what has no effect here can be read all the same"
+    assert cfg.root_path == "/shop", "what has no effect here can be read all the same"
     assert cfg.certfile is None
     with pytest.raises(AttributeError, match="no setting 'mine'"):
         _ = cfg.mine

@@ -11,7 +11,7 @@ import pytest
 
 from wsgitop.errors import ConfigError
 from wsgitop.settings.hooks import HOOKS, NOT_RUN
-from wsgitop.zygote.config_file import ConfigFile, load
+from wsgitop.zygote.config_file import ConfigFile, load, plain
 
 Load = Callable[[str], ConfigFile]
 
@@ -129,3 +129,30 @@ def test_file_prefix(config: Load, tmp_path: Path) -> None:
     config("workers = 7")
     assert load("file:site.conf.py", str(tmp_path)).values == {"workers": 7}
     assert load(f"file:{tmp_path}/site.conf.py", "/").values == {"workers": 7}
+
+
+def test_a_log_configuration_keeps_its_objects_beside_their_names(config: Load) -> None:
+    found = config(
+        "import logging\n"
+        "class Own(logging.Formatter):\n"
+        "    def __repr__(self): raise RuntimeError\n"
+        "own = Own()\n"
+        "logconfig_dict = {'a': Own, 'b': own, 'c': (1, 2), 'd': logging.getLogger}\n"
+    )
+    assert found.values["logconfig_dict"] == {
+        "a": "<__config__.Own>", "b": "<__config__.Own>", "c": [1, 2], "d": "<logging.getLogger>",
+    }  # fmt: skip
+    assert found.logconfig is not None
+    assert isinstance(found.logconfig["b"], found.logconfig["a"])
+    assert plain(found.logconfig) == found.values["logconfig_dict"]
+
+
+@pytest.mark.parametrize("value", ["5", "None", "{}"])
+def test_what_is_no_log_configuration(config: Load, value: str) -> None:
+    found = config(f"logconfig_dict = {value}\n")
+    assert not found.logconfig
+
+
+def test_classes_of_loggers_and_workers_are_named(config: Load) -> None:
+    found = config("class Own: ...\nlogger_class = Own\nworker_class = Own\nother = Own\n")
+    assert found.values == {"logger_class": "__config__.Own", "worker_class": "__config__.Own"}

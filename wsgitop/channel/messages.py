@@ -130,7 +130,8 @@ class Prepare(Message, frozen=True):
 
     ``chdir`` is where the application is loaded from. Preload it if asked, then answer :class:`ZygoteReady`
     or :class:`ZygoteFailed`. ``access_log`` says whether that descriptor is to be written to (it is /dev/null
-    otherwise). ``starting``: the server starts, so run the hook on_starting first.
+    otherwise); ``access_pipe`` that there is one more, last of all, which takes the access log's lines as
+    well. ``starting``: the server starts, so run the hook on_starting first.
     """
 
     generation: int
@@ -141,6 +142,7 @@ class Prepare(Message, frozen=True):
     access_log: bool
     addresses: tuple[str, ...]
     control_socket: str = ""
+    access_pipe: bool = False
     server: ServerState = ServerState(0)
     starting: bool = False
 

@@ -12,6 +12,7 @@ import logging
 import os
 import threading
 from collections import deque
+from collections.abc import Callable
 
 from wsgitop.errors import ConfigError
 
@@ -19,7 +20,10 @@ QUEUE_LIMIT_BYTES = 4 * 1024 * 1024
 
 
 class Sink:
-    """An append-only destination. ``path`` is a file, or ``-`` for the descriptor ``fallback_fd``."""
+    """An append-only destination. ``path`` is a file, or ``-`` for the descriptor ``fallback_fd``.
+
+    Each of ``copies`` gets all that is written, in the thread that writes it, and must not wait.
+    """
 
     def __init__(self, path: str, fallback_fd: int = 2) -> None:
         self.path = path
@@ -28,7 +32,9 @@ class Sink:
         self._lines: deque[bytes] = deque()
         self._bytes = 0
         self._dropped = 0
+        self._torn = False
         self._closing = False
+        self.copies: list[Callable[[bytes], None]] = []
         self._change = threading.Condition()
         self._thread = threading.Thread(target=self._run, name="wsgitop-log", daemon=True)
 
@@ -38,6 +44,8 @@ class Sink:
 
     def write(self, data: bytes) -> None:
         """Queue whole lines; never blocks for longer than the lock is held."""
+        for copy in self.copies:
+            copy(data)
         with self._change:
             if self._bytes + len(data) > QUEUE_LIMIT_BYTES:
                 self._dropped += data.count(b"\n")
@@ -82,15 +90,22 @@ class Sink:
             self._put(fd, data)
 
     def _put(self, fd: int, data: bytes) -> None:
-        view = memoryview(data)
+        # What a disk that was full has taken the half of must not run into the next line.
+        view = memoryview(b"\n" + data if self._torn else data)
         while view:
             try:
-                view = view[os.write(fd, view) :]
+                sent = os.write(fd, view)
+                self._torn = sent < len(view) and view[sent - 1] != ord("\n")
+                view = view[sent:]
             except OSError:
                 # A full disk or a closed terminal: there is nowhere to say it. The lines count as dropped.
                 with self._change:
                     self._dropped += bytes(view).count(b"\n")
                 return
+
+
+_STREAMS = {"/dev/stdout": 1, "/dev/stderr": 2}
+"""Names that cannot be opened where the stream is a socket, as under systemd, or another user's."""
 
 
 def open_log(path: str, fallback_fd: int) -> int:
@@ -105,6 +120,9 @@ def open_log(path: str, fallback_fd: int) -> int:
     try:
         fd = os.open(path, flags, 0o644)
     except OSError as error:
+        number = _STREAMS.get(path)
+        if number is not None:
+            return os.dup(number)
         raise ConfigError(
             f"log file {path} cannot be opened: {error.strerror}", "Check the directory and its permissions."
         ) from None

@@ -81,6 +81,9 @@ class WorkerGauge:
         self._cpu = Rate()
         self._counted = -1
         self._histogram = [0] * at.BUCKETS
+        self._counters: list[int] = []
+        self._seen: list[int] = []
+        self._settled = False
         self._percentiles = Percentiles()
         self.history: deque[float] = deque(maxlen=HISTORY_SECONDS)
         self.requests = 0
@@ -105,6 +108,25 @@ class WorkerGauge:
                     oldest = started
         self.requests, self.errors, self.busy, self._oldest_started_ns = requests, errors, busy, oldest
         self.rps = self._requests.add(now, requests)
+
+    def counters(self) -> list[int]:
+        """Requests, answers by class, and the whole histogram, read now, in one list; the same list as before
+        while nothing comes.
+        """
+        requests = [block[at.REQUESTS] for block in self._threads]
+        same = requests == self._seen
+        if same and self._settled:
+            return self._counters
+        # Once more than requests come: a row may be caught between two words of the same request.
+        self._seen, self._settled = requests, same
+        total = [0] * (1 + at.CLASSES + at.BUCKETS)
+        for block in self._threads:
+            if block[at.REQUESTS]:
+                classes = block[at.STATUS_1XX : at.STATUS_1XX + at.CLASSES]
+                words = (block[at.REQUESTS], *classes, *block[at.HISTOGRAM : at.HISTOGRAM + at.BUCKETS])
+                total = [sum_ + min(word, COUNTER_LIMIT) for sum_, word in zip(total, words, strict=True)]
+        self._counters = total
+        return total
 
     def second(self) -> list[int]:
         """Once a second, after :meth:`read`: bring histogram and history up to date; the recent histogram."""

@@ -33,9 +33,11 @@ from wsgitop.master.listeners import Listener, open_listeners
 from wsgitop.master.pidfile import SUCCESSOR_SUFFIX, Pidfile
 from wsgitop.master.roster import Roster
 from wsgitop.master.sampler import Sampler
+from wsgitop.master.statsd import Reporter, open_statsd
 from wsgitop.master.successor import Guest, Predecessor
 from wsgitop.master.supervisor import Supervisor
 from wsgitop.master.surroundings import Surroundings
+from wsgitop.master.syslog_output import open_syslog
 from wsgitop.master.upgrade import Upgrade
 from wsgitop.settings.identity import wanted_identity
 from wsgitop.settings.load import Layer, Resolved
@@ -103,6 +105,8 @@ class Master:
         _log_to(self._sink, settings.loglevel)
         self._access_log_fd = _open_access_log(settings.accesslog)
         stack.callback(lambda: os.close(self._access_log_fd))
+        self._access_pipe_fd = open_syslog(settings, self._sink, stack)
+        self._statsd: Reporter | None = None
         given = systemd.take_sockets(os.environ)
         if predecessor is not None:
             self._listeners: list[Listener] = predecessor.listeners(settings)
@@ -165,7 +169,9 @@ class Master:
                 access_log_fd=self._access_log_fd,
                 control_socket=control_path,
                 exchange=None if predecessor is None else predecessor.exchange(),
+                access_pipe_fd=self._access_pipe_fd,
             )
+            self._statsd = open_statsd(settings, sampler, self._sink)
             self._supervisor, self._sampler, self._control = supervisor, sampler, control
             self._upgrade = upgrade = Upgrade(
                 loop,
@@ -204,6 +210,8 @@ class Master:
             await supervisor.finished.wait()
             thread.stop()
         finally:
+            if self._statsd is not None:
+                self._statsd.close()
             self._surroundings.close()
             if control is not None:
                 if self._predecessor is not None and self._predecessor.has_lent_control:
@@ -236,6 +244,8 @@ class Master:
             snapshot: Snapshot = self._sampler.sample(watched=asked is not None)
             if self._control is not None and asked is not None:
                 self._control.publish_snapshot(snapshot)
+            if self._statsd is not None:
+                self._statsd.tick(snapshot)
             self._surroundings.look(snapshot.totals.rps)
         finally:
             self._supervisor.reap()  # ends in a look at the plan
@@ -352,11 +362,15 @@ class Master:
     def _reopen(self, actor: str) -> None:
         """USR1: open the log files again, after rotation."""
         assert self._supervisor is not None
+        access_log_fd = -1
         try:
+            # Both or neither: the access log is not in use before the error log has been opened.
+            access_log_fd = _open_access_log(self._configuration.settings.accesslog)
             self._sink.reopen()
             self._let_go_of_terminal()
-            access_log_fd = _open_access_log(self._configuration.settings.accesslog)
         except ConfigError as error:
+            if access_log_fd >= 0:
+                os.close(access_log_fd)
             self._events.add("error", "reopen", f"the old log files stay open: {error.cause}", actor=actor)
             return
         os.dup2(access_log_fd, self._access_log_fd, inheritable=False)

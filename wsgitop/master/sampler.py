@@ -16,6 +16,7 @@ import pwd
 import socket
 import time
 from collections import deque
+from collections.abc import Callable, Mapping
 
 import psutil
 
@@ -108,6 +109,12 @@ class Sampler:
         self.history: deque[Second] = deque(maxlen=HISTORY_SECONDS)
         self.timeout_s = 0.0
         self.threads = 1
+        self.on_removed: Callable[[int, WorkerGauge], None] | None = None
+
+    @property
+    def gauges(self) -> Mapping[int, WorkerGauge]:
+        """The gauges by worker, a live view."""
+        return self._gauges
 
     # -- births and deaths ------------------------------------------------
 
@@ -124,6 +131,8 @@ class Sampler:
         del self._processes[worker]
         gauge.read(time.monotonic())
         gauge.second()
+        if self.on_removed is not None:
+            self.on_removed(worker, gauge)
         self._folded_requests += gauge.requests
         self._folded_errors += gauge.errors
         self._folded_cpu_s += self._cpu_s.pop(worker, 0.0)

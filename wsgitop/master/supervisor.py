@@ -53,6 +53,7 @@ class Supervisor:
         access_log_fd: int,
         control_socket: str,
         exchange: tuple[socket.socket, socket.socket] | None = None,
+        access_pipe_fd: int = -1,
     ) -> None:
         self._context = Context(
             loop=loop,
@@ -77,7 +78,11 @@ class Supervisor:
         self.workers = Workers(self._context)
         self.quarantine = Quarantine(self._context, self.workers)
         self._zygotes = Zygotes(
-            self._context, self.workers, access_log_fd=access_log_fd, control_socket=control_socket
+            self._context,
+            self.workers,
+            access_log_fd=access_log_fd,
+            control_socket=control_socket,
+            access_pipe_fd=access_pipe_fd,
         )
         self.hooks = self._context.hooks
         self._sampler = sampler

@@ -1,7 +1,7 @@
 """Who is told how the server is: systemd, and whoever asks at --health-bind.
 
 Who runs this: the loop of the master. A new master (see ``upgrade.py``) does neither before it has taken
-over: systemd listens to the main process alone, and the address of the health checks is the old one's until then.
+over: systemd listens to the main process alone, and the address of the checks is the old one's until then.
 """
 
 from __future__ import annotations

@@ -30,11 +30,18 @@ class Zygotes:
     """Every zygote process, by generation. ``environment`` is what they are started with."""
 
     def __init__(
-        self, context: Context, workers: Workers, *, access_log_fd: int, control_socket: str
+        self,
+        context: Context,
+        workers: Workers,
+        *,
+        access_log_fd: int,
+        control_socket: str,
+        access_pipe_fd: int = -1,
     ) -> None:
         self._context = context
         self._workers = workers
         self._access_log_fd = access_log_fd
+        self._access_pipe_fd = access_pipe_fd
         self._control_socket = control_socket
         self._environment = dict(os.environ)
         self._exchange = context.exchange
@@ -125,6 +132,8 @@ class Zygotes:
             *(end.fileno() for end in self._exchange),
             *(listener.socket.fileno() for listener in self._context.listeners),
         ]
+        if self._access_pipe_fd >= 0:
+            descriptors.append(self._access_pipe_fd)
         message = m.Prepare(
             generation=record.number,
             settings_json=msgspec.json.encode(settings).decode(),
@@ -134,6 +143,7 @@ class Zygotes:
             access_log=bool(settings.accesslog),
             addresses=tuple(str(listener.address) for listener in self._context.listeners),
             control_socket=self._control_socket,
+            access_pipe=self._access_pipe_fd >= 0,
             server=self._context.hooks.state(),
             starting=self._context.hooks.starting(record.number),
         )

@@ -43,9 +43,6 @@ _HTTP2 = "has no effect: only HTTP/1.1 is served"
 _ASGI = "has no effect: only WSGI applications are served"
 _DIRTY = "has no effect: there are no dirty workers here"
 _STRICT = "has no effect: such requests are always rejected"
-_STATSD = "has no effect: statsd is not sent by this version"
-_SYSLOG = "has no effect: syslog is not written by this version; log lines go to errorlog"
-_LOGGING = "has no effect: the log is configured by errorlog, accesslog and loglevel"
 
 
 def _ignored(name: str, flags: str, takes: Takes, reason: str, *harmless: Any) -> Foreign:
@@ -91,23 +88,10 @@ _ROWS = (
     _ignored("sendfile", "--no-sendfile", "off", "has no effect", True),
     _ignored("tmp_upload_dir", "", "value", "has no effect; worker_tmp_dir says where large bodies wait"),
     _ignored("default_proc_name", "", "value", "has no effect; use proc_name", "gunicorn"),
-    _ignored("capture_output", "--capture-output", "switch",
-             "has no effect: what workers print goes to the error log anyway"),
-    _ignored("disable_redirect_access_to_syslog", "--disable-redirect-access-to-syslog", "switch", _SYSLOG),
-    _ignored("logger_class", "--logger-class", "value", _LOGGING, "gunicorn.glogging.Logger"),
-    _ignored("logconfig", "--log-config", "value", _LOGGING),
-    _ignored("logconfig_dict", "", "value", _LOGGING),
-    _ignored("logconfig_json", "--log-config-json", "value", _LOGGING),
-    _ignored("syslog", "--log-syslog", "switch", _SYSLOG),
-    _ignored("syslog_addr", "--log-syslog-to", "value", _SYSLOG, "udp://localhost:514"),
-    _ignored("syslog_prefix", "--log-syslog-prefix", "value", _SYSLOG),
-    _ignored("syslog_facility", "--log-syslog-facility", "value", _SYSLOG, "user"),
-    _ignored("enable_stdio_inheritance", "-R --enable-stdio-inheritance", "switch",
-             "has no effect: what workers print goes to the error log anyway"),
-    _ignored("statsd_host", "--statsd-host", "value", _STATSD),
-    _ignored("statsd_prefix", "--statsd-prefix", "value", _STATSD),
-    _ignored("dogstatsd_tags", "--dogstatsd-tags", "value", _STATSD),
-    _ignored("enable_backlog_metric", "--enable-backlog-metric", "switch", _STATSD),
+    _ignored("logger_class", "--logger-class", "value",
+             "has no effect: a logger class is code for gunicorn's insides; logconfig_dict says which "
+             "handlers lines go to, and statsd_host sends figures without one", "gunicorn.glogging.Logger",
+             "gunicorn.instrument.statsd.Statsd"),
     _ignored("proxy_allow_ips", "--proxy-allow-from", "value",
              "has no effect: the PROXY protocol is not read by this version", "127.0.0.1,::1",
              ["127.0.0.1", "::1"]),

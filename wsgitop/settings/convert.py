@@ -18,6 +18,7 @@ import msgspec
 from wsgitop.errors import ConfigError
 from wsgitop.settings.addresses import parse_address
 from wsgitop.settings.log_format import check_format
+from wsgitop.settings.log_targets import check_facility, check_tags, parse_statsd_host, parse_syslog_address
 from wsgitop.settings.table import Setting, Settings
 
 TRUE_WORDS = frozenset({"true", "yes", "on", "1"})
@@ -55,6 +56,7 @@ _ALLOWED = {
     "switch": "true or false",
     "list": "a text or a list of texts",
     "map": "a table of names and texts",
+    "object": "a table",
     "text": "a text",
     "identity": "a name or an id",
 }
@@ -196,6 +198,12 @@ def _read_map(raw: object) -> dict[str, str]:
     return {_read_text(name): _read_text(value) for name, value in raw.items()}
 
 
+def _read_object(raw: object) -> dict[str, Any]:
+    if not isinstance(raw, dict) or not all(isinstance(name, str) for name in raw):
+        raise _Unfit
+    return raw
+
+
 _READERS: dict[str, Callable[[object], Any]] = {
     "text": _read_text,
     "list": _read_list,
@@ -203,6 +211,7 @@ _READERS: dict[str, Callable[[object], Any]] = {
     "number": _read_number,
     "switch": _read_switch,
     "map": _read_map,
+    "object": _read_object,
     "workers": _read_workers,
     "mode": _read_mode,
     "identity": _read_identity,
@@ -253,13 +262,17 @@ def _check_proxies(text: str) -> None:
             ) from None
 
 
-_CHECKS: dict[str, Callable[[Any], None]] = {
+_CHECKS: dict[str, Callable[[Any], object]] = {
     "access_log_format": check_format,
     "bind": _check_bind,
+    "dogstatsd_tags": check_tags,
     "forwarded_allow_ips": _check_proxies,
     "health_bind": _check_health_bind,
     "health_path": _check_health_path,
     "raw_env": _check_env,
+    "statsd_host": parse_statsd_host,
+    "syslog_addr": parse_syslog_address,
+    "syslog_facility": check_facility,
     "wsgi_app": _check_app,
 }
 

@@ -202,6 +202,67 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
         "--log-level", section=LOGGING, metavar="LEVEL",
         help="Least severity that is logged.",
     )] = "info"
+    capture_output: Annotated[bool, option(
+        "--capture-output", section=LOGGING,
+        help="What the application prints on standard output goes to the error log, too; what it writes to "
+        "standard error does anyway.",
+    )] = False
+    enable_stdio_inheritance: Annotated[bool, option(
+        "-R", "--enable-stdio-inheritance", section=LOGGING,
+        help="What the application prints is written at once, as with PYTHONUNBUFFERED, and not in blocks.",
+    )] = False
+    logconfig: Annotated[str, option(
+        "--log-config", section=LOGGING, metavar="FILE",
+        help="Configuration of Python's logging for the application's processes, an INI file as for "
+        "logging.config.fileConfig. Loggers gunicorn.error, gunicorn.access or wsgitop.error, "
+        "wsgitop.access in it take this server's lines.",
+    )] = ""
+    logconfig_json: Annotated[str, option(
+        "--log-config-json", section=LOGGING, metavar="FILE",
+        help="The same as a JSON file for logging.config.dictConfig; stronger than --log-config.",
+    )] = ""
+    logconfig_dict: Annotated[dict[str, Any], option(
+        section=LOGGING,
+        help="The same as a dictionary, in a config file; stronger than both.",
+    )] = msgspec.field(default_factory=dict)
+    syslog: Annotated[bool, option(
+        "--log-syslog", section=LOGGING,
+        help="Send the lines of error log and access log to syslog, too.",
+    )] = False
+    syslog_addr: Annotated[str, option(
+        "--log-syslog-to", section=LOGGING, metavar="ADDRESS",
+        help="Where syslog listens: udp://HOST:PORT, tcp://HOST:PORT or unix://PATH, the last with #dgram or "
+        "#stream behind it if only one will do.",
+    )] = "udp://localhost:514"
+    syslog_prefix: Annotated[str, option(
+        "--log-syslog-prefix", section=LOGGING, metavar="NAME",
+        help="Lines are tagged gunicorn.NAME.error and gunicorn.NAME.access; otherwise with --name or the "
+        "application's.",
+    )] = ""
+    syslog_facility: Annotated[str, option(
+        "--log-syslog-facility", section=LOGGING, metavar="NAME",
+        help="Syslog's facility, such as daemon or local3.",
+    )] = "user"
+    disable_redirect_access_to_syslog: Annotated[bool, option(
+        "--disable-redirect-access-to-syslog", section=LOGGING,
+        help="Send no lines of the access log to syslog.",
+    )] = False
+    statsd_host: Annotated[str, option(
+        "--statsd-host", section=LOGGING, metavar="ADDRESS",
+        help="Send figures to statsd at HOST:PORT or unix://PATH, once a second.",
+    )] = ""
+    statsd_prefix: Annotated[str, option(
+        "--statsd-prefix", section=LOGGING, metavar="PREFIX",
+        help="In front of each name that goes to statsd; a dot is put behind it.",
+    )] = ""
+    dogstatsd_tags: Annotated[str, option(
+        "--dogstatsd-tags", section=LOGGING, metavar="TAGS",
+        help="Tags for each figure, as NAME:VALUE,NAME:VALUE, for a statsd of Datadog's kind.",
+    )] = ""
+    enable_backlog_metric: Annotated[bool, option(
+        "--enable-backlog-metric", section=LOGGING,
+        help="Send the number of connections that wait to be accepted to statsd, too.",
+    )] = False
 
     health_bind: Annotated[str, option(
         "--health-bind", section=CONTROL, metavar="ADDRESS",
@@ -275,13 +336,16 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
 
 # fmt: on
 
-Kind = Literal["text", "list", "integer", "number", "switch", "map", "workers", "mode", "size", "identity"]
+Kind = Literal[
+    "text", "list", "integer", "number", "switch", "map", "workers", "mode", "size", "identity", "object"
+]
 _SPECIAL: dict[str, Kind] = {
     "workers": "workers",
     "umask": "mode",
     "max_rss": "size",
     "user": "identity",
     "group": "identity",
+    "logconfig_dict": "object",
 }
 _KINDS: dict[Any, Kind] = {
     str: "text",

@@ -25,7 +25,7 @@ import threading
 import time
 from collections import deque
 from collections.abc import Callable, Mapping
-from typing import Final
+from typing import Final, Protocol
 
 from wsgitop.http.head import Request
 from wsgitop.logs.error_log import LOGGER
@@ -38,6 +38,23 @@ QUIET_S: Final = 60.0
 """The error log says at most so often that lines are lost."""
 FAREWELL_S: Final = 0.5
 """How long a worker that ends waits for a slow reader of what is kept."""
+
+
+class AccessWriter(Protocol):
+    """What takes a line for each finished request; the methods are those of :class:`AccessLog`."""
+
+    def write(
+        self,
+        request: Request,
+        response: Response,
+        environ: Mapping[str, object],
+        client: str,
+        elapsed_ns: int,
+    ) -> None: ...
+
+    def reopen(self, fd: int) -> None: ...
+
+    def close(self) -> None: ...
 
 
 class AccessLog:

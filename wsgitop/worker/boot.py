@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import socket
 from dataclasses import dataclass, field
 
@@ -19,7 +20,8 @@ class WorkerBoot:
     ``row`` is its row of ``board``; ``app`` is the application if the zygote has preloaded it. ``exchange``
     is where connections are passed from worker to worker (sending, receiving), None for a worker without
     siblings. ``access_log_fd`` is -1 for no access log. ``channel`` is a SEQPACKET socket to the master:
-    end-of-file on it means that the master is gone.
+    end-of-file on it means that the master is gone. ``access_pipe_fd`` takes the access log's lines for
+    syslog, -1 for none; ``access_logger`` takes them instead of both, if the user's configuration says so.
     """
 
     worker: int
@@ -33,4 +35,6 @@ class WorkerBoot:
     exchange: tuple[socket.socket, socket.socket] | None
     access_log_fd: int
     app: WSGIApplication | None
+    access_pipe_fd: int = -1
+    access_logger: logging.Logger | None = None
     hooks: NoHooks = field(default_factory=NoHooks)

@@ -21,7 +21,7 @@ from wsgitop.settings.compat import ALIASES, FOREIGN
 from wsgitop.settings.hooks import HOOKS
 from wsgitop.settings.table import Settings
 from wsgitop.settings.workers import count_workers
-from wsgitop.worker.access_log import AccessLog
+from wsgitop.worker.access_log import AccessWriter
 from wsgitop.worker.seat import Seat
 from wsgitop.wsgi.response import Response
 from wsgitop.wsgi.types import WSGIApplication, WSGIEnvironment
@@ -92,9 +92,9 @@ class HookLog(logging.LoggerAdapter[logging.Logger]):
         super().__init__(LOGGER, {})
         self.cfg = cfg
         self.error_log = LOGGER
-        self._access_log: AccessLog | None = None
+        self._access_log: AccessWriter | None = None
 
-    def serve(self, access_log: AccessLog | None) -> None:
+    def serve(self, access_log: AccessWriter | None) -> None:
         """From now on this is a worker's, with that access log."""
         self._access_log = access_log
 

@@ -25,7 +25,7 @@ from typing import Any, Final
 from wsgitop.errors import HookError
 from wsgitop.http.head import Request
 from wsgitop.logs.error_log import LOGGER
-from wsgitop.worker.access_log import AccessLog
+from wsgitop.worker.access_log import AccessWriter
 from wsgitop.worker.hook_objects import HookRequest, HookResponse, HookServer, HookWorker
 from wsgitop.worker.seat import Seat
 from wsgitop.worker.service import Service, end_fork
@@ -118,7 +118,7 @@ class NoHooks:
         self,
         app: WSGIApplication,
         seats: tuple[Seat, ...],
-        access_log: AccessLog | None,
+        access_log: AccessWriter | None,
         leave: Callable[[], None],
     ) -> None:
         """With these it will serve; ``leave`` makes it retire, from any thread."""
@@ -175,7 +175,7 @@ class WorkerHooks(NoHooks):
         self,
         app: WSGIApplication,
         seats: tuple[Seat, ...],
-        access_log: AccessLog | None,
+        access_log: AccessWriter | None,
         leave: Callable[[], None],
     ) -> None:
         self.worker.app.callable = app

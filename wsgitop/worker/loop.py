@@ -32,7 +32,7 @@ from wsgitop.scoreboard import layout as at
 from wsgitop.settings.addresses import Address
 from wsgitop.settings.table import Settings
 from wsgitop.worker.acceptor import Acceptor
-from wsgitop.worker.access_log import AccessLog
+from wsgitop.worker.access_log import AccessWriter
 from wsgitop.worker.caretaker import Caretaker
 from wsgitop.worker.connection import NEVER, Connection, Peer, State
 from wsgitop.worker.handover import Crew
@@ -79,7 +79,7 @@ class Engine:
         listeners: tuple[tuple[Address, socket.socket], ...],
         seats: tuple[Seat, ...],
         row: memoryview,
-        access_log: AccessLog | None,
+        access_log: AccessWriter | None,
         name: str,
         siblings: Siblings,
         exchange: Exchange | None,

@@ -18,9 +18,10 @@ import setproctitle
 from wsgitop.channel import messages as m
 from wsgitop.channel.channel import Channel, ChannelClosed
 from wsgitop.errors import AppImportError, WsgitopError
+from wsgitop.logs import logging_config
 from wsgitop.logs.error_log import LOGGER
 from wsgitop.scoreboard import layout as at
-from wsgitop.worker.access_log import AccessLog
+from wsgitop.worker.access_writers import open_access_log
 from wsgitop.worker.boot import WorkerBoot
 from wsgitop.worker.hooks import HOOK_LIMIT_S, HURRIED_S
 from wsgitop.worker.loop import Engine
@@ -93,9 +94,8 @@ class _Worker:
     def _assemble(self, app: WSGIApplication) -> tuple[Engine, Watchdog]:
         boot = self._boot
         settings = boot.settings
-        access_log = (
-            AccessLog(boot.access_log_fd, settings.access_log_format) if boot.access_log_fd >= 0 else None
-        )
+        logging_config.revive()  # the application may have configured logging
+        access_log = open_access_log(boot)
         for _, listener in boot.listeners:
             listener.setblocking(False)
         seats = tuple(Seat(index, boot.board.thread(boot.row, index)) for index in range(settings.threads))

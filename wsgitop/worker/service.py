@@ -15,7 +15,7 @@ from typing import Final, NoReturn
 from wsgitop.http.head import Request
 from wsgitop.http.response import DateLine, render_error
 from wsgitop.logs.error_log import LOGGER
-from wsgitop.worker.access_log import AccessLog
+from wsgitop.worker.access_log import AccessWriter
 from wsgitop.worker.connection import Connection, State
 from wsgitop.worker.handover import Crew
 from wsgitop.worker.seat import Seat
@@ -35,7 +35,9 @@ class Service:
     ``name`` says in the log which worker this is, and of which application.
     """
 
-    def __init__(self, *, app: WSGIApplication, crew: Crew, access_log: AccessLog | None, name: str) -> None:
+    def __init__(
+        self, *, app: WSGIApplication, crew: Crew, access_log: AccessWriter | None, name: str
+    ) -> None:
         self.access_log = access_log
         self.done_ns = 0
         self.date = DateLine()

@@ -26,6 +26,7 @@ from wsgitop.channel import messages as m
 from wsgitop.channel.channel import Channel, ChannelClosed, ChannelFull
 from wsgitop.errors import ProtocolError
 from wsgitop.http.response import DateLine, render_error
+from wsgitop.logs import logging_config
 from wsgitop.logs.error_log import LOGGER
 from wsgitop.scoreboard import layout as at
 from wsgitop.worker.connection import NEVER
@@ -331,8 +332,10 @@ class Watchdog(threading.Thread):
                     self._show_state("quarantined" if on else "")
             case m.Quit():
                 self._quit_now()
-            case m.Reopen() if self._engine.access_log is not None and descriptors:
-                self._engine.access_log.reopen(descriptors.pop(0))
+            case m.Reopen():
+                logging_config.reopen_files()
+                if self._engine.access_log is not None and descriptors:
+                    self._engine.access_log.reopen(descriptors.pop(0))
         for fd in descriptors:
             os.close(fd)
 
@@ -342,6 +345,8 @@ class Watchdog(threading.Thread):
         # What reads standard error is gone, too: a print would raise there.
         null = os.open(os.devnull, os.O_WRONLY | os.O_CLOEXEC)
         os.dup2(null, 2)
+        if self._engine.settings.capture_output:
+            os.dup2(null, 1)
         os.close(null)
         self.retire("the master is gone", self._engine.settings.graceful_timeout, idle_s=0.0, pass_on=False)
 

@@ -10,6 +10,7 @@ from __future__ import annotations
 import os
 import sys
 import time
+from collections.abc import Mapping
 from typing import Any
 
 import msgspec
@@ -17,6 +18,8 @@ import msgspec
 from wsgitop.errors import AppImportError, WsgitopError
 from wsgitop.settings.table import Settings
 from wsgitop.wsgi.loading import load_app
+from wsgitop.zygote import logging_setup
+from wsgitop.zygote.config_file import load
 from wsgitop.zygote.environment import apply, enter_directory
 from wsgitop.zygote.privileges import ROOT, drop
 
@@ -39,6 +42,7 @@ def main() -> int:
         apply(arguments.settings, directory)
         if os.geteuid() == ROOT:  # others check as who they are: a site's settings may name another user
             drop(arguments.settings)
+        logging_setup.configure(arguments.settings, _logconfig(arguments.settings, directory))
         app = load_app(arguments.settings.wsgi_app)
         kind = type(app)
         answer = {
@@ -59,6 +63,13 @@ def main() -> int:
         }
     os.write(answer_fd, msgspec.json.encode(answer) + b"\n")
     return status
+
+
+def _logconfig(settings: Settings, directory: str) -> Mapping[str, Any] | None:
+    """logconfig_dict with the objects in it that the settings have the names of only."""
+    if not settings.logconfig_dict or not settings.config or settings.config.endswith(".toml"):
+        return None
+    return load(settings.config, directory).logconfig
 
 
 if __name__ == "__main__":

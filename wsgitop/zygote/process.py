@@ -12,15 +12,17 @@ from __future__ import annotations
 import contextlib
 import faulthandler
 import gc
+import logging
 import os
 import signal
 import socket
 import sys
 import threading
 import traceback
+from collections.abc import Mapping
 from pathlib import Path
 from types import FrameType
-from typing import NoReturn
+from typing import Any, NoReturn
 
 import msgspec
 from setproctitle import setproctitle
@@ -29,7 +31,7 @@ from wsgitop import __version__
 from wsgitop.channel import messages as m
 from wsgitop.channel.channel import Channel, ChannelClosed
 from wsgitop.errors import AppImportError, HookError, WsgitopError
-from wsgitop.logs import error_log
+from wsgitop.logs import error_log, logging_config
 from wsgitop.scoreboard.board import Board
 from wsgitop.settings.addresses import Address, parse_address
 from wsgitop.settings.table import Settings
@@ -38,6 +40,7 @@ from wsgitop.worker.hook_objects import HookWorker
 from wsgitop.worker.process import run
 from wsgitop.wsgi.loading import load_app
 from wsgitop.wsgi.types import WSGIApplication
+from wsgitop.zygote import logging_setup
 from wsgitop.zygote.config_file import load as load_config_file
 from wsgitop.zygote.environment import apply, enter_directory
 from wsgitop.zygote.hooks import ZygoteHooks
@@ -70,6 +73,9 @@ class Zygote:
         self._board: Board | None = None
         self._listeners: tuple[tuple[Address, socket.socket], ...] = ()
         self._access_log_fd = -1
+        self._access_pipe_fd = -1
+        self._access_logger: logging.Logger | None = None
+        self._logconfig: Mapping[str, Any] | None = None
         self._exchange: tuple[socket.socket, socket.socket] | None = None
         self._app: WSGIApplication | None = None
         self._control_socket = ""
@@ -110,6 +116,7 @@ class Zygote:
         self._hooks.close_listeners()
 
     def _reopen(self, descriptors: list[int]) -> None:
+        logging_config.reopen_files()
         if descriptors and self._access_log_fd >= 0:
             os.dup2(descriptors[0], self._access_log_fd, inheritable=False)
         for descriptor in descriptors:
@@ -131,6 +138,7 @@ class Zygote:
                 return
             config = load_config_file(message.config, message.chdir)
             self._hooks.load(config)
+            self._logconfig = config.logconfig
             values = msgspec.json.encode(config.values).decode()
             self._channel.send(m.ConfigLoaded(message.config, values, config.notes, tuple(config.hooks)))
         except WsgitopError as error:
@@ -144,6 +152,9 @@ class Zygote:
         self._settings = settings = msgspec.json.decode(message.settings_json, type=Settings)
         self._control_socket = message.control_socket
         error_log.configure(settings.loglevel)
+        logging_setup.direct_output(settings)
+        if message.access_pipe:
+            self._access_pipe_fd = descriptors.pop()
         board_fd, access_log_fd, sending_fd, receiving_fd, *listener_fds = descriptors
         self._exchange = socket.socket(fileno=sending_fd), socket.socket(fileno=receiving_fd)
         self._board = Board.attach(board_fd, message.board_rows, message.board_threads)
@@ -159,9 +170,11 @@ class Zygote:
             apply(settings, message.chdir)
             self._hooks.prepare(settings, self._listeners, message)
             drop(settings)
+            self._access_logger = logging_setup.configure(settings, self._logconfig)
             threads: tuple[str, ...] = ()
             if settings.preload_app:
                 self._app = load_app(settings.wsgi_app)
+                logging_config.revive()
                 threads = tuple(t.name for t in threading.enumerate() if t is not threading.main_thread())
         except AppImportError as error:
             self._channel.send(m.ZygoteFailed("app", str(error), m.clip(error.traceback), import_error=True))
@@ -223,6 +236,7 @@ class Zygote:
         self._channel.close()
         os.dup2(stderr_fd, 2)
         os.close(stderr_fd)
+        logging_setup.direct_output(self._settings)
         assert self._board is not None, "the master forks only after ZygoteReady"
         return WorkerBoot(
             worker=message.worker,
@@ -236,6 +250,8 @@ class Zygote:
             exchange=self._exchange,
             access_log_fd=self._access_log_fd,
             app=self._app,
+            access_pipe_fd=self._access_pipe_fd,
+            access_logger=self._access_logger,
             hooks=self._hooks.for_worker(worker),
         )
 
