@@ -154,8 +154,11 @@ def test_who_is_released_serves_and_its_stand_in_goes(make: Make) -> None:
     world = make(2)
     worker, other = world.workers()
     world.supervisor.quarantine.begin(record(world, worker), "")
-    world.advance(1)
+    worker.stopped = True  # under a debugger
     world.supervisor.quarantine.end(record(world, worker), "")
+    world.advance(20)
+    assert len(world.workers()) == 3 and len(world.roster.ready()) == 2, "nobody goes before it serves"
+    worker.stopped = False
     world.advance_until(world.converged)
     assert world.workers() == [worker, other], "its stand-in has gone"
     assert {w.slot for w in world.roster.ready()} == {1, 2}

@@ -27,7 +27,7 @@ from wsgitop import __version__
 from wsgitop.channel import messages as m
 from wsgitop.channel.channel import Channel, ChannelClosed, pair
 from wsgitop.master import plan as plan_module
-from wsgitop.master import processes, quarantine, supervisor, workers, zygotes
+from wsgitop.master import processes, supervisor, workers, zygotes
 from wsgitop.master.configuration import Configuration
 from wsgitop.master.events import LOGGER, EventLog
 from wsgitop.master.recycling import Usage, worn
@@ -268,6 +268,9 @@ class FakeWorker(Process):
                 self.retirements.append(message)
                 if not self.busy:
                     self.die(0)
+            case m.Quarantine(on):
+                if not on:
+                    self.say(m.WorkerReady(self.pid))
             case m.Quit():
                 self.die(0)
         return True
@@ -395,7 +398,7 @@ class World:
         def replace(module: object, name: str, value: object) -> None:
             self.stack.enter_context(mock.patch.object(module, name, value))
 
-        for module in (supervisor, workers, zygotes, processes, quarantine):
+        for module in (supervisor, workers, zygotes, processes):
             replace(module, "time", self.clock)
         replace(supervisor, "os", Shim(os, waitpid=self._waitpid))
         replace(supervisor, "setproctitle", lambda title: None)

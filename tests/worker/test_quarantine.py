@@ -28,6 +28,7 @@ def quarantine(w: WorkerHarness) -> None:
 
 def release(w: WorkerHarness) -> None:
     w.channel.send(m.Quarantine(False))
+    w.ready()
     wait_until(lambda: w.word(at.READY_NS) != 0)
 
 

@@ -134,7 +134,12 @@ class Backend:
         ActionFailed, TargetGone.
         """
         record = self._known(arguments)
-        outcome = await self._about(record, actor, self._supervisor.quarantine.end)
+        outcome = await self._about(
+            record,
+            actor,
+            self._supervisor.quarantine.end,
+            lambda: record.phase is not WorkerPhase.QUARANTINED,
+        )
         if record.phase is WorkerPhase.READY:
             return outcome
         raise ActionFailed(
@@ -158,11 +163,15 @@ class Backend:
         return self._outcome(text, started)
 
     async def _about(
-        self, record: WorkerRecord, actor: str, action: Callable[[WorkerRecord, str], str]
+        self,
+        record: WorkerRecord,
+        actor: str,
+        action: Callable[[WorkerRecord, str], str],
+        done: Callable[[], bool] = lambda: True,
     ) -> Outcome:
         started = time.monotonic()
         text = action(record, actor)
-        problem = await self._settled()
+        problem = await self._settled(done)
         if problem:
             raise ActionFailed(f"{text}; but {problem}", "See the error log.")
         return self._outcome(text, started)

@@ -7,8 +7,6 @@ bounded here.
 
 from __future__ import annotations
 
-import time
-
 from wsgitop.channel import messages as m
 from wsgitop.errors import ActionFailed
 from wsgitop.master.context import Context
@@ -55,26 +53,24 @@ class Quarantine:
             raise ActionFailed(f"{who} does not read what the master says", "Look at its stack, or kill it.")
         record.see(WorkerEvent.QUARANTINE)
         record.ordered = ""
+        record.releasing = False
         text = f"{who} is in quarantine: it accepts nothing and stays until it is released or retired"
         self._context.events.add("warning", "quarantine", text, actor=actor)
         self._context.reconcile()
         return text
 
     def end(self, record: WorkerRecord, actor: str) -> str:
-        """Let a worker that is in quarantine serve again. The plan then retires the oldest, if there is one
-        too many.
+        """Let a worker that is in quarantine serve again. It does when it says so (a debugger may hold it):
+        until then its stand-in stays. The plan then retires who is one too many.
         """
         who = f"worker {record.slot} (pid {record.pid})"
         if record.phase is not WorkerPhase.QUARANTINED:
             raise ActionFailed(f"{who} is not in quarantine, but {record.phase.value}")
         if not self._workers.tell(record, m.Quarantine(False)):
             raise ActionFailed(f"{who} does not read what the master says", "Retire or kill it.")
-        record.see(WorkerEvent.RELEASE)
-        record.asked_at = time.monotonic()  # it begins anew: not the one to go if there is one too many
-        text = f"{who} is released from quarantine and serves again"
-        self._context.events.add("info", "release", text, actor=actor)
-        self._context.reconcile()
-        return text
+        record.releasing = True
+        self._context.events.add("info", "release", f"{who} is released from quarantine", actor=actor)
+        return f"{who} is released from quarantine and serves again"
 
     def retire(self, record: WorkerRecord, actor: str) -> str:
         """Have one worker finish and end. One that serves is replaced first, as one that is worn: see

@@ -330,6 +330,8 @@ class Watchdog(threading.Thread):
                 self._engine.quarantine(on)
                 if not self._engine.retiring:
                     self._show_state("quarantined" if on else "")
+                    if not on:
+                        self.send(m.WorkerReady(os.getpid()))
             case m.Quit():
                 self._quit_now()
             case m.Reopen():
