@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import shutil
 import tempfile
 from collections.abc import Iterator
@@ -12,6 +13,18 @@ from typing import Protocol
 import pytest
 
 from tests.support.server import Server
+
+
+@pytest.fixture(scope="session", autouse=True)
+def no_state_of_this_user() -> Iterator[None]:
+    """Whatever a test starts in whatever way, it leaves the state directory of who runs the tests alone."""
+    before = os.environ.get("XDG_STATE_HOME")
+    with tempfile.TemporaryDirectory(prefix="wsgitop-state-") as directory:
+        os.environ["XDG_STATE_HOME"] = directory
+        yield
+    del os.environ["XDG_STATE_HOME"]
+    if before is not None:
+        os.environ["XDG_STATE_HOME"] = before
 
 
 class StartServer(Protocol):

@@ -29,7 +29,7 @@ from wsgitop.control.faults import as_fault
 from wsgitop.control.methods import METHODS
 from wsgitop.control.runtime_dir import Found, discover
 from wsgitop.errors import CannotConnect, ControlSocketError, ProtocolError, Refused, UsageError, WsgitopError
-from wsgitop.snapshot import Event, Second, Snapshot, WorkerSnapshot, printable
+from wsgitop.snapshot import Death, Event, Second, Snapshot, WorkerSnapshot, printable
 from wsgitop.transport.target import parse_target
 from wsgitop.transport.unix import connect
 
@@ -296,6 +296,10 @@ class AsyncClient:
         """The newest ``limit`` events with a sequence above ``after``, oldest first."""
         return (await self._ask("events", m.EventsArguments(after, limit), m.EventsResult)).events
 
+    async def deaths(self, after: int = 0, limit: int = 20) -> tuple[Death, ...]:
+        """The newest ``limit`` ends of workers and zygotes with a sequence above ``after``, oldest first."""
+        return (await self._ask("deaths", m.DeathsArguments(after=after, limit=limit), m.DeathsResult)).deaths
+
     async def subscribe(self, interval_s: float) -> AsyncIterator[Snapshot | Event]:
         """Snapshots every ``interval_s`` seconds (0.25 to 10), the first one at once, and events as they
         happen.
@@ -469,6 +473,10 @@ class Client:
     def events(self, after: int = 0, limit: int = 100) -> tuple[Event, ...]:
         """As AsyncClient.events."""
         return self._runner.run(self._client.events(after, limit))
+
+    def deaths(self, after: int = 0, limit: int = 20) -> tuple[Death, ...]:
+        """As AsyncClient.deaths."""
+        return self._runner.run(self._client.deaths(after, limit))
 
     def subscribe(self, interval_s: float) -> Iterator[Snapshot | Event]:
         """As AsyncClient.subscribe."""

@@ -18,6 +18,22 @@ MasterState = Literal["booting", "serving", "reloading", "degraded", "stopping"]
 WorkerState = Literal["booting", "idle", "busy", "retiring", "stuck", "quarantined"]
 GenerationState = Literal["loading", "ready", "failed", "retiring", "ended"]
 Severity = Literal["info", "good", "warning", "error"]
+DeathCause = Literal[
+    "retired",  # it finished and went, because somebody asked for it or because it gave itself up
+    "recycled",  # it had served long enough: --max-requests and the like
+    "scaled down",
+    "replaced",  # by a newer generation
+    "stopped",  # with the server
+    "quarantined",  # it ended while it was kept to be looked at
+    "timeout",  # a request exceeded --timeout, or its interpreter did not answer any more
+    "killed",  # by a signal that was no decision of the master's; ``actor`` is who sent it, '' if unknown
+    "out of memory",  # by the kernel
+    "crashed",  # by a signal of its own making, such as SIGSEGV
+    "exited",  # by itself, unasked
+    "boot failed",  # it said that it cannot load the application
+    "aborted",  # by the master, for another time limit
+]
+"""Why a process ended."""
 
 HIDDEN_CATEGORIES = frozenset({"Cc", "Cf", "Cs", "Zl", "Zp"})
 """Unicode categories that can steer a terminal or reorder a line: control, format, surrogate, separators."""
@@ -184,6 +200,44 @@ class Event(Struct, frozen=True):
     text: str
     actor: str = ""
     detail: str = ""
+
+
+class Death(Struct, frozen=True):
+    """The end of a worker or a zygote. ``sequence`` grows by one, over restarts of the server, too.
+
+    ``text`` is one line with the cause, ``next_step`` what to do about it ('' if nothing needs to be done).
+    Exactly one of ``status`` (its exit status) and ``signal`` (the name of what it died of) is set.
+    ``memory`` is its resident memory over its life: pairs of seconds since its start and bytes, each the most
+    of its time; ``peak_rss_bytes`` is the kernel's figure, its children's included. ``served_s`` counts from
+    when it was ready; None: it never was. ``serving`` is what it had in hand when it ended or, for a timeout,
+    what it was ended for; ``stack`` is where that was, or where it crashed; ``lines`` are the last it wrote
+    to standard error. ``master`` is the pid of its master: the ledger outlives it. ``slot`` and ``worker``
+    are None for a zygote.
+    """
+
+    sequence: int
+    at: float
+    process: Literal["worker", "zygote"]
+    cause: DeathCause
+    text: str
+    generation: int
+    pid: int
+    slot: int | None = None
+    worker: int | None = None
+    status: int | None = None
+    signal: str = ""
+    actor: str = ""
+    next_step: str = ""
+    uptime_s: float = 0.0
+    served_s: float | None = None
+    requests: int = 0
+    errors: int = 0
+    peak_rss_bytes: int | None = None
+    memory: tuple[tuple[float, int], ...] = ()
+    serving: tuple[InFlight, ...] = ()
+    stack: str = ""
+    lines: tuple[str, ...] = ()
+    master: int = 0
 
 
 class Second(Struct, frozen=True):

@@ -12,6 +12,7 @@ from tests.control.fake_backend import FakeBackend, ServerThread, failed_reload
 from wsgitop.cli.main import main
 from wsgitop.control.messages import ScaleArguments, SignalArguments, StopArguments
 from wsgitop.errors import Refused
+from wsgitop.snapshot import InFlight
 
 Captured = pytest.CaptureFixture[str]
 
@@ -130,6 +131,34 @@ def test_usage(arguments: list[str], words: str, capsys: Captured) -> None:
     assert error.startswith("wsgitop: ")
     assert words in error
     assert "Traceback" not in error
+
+
+def test_deaths(capsys: Captured) -> None:
+    backend = FakeBackend()
+    with ServerThread(backend=backend):
+        assert main(["ctl", "deaths"]) == 0
+        assert capsys.readouterr().out == "no worker and no zygote has ended yet\n"
+        serving = tuple(InFlight(n, "GET", f"/cart\x1b{n}", "", 0.25) for n in range(3))
+        backend.death(
+            51, serving=serving, uptime_s=90.0, requests=12, peak_rss_bytes=50 << 20, actor="alice (pid 4)",
+            stack="Stack\n  \x1b[2J", lines=("one", "two\x07"), next_step="Mend it.",
+            memory=((0.0, 9 << 20), (60.0, 50 << 20)),
+        )  # fmt: skip
+        backend.death(52, process="zygote", slot=None, worker=None, cause="boot failed", signal="", status=1)
+        assert main(["ctl", "deaths"]) == 0
+        heads, worker, zygote = capsys.readouterr().out.splitlines()
+        assert heads.split()[:6] == ["TIME", "WHO", "PID", "GEN", "CAUSE", "STATUS"]
+        assert worker.startswith("2023-11-14 22:13:20  worker 1   51    7  crashed      SIGSEGV     90s")
+        assert worker.endswith("GET /cart\\x1b0 0.25s and 2 more  alice (pid 4)")
+        assert zygote.split()[2:7] == ["zygote", "52", "7", "boot", "failed"] and "exit 1" in zygote
+        assert main(["ctl", "deaths", "1", "--json"]) == 0
+        assert [death["pid"] for death in json.loads(capsys.readouterr().out)] == [52]
+        assert main(["ctl", "deaths", "--pid", "51"]) == 0
+        out = capsys.readouterr().out
+        assert "next step   Mend it." in out and "over time: 0s 9.0M  60s 50M" in out
+        assert out.endswith("Stack:\n  Stack\n    \\x1b[2J\n\nLast lines:\n  one\n  two\\x07\n")
+        assert main(["ctl", "deaths", "--pid", "9"]) == 2
+        assert "no process 9" in capsys.readouterr().err
 
 
 def test_events(capsys: Captured) -> None:

@@ -65,7 +65,7 @@ def leave_interface(child: pexpect.spawn, choice: str) -> str:
 
 
 def log_of(runtime_dir: Path) -> Path:
-    (log,) = (runtime_dir / "state" / "wsgitop").iterdir()
+    (log,) = (runtime_dir / "state" / "wsgitop").glob("*.log")
     return log
 
 

@@ -16,6 +16,7 @@ from wsgitop.control.messages import Outcome, ScaleArguments, SignalArguments, S
 from wsgitop.control.server import ControlServer, TargetGone
 from wsgitop.errors import ActionFailed, WsgitopError
 from wsgitop.snapshot import (
+    Death,
     Event,
     InFlight,
     ListenerSnapshot,
@@ -42,6 +43,7 @@ class FakeBackend:
         self.sequence = 0
         self.told: list[tuple[str, object, str]] = []
         self.remembered: list[Event] = []
+        self.ledger: list[Death] = []
         self.fault: WsgitopError | Exception | None = None
         self.gate = asyncio.Event()
         self.gate.set()
@@ -95,8 +97,26 @@ class FakeBackend:
         self.remembered.append(event)
         return event
 
+    def death(self, pid: int, **more: Any) -> Death:
+        """A new end of a worker, remembered."""
+        values = {"process": "worker", "cause": "crashed", "signal": "SIGSEGV", "slot": 1, "worker": pid}
+        text = f"worker 1 (pid {pid}) was killed by SIGSEGV"
+        death = Death(
+            sequence=len(self.ledger) + 1,
+            at=1_700_000_000.0,
+            text=text,
+            generation=7,
+            pid=pid,
+            **values | more,
+        )
+        self.ledger.append(death)
+        return death
+
     def events(self, after: int, limit: int) -> Sequence[Event]:
         return [event for event in self.remembered if event.sequence > after][-limit:]
+
+    def deaths(self, after: int, limit: int) -> Sequence[Death]:
+        return [death for death in self.ledger if death.sequence > after][-limit:]
 
     def history(self, seconds: int) -> Sequence[Second]:
         return [Second(at=float(second)) for second in range(seconds)]

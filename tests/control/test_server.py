@@ -82,6 +82,19 @@ async def test_questions_are_answered(path: Path) -> None:
 
 
 @asynchronous
+async def test_deaths(path: Path) -> None:
+    backend = FakeBackend()
+    for pid in (1, 2, 3):
+        backend.death(pid, stack="x" * 400_000)
+    async with serving(path, backend), raw_client(path) as client:
+        deaths = (await client.call("deaths", {"after": 1}))["result"]["deaths"]
+        assert [death["pid"] for death in deaths] == [2, 3]
+        assert deaths[0]["cause"] == "crashed" and deaths[0]["status"] is None
+        deaths = (await client.call("deaths", {"limit": 1000000}))["result"]["deaths"]
+        assert [death["pid"] for death in deaths] == [2, 3], "as many as an answer may hold"
+
+
+@asynchronous
 async def test_events_that_do_not_fit_give_way_oldest_first(path: Path) -> None:
     async with serving(path) as (_, backend), raw_client(path) as client:
         for number in range(100):
@@ -109,6 +122,8 @@ async def test_events_that_do_not_fit_give_way_oldest_first(path: Path) -> None:
         ("signal", {"signal": "TERM", "pid": 4001}, m.INVALID_PARAMS),
         ("signal", {"signal": "TERM", "pid": 4001, "started_at": 1.0}, m.TARGET_GONE),
         ("events", {"limit": 0}, m.INVALID_PARAMS),
+        ("deaths", {"limit": 0}, m.INVALID_PARAMS),
+        ("deaths", {"after": -1}, m.INVALID_PARAMS),
         ("history", {"seconds": -1}, m.INVALID_PARAMS),
         ("subscribe", {"interval_s": "often"}, m.INVALID_PARAMS),
     ],

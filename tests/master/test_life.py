@@ -553,16 +553,21 @@ def test_broken_code_behind_a_zygote_lost_in_the_middle_of_a_reload(make: Make) 
     assert world.reloads[2].startswith("no module named gone")
 
 
-def test_zygote_and_its_booting_worker_die_together_in_a_reload(make: Make) -> None:
+@pytest.mark.parametrize(("number", "serving"), [(signal.SIGSEGV, 1), (signal.SIGKILL, 3)])
+def test_zygote_and_its_booting_worker_die_together_in_a_reload(
+    make: Make, number: signal.Signals, serving: int
+) -> None:
+    """By themselves: the new code is bad. By kill -9: it is no worse than before, and is loaded again."""
     world = make(2).start()
     world.worker_fates[2] = "hangs"
     world.supervisor.reload("test")
     world.settle()
     for process in [world.zygote(2), *world.workers(2)]:
-        process.die(signal.SIGKILL)
+        process.die(number)
+    world.worker_fates.clear()
     world.advance_until(world.converged, 30)
-    assert world.ready() == [1, 1]
-    assert "SIGKILL" in world.reloads[2]
+    assert world.ready() == [serving, serving]
+    assert ("SIGSEGV" in world.reloads[2]) == (number == signal.SIGSEGV)
 
 
 # -- stopping
@@ -642,7 +647,7 @@ def test_workers_that_served_enough_are_replaced_one_by_one(make: Make) -> None:
     world.advance(5)
     assert {w.worker for w in world.roster.ready()}.isdisjoint(first) and world.converged()
     assert sorted(w.slot for w in world.roster.ready()) == [1, 2, 3]
-    assert world.texts().count("recycled after 100 requests (--max-requests)") == 3
+    assert world.texts().count("retires: recycled after 100 requests (--max-requests)") == 3
     world.check()  # never too many at once, never too few
 
 

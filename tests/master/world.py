@@ -26,14 +26,15 @@ from unittest import mock
 from wsgitop import __version__
 from wsgitop.channel import messages as m
 from wsgitop.channel.channel import Channel, ChannelClosed, pair
+from wsgitop.master import deaths, oom, processes, supervisor, workers, zygotes
 from wsgitop.master import plan as plan_module
-from wsgitop.master import processes, supervisor, workers, zygotes
 from wsgitop.master.configuration import Configuration
 from wsgitop.master.events import LOGGER, EventLog
 from wsgitop.master.recycling import Usage, worn
 from wsgitop.master.roster import Roster, WorkerRecord
 from wsgitop.master.states import WorkerPhase
 from wsgitop.settings.load import Layer, resolve
+from wsgitop.snapshot import Death
 
 Fate = Literal["well", "fails", "dies", "hangs"]
 """What becomes of a process: it comes up, says that it cannot, dies without a word, or never gets there."""
@@ -349,6 +350,9 @@ class FakeSampler:
     def in_flight(self, worker: int) -> tuple[object, ...]:
         return ()
 
+    def counts(self, worker: int) -> tuple[int, int]:
+        return 7, 1
+
 
 class World:
     """One server. ``run`` lets everybody do what there is to do, ``advance`` also lets time pass."""
@@ -368,6 +372,8 @@ class World:
         self.hook_fates: dict[str, Fate] = {}
         self.forks: list[float] = []
         self.complaints: list[str] = []
+        self.oom_kills: int | None = 0
+        self.peak_kib = 50 * 1024
         self.clock = Clock()
         self.loop = Loop(self.clock)
         self._patch()
@@ -400,7 +406,10 @@ class World:
 
         for module in (supervisor, workers, zygotes, processes):
             replace(module, "time", self.clock)
-        replace(supervisor, "os", Shim(os, waitpid=self._waitpid))
+        for module in (deaths, oom):
+            replace(module, "time", self.clock)
+        replace(supervisor, "OomWatch", lambda: oom.OomWatch(lambda: self.oom_kills))
+        replace(supervisor, "os", Shim(os, wait4=self._wait4))
         replace(supervisor, "setproctitle", lambda title: None)
         replace(zygotes, "spawn_zygote", self._spawn)
         replace(processes, "os", Shim(os, kill=self.kill, pidfd_open=self._pidfd_open, close=self._close))
@@ -465,6 +474,9 @@ class World:
         if not self.processes:
             raise ChildProcessError
         return 0, 0
+
+    def _wait4(self, pid: int, options: int) -> tuple[int, int, Any]:
+        return *self._waitpid(pid, options), SimpleNamespace(ru_maxrss=self.peak_kib)
 
     def _pidfd_open(self, pid: int) -> int:
         if pid not in self.processes:
@@ -572,6 +584,9 @@ class World:
     def ready(self) -> list[int]:
         """The generations of the workers that serve, sorted."""
         return sorted(w.generation for w in self.roster.ready())
+
+    def deaths(self) -> list[Death]:
+        return list(self.supervisor.ledger.after(0, 1000))
 
     def kinds(self) -> list[str]:
         return [event.kind for event in self.events.after(0, 1000)]

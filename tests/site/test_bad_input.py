@@ -93,6 +93,29 @@ SERVE = {
     ),
     "app exits at import": Row(4, r"SystemExit|exit", "", ("exits:application",)),
     "app exits, preloaded": Row(4, r"SystemExit|exit", "", ("--preload", "exits:application")),
+    "app exits with status 0 at import": Row(
+        4, r"SystemExit|exit", "", ("quits:app",), _file("quits.py", "raise SystemExit(0)\n")
+    ),
+    "app ends its process at import": Row(
+        3, r"exited with status 0", "log", ("ends:app",), _file("ends.py", "import os\nos._exit(0)\n")
+    ),
+    "app ends its process, preloaded": Row(
+        3,
+        r"exited with status 0",
+        "log",
+        ("--preload", "ends:app"),
+        _file("ends.py", "import os\nos._exit(0)\n"),
+    ),
+    "app crashes at import": Row(
+        3, r"SIGSEGV", "log", ("crash:app",), _file("crash.py", "import ctypes\nctypes.string_at(0)\n")
+    ),
+    "app hangs at import": Row(
+        3,
+        r"did not boot within 1 s|SIGABRT",
+        "log",
+        ("--boot-timeout", "1", "hangs:app"),
+        _file("hangs.py", "import time\ntime.sleep(60)\n"),
+    ),
     "port in use": Row(1, r"127\.0\.0\.1:\d+.*in use", rf"{os.getpid()}", prepare=_port_in_use),
     "unix socket in use": Row(1, r"web\.sock.*(in use|another process)", prepare=_unix_socket_in_use),
     "privileged address": Row(
@@ -153,7 +176,9 @@ def nothing_left(runtime_dir: Path) -> Iterator[None]:
         if str(runtime_dir) in str((p.info["environ"] or {}).values())
     ]
     assert left == []
-    assert [path for path in runtime_dir.rglob("*") if not path.is_dir()] == []
+    # The death ledger is meant to stay.
+    left_files = [path for path in runtime_dir.rglob("*") if not path.is_dir()]
+    assert [path for path in left_files if runtime_dir / "state" not in path.parents] == []
 
 
 @pytest.mark.parametrize("name", SERVE)

@@ -65,6 +65,58 @@ def test_killed_master_frees_the_port_within_two_seconds(server: Server) -> None
 
 
 @pytest.mark.every_python
+def test_killed_master_frees_the_port_though_clients_are_there(start_server: StartServer) -> None:
+    """Idle keep-alive connections hold nobody up, half a request does not either, a request is finished."""
+    server = start_server(
+        "lab:application", "--workers", "2", "--threads", "2", "--keep-alive", "60", "--preload"
+    )
+    idle = [server.connection() for _ in range(8)]
+    for connection in idle:
+        connection.request("GET", "/echo")
+        connection.getresponse().read()
+    half, busy = _connect(server), _connect(server)
+    half.sendall(b"GET /echo HTTP/1.1\r\nHost: l")
+    busy.sendall(b"GET /slow?s=1 HTTP/1.1\r\nHost: lab\r\n\r\n")
+    eventually(lambda: any(w["in_flight"] for w in server.workers()), what="the request in flight")
+
+    server.signal(signal.SIGKILL)
+    server.process.wait(5)
+    eventually(lambda: _listen(server.port), 2, what="a free port")
+    for connection in idle:
+        assert connection.sock.recv(1) == b"", "closed, and not reset or left open"
+        connection.close()
+    assert b"200 OK" in busy.recv(65536)
+    busy.close()
+    half.close()
+    eventually(lambda: not server.processes(), 5, what="the end of zygote and workers")
+
+
+def _listen(port: int) -> bool:
+    with socket.socket() as again:
+        again.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        again.bind(("127.0.0.1", port))
+        again.listen()
+    return True
+
+
+def test_killed_zygote_with_preload_is_replaced_while_a_request_runs(start_server: StartServer) -> None:
+    server = start_server("lab:application", "--workers", "2", "--preload")
+    before = _pids(server)
+    (zygote,) = server.zygote_pids()
+    busy = _connect(server)
+    busy.sendall(b"GET /slow?s=1 HTTP/1.1\r\nHost: lab\r\n\r\n")
+    eventually(lambda: any(w["in_flight"] for w in server.workers()), what="the request in flight")
+    os.kill(zygote, signal.SIGKILL)
+    eventually(lambda: server.zygote_pids() not in ([], [zygote]), what="a new zygote")
+    assert b"200 OK" in busy.recv(65536)
+    busy.close()
+    assert _pids(server) == before
+    assert server.ctl("scale", "3").returncode == 0
+    (death,) = server.deaths()
+    assert (death["process"], death["pid"], death["cause"]) == ("zygote", zygote, "killed")
+
+
+@pytest.mark.every_python
 def test_killed_zygote_is_replaced_and_no_request_fails(server: Server) -> None:
     with Load(server.connection, path="/echo") as load:
         load.run_on(20)

@@ -38,7 +38,9 @@ def free_port(host: str = "127.0.0.1") -> int:
 
 
 def environment(runtime_dir: Path, extra: Mapping[str, str] | None = None) -> dict[str, str]:
-    """The environment for a command: our package importable from anywhere, a runtime directory of its own."""
+    """The environment for a command: our package importable from anywhere, directories for what runs and
+    for state of its own.
+    """
     inherited = {
         name: value
         for name, value in os.environ.items()
@@ -49,7 +51,8 @@ def environment(runtime_dir: Path, extra: Mapping[str, str] | None = None) -> di
         inherited["PYTHONPATH"] = os.pathsep.join(
             part for part in (str(package_parent), os.environ.get("PYTHONPATH", "")) if part
         )
-    return inherited | {"XDG_RUNTIME_DIR": str(runtime_dir)} | dict(extra or {})
+    own = {"XDG_RUNTIME_DIR": str(runtime_dir), "XDG_STATE_HOME": str(runtime_dir / "state")}
+    return inherited | own | dict(extra or {})
 
 
 def command(
@@ -169,9 +172,18 @@ class Server:
 
     def status(self) -> dict[str, Any]:
         """What ``ctl status --json`` prints, without the half second that a command takes to start."""
-        control = [master.control for master in running(self.env) if master.pid == self.pid]
-        with Client(control[0]) as client:
+        with self.client() as client:
             return dict(json.loads(msgspec.json.encode(client.status())))
+
+    def deaths(self) -> list[dict[str, Any]]:
+        """What ``ctl deaths --json`` prints, as above."""
+        with self.client() as client:
+            return list(json.loads(msgspec.json.encode(client.deaths(limit=1000))))
+
+    def client(self) -> Client:
+        """A client of this server, not connected yet."""
+        control = [master.control for master in running(self.env) if master.pid == self.pid]
+        return Client(control[0])
 
     def workers(self) -> list[dict[str, Any]]:
         """The workers that the status names, but for those on their way in or out."""

@@ -8,7 +8,7 @@ from collections.abc import Callable
 import click
 import msgspec
 
-from wsgitop.cli import tables
+from wsgitop.cli import obituaries, tables
 from wsgitop.cli.group import Command, Group
 from wsgitop.client import Client, find
 from wsgitop.control.messages import Outcome
@@ -25,6 +25,7 @@ EPILOG = """
 Examples:
   wsgitop ctl status
   wsgitop ctl status --json | jq .totals.rps
+  wsgitop ctl deaths 5
   wsgitop ctl reload && echo deployed
   wsgitop ctl scale +2
   wsgitop ctl signal TERM --worker 4251
@@ -110,6 +111,27 @@ def events(context: click.Context) -> int:
         _print_json(found)
     else:
         click.echo(tables.events_text(found), nl=False)
+    return 0
+
+
+def deaths(context: click.Context) -> int:
+    """How workers and zygotes have ended, and why; before the last restart, too.
+
+    With --pid all about one: what it was serving, its memory over time, its stack and its last lines.
+    """
+    pid = context.params["pid"]
+    with _connect(context) as client:
+        found = client.deaths(limit=1000 if pid is not None else context.params["number"])
+    if pid is not None:
+        found = tuple(death for death in found if death.pid == pid)
+        if not found:
+            raise UsageError(f"the ledger has no process {pid}", "See `wsgitop ctl deaths 200`.")
+    if _as_json(context):
+        _print_json(found)
+    elif pid is not None:
+        click.echo("\n\n\n".join(obituaries.death_text(death) for death in found))
+    else:
+        click.echo(obituaries.deaths_text(found))
     return 0
 
 
@@ -212,6 +234,11 @@ command = Group(
                 metavar="N",
                 help="At most N. Default: 50.",
             ),
+        ),
+        _command(
+            deaths,
+            click.Argument(["number"], type=click.IntRange(1, 1000), default=20, metavar="[N]"),
+            click.Option(["--pid"], type=click.IntRange(1), metavar="PID", help="All about this process."),
         ),
         _command(
             watch,

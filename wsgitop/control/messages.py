@@ -13,7 +13,7 @@ from typing import Literal
 
 import msgspec
 
-from wsgitop.snapshot import Event, Second, Snapshot, Struct, WorkerSnapshot
+from wsgitop.snapshot import Death, Event, Second, Snapshot, Struct, WorkerSnapshot
 
 PROTOCOL = 1
 """Raised when an old client could no longer understand a new server. Adding fields does not raise it."""
@@ -121,6 +121,13 @@ class EventsArguments(Struct, frozen=True):
     limit: int = 100
 
 
+class DeathsArguments(Struct, frozen=True):
+    """Deaths with a sequence above ``after``, at most ``limit`` of the newest."""
+
+    after: int = 0
+    limit: int = 20
+
+
 class HistoryArguments(Struct, frozen=True):
     """The last ``seconds`` seconds, at most 900."""
 
@@ -157,6 +164,10 @@ class Outcome(Struct, frozen=True):
 
 class EventsResult(Struct, frozen=True):
     events: tuple[Event, ...]
+
+
+class DeathsResult(Struct, frozen=True):
+    deaths: tuple[Death, ...]
 
 
 class HistoryResult(Struct, frozen=True):

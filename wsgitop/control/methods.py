@@ -31,6 +31,8 @@ METHODS: dict[str, Method] = {
         Method("workers", m.NoArguments, m.WorkersResult, "viewer", "The workers and what each is serving."),
         Method("events", m.EventsArguments, m.EventsResult, "viewer",
                "What happened lately, and who caused it."),
+        Method("deaths", m.DeathsArguments, m.DeathsResult, "viewer",
+               "How workers and zygotes have ended, before the last restart, too."),
         Method("history", m.HistoryArguments, m.HistoryResult, "viewer",
                "One sample for each of the last seconds (at most 900)."),
         Method("subscribe", m.SubscribeArguments, m.Subscribed, "viewer",

@@ -14,7 +14,7 @@ import re
 import sys
 import time
 from collections.abc import Awaitable, Callable, Sequence
-from typing import Any, Protocol
+from typing import Any, Protocol, TypeVar
 
 from wsgitop import __version__
 from wsgitop.control import messages as m
@@ -35,7 +35,7 @@ from wsgitop.control.methods import METHODS, Method
 from wsgitop.control.runtime_dir import Found
 from wsgitop.errors import WsgitopError
 from wsgitop.logs.error_log import LOGGER
-from wsgitop.snapshot import Event, Second, Snapshot
+from wsgitop.snapshot import Death, Event, Second, Snapshot
 
 __all__ = ["Backend", "Busy", "ControlServer", "Limits", "TargetGone", "role_of_uid"]
 
@@ -46,6 +46,8 @@ MOST_SECONDS = 900
 EVENT_BACKLOG_BYTES = 64 * 1024
 """A subscriber with more than this unread gets its events later, from the backend's memory."""
 _SIGNAL_NAME = re.compile(r"[A-Z][A-Z0-9]{1,11}")
+
+Kept = TypeVar("Kept", Event, Death)
 
 
 class Backend(Protocol):
@@ -60,6 +62,9 @@ class Backend(Protocol):
 
     def events(self, after: int, limit: int) -> Sequence[Event]:
         """Events with a sequence above ``after``, oldest first, at most ``limit`` of the newest."""
+
+    def deaths(self, after: int, limit: int) -> Sequence[Death]:
+        """As :meth:`events`, from the death ledger."""
 
     def history(self, seconds: int) -> Sequence[Second]:
         """The last ``seconds`` seconds, oldest first."""
@@ -152,6 +157,7 @@ class ControlServer:
             "status": lambda _connection, _arguments: backend.snapshot(),
             "workers": lambda _connection, _arguments: m.WorkersResult(backend.snapshot().workers),
             "events": self._events,
+            "deaths": self._deaths,
             "history": self._history,
             "subscribe": self._subscribe,
             "unsubscribe": self._unsubscribe,
@@ -395,15 +401,11 @@ class ControlServer:
 
     def _events(self, _connection: Connection, arguments: m.EventsArguments) -> m.EventsResult:
         found = self._backend.events(arguments.after, min(arguments.limit, MOST_EVENTS))
-        # The newest that fit: a traceback may be in each.
-        room = m.RESULT_LIMIT_BYTES - 1024
-        kept: list[Event] = []
-        for event in reversed(found):
-            room -= size(event) + 1
-            if room < 0:
-                break
-            kept.append(event)
-        return m.EventsResult(tuple(reversed(kept)))
+        return m.EventsResult(_newest_that_fit(found))
+
+    def _deaths(self, _connection: Connection, arguments: m.DeathsArguments) -> m.DeathsResult:
+        found = self._backend.deaths(arguments.after, min(arguments.limit, MOST_EVENTS))
+        return m.DeathsResult(_newest_that_fit(found))
 
     def _history(self, _connection: Connection, arguments: m.HistoryArguments) -> m.HistoryResult:
         return m.HistoryResult(tuple(self._backend.history(min(arguments.seconds, MOST_SECONDS))))
@@ -428,6 +430,18 @@ def _user_name(uid: int) -> str:
         return ""
 
 
+def _newest_that_fit(found: Sequence[Kept]) -> tuple[Kept, ...]:
+    """As many as one answer may hold: a traceback may be in each."""
+    room = m.RESULT_LIMIT_BYTES - 1024
+    kept: list[Kept] = []
+    for one in reversed(found):
+        room -= size(one) + 1
+        if room < 0:
+            break
+        kept.append(one)
+    return tuple(reversed(kept))
+
+
 # -- what the types of the arguments cannot say --------------------------------------------------------------
 
 
@@ -444,7 +458,7 @@ def _check_signal(arguments: m.SignalArguments) -> str:
     return ""
 
 
-def _check_events(arguments: m.EventsArguments) -> str:
+def _check_events(arguments: m.EventsArguments | m.DeathsArguments) -> str:
     return "" if arguments.limit >= 1 and arguments.after >= 0 else "after is at least 0, limit at least 1"
 
 
@@ -456,5 +470,6 @@ _CHECKS: dict[str, Callable[[Any], str]] = {
     "scale": _check_scale,
     "signal": _check_signal,
     "events": _check_events,
+    "deaths": _check_events,
     "history": _check_history,
 }

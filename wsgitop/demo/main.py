@@ -50,6 +50,8 @@ def demo(
     directory = Path(tempfile.mkdtemp(prefix="wsgitop-demo-"))
     log_path = directory / "server.log"
     arguments = ["--bind", f"{HOST}:{port}", "--workers", str(workers), "--threads", str(THREADS)]
+    # A demo is nothing to remember: its ledger goes where its log is.
+    arguments += ["--state-dir", str(directory)]
     with launch([*arguments, "--name", "demo", SITE], log_path=log_path) as server:
         target = server.wait_until_serving(BOOT_DEADLINE_S)
         with visitors(port):

@@ -19,7 +19,7 @@ from wsgitop.master.sampler import Sampler
 from wsgitop.master.states import WorkerPhase
 from wsgitop.master.supervisor import Supervisor
 from wsgitop.master.upgrade import Upgrade
-from wsgitop.snapshot import Event, Second, Snapshot
+from wsgitop.snapshot import Death, Event, Second, Snapshot
 
 WORKER_SIGNALS = {
     name: signal.Signals[f"SIG{name}"]
@@ -55,6 +55,10 @@ class Backend:
     def events(self, after: int, limit: int) -> tuple[Event, ...]:
         """The newest events."""
         return self._supervisor.events.after(after, limit)
+
+    def deaths(self, after: int, limit: int) -> tuple[Death, ...]:
+        """The newest deaths in the ledger."""
+        return self._supervisor.ledger.after(after, limit)
 
     def history(self, seconds: int) -> tuple[Second, ...]:
         """The last seconds, oldest first."""

@@ -72,7 +72,7 @@ class Configuration:
 
 _OPENED_AT_START = (
     "bind", "backlog", "reuse_port", "pidfile", "errorlog", "accesslog", "control_socket",
-    "no_control_socket", "daemon",
+    "no_control_socket", "daemon", "state_dir",
     "syslog", "syslog_addr", "syslog_prefix", "syslog_facility",
     "disable_redirect_access_to_syslog", "statsd_host", "statsd_prefix", "dogstatsd_tags",
     "enable_backlog_metric",

@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING
 from wsgitop.channel.channel import pair
 from wsgitop.logs.sink import Sink
 from wsgitop.master.configuration import Configuration
+from wsgitop.master.deaths import Deaths
 from wsgitop.master.events import EventLog
 from wsgitop.master.listeners import Listener
 from wsgitop.master.roster import GenerationRecord, Roster
@@ -50,6 +51,7 @@ class Context:
     roster: Roster
     sampler: Sampler
     events: EventLog
+    deaths: Deaths
     sink: Sink
     reconcile: Callable[[], None]
     give_up: Callable[[GenerationRecord, str], None]

@@ -266,6 +266,7 @@ class ServerHooks:
         replaced = "" if self._context.roster.stopping else " and replaced"
         text = f"hook {name} does not come back; the zygote of generation {number} is ended{replaced}"
         self._context.events.add("error", "hook", text)
+        zygote.killed_for = f"hook {name} did not come back"
         zygote.abort()
         self._context.loop.call_later(DUMP_S, self._kill, number)
 

@@ -29,6 +29,7 @@ from wsgitop.master.backend import Backend
 from wsgitop.master.configuration import Configuration
 from wsgitop.master.descriptors import raise_limit
 from wsgitop.master.events import LOGGER, EventLog
+from wsgitop.master.ledger_file import open_ledger
 from wsgitop.master.listeners import Listener, open_listeners
 from wsgitop.master.pidfile import SUCCESSOR_SUFFIX, Pidfile
 from wsgitop.master.roster import Roster
@@ -126,6 +127,9 @@ class Master:
             self._pidfile = pidfile = Pidfile(f"{settings.pidfile}{suffix}")
             pidfile.create()
             stack.callback(pidfile.remove)
+        self._ledger, ledger_file = open_ledger(settings, os.environ)
+        if ledger_file is not None:
+            stack.callback(ledger_file.close)
         self._events = EventLog()
         self._supervisor: Supervisor | None = None
         self._control: ControlServer | None = None
@@ -170,6 +174,7 @@ class Master:
                 control_socket=control_path,
                 exchange=None if predecessor is None else predecessor.exchange(),
                 access_pipe_fd=self._access_pipe_fd,
+                ledger=self._ledger,
             )
             self._statsd = open_statsd(settings, sampler, self._sink)
             self._supervisor, self._sampler, self._control = supervisor, sampler, control

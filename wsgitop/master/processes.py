@@ -26,9 +26,13 @@ from wsgitop.channel.channel import Channel, ChannelClosed, ChannelFull, pair
 from wsgitop.channel.messages import FromWorker, FromZygote, Message
 from wsgitop.errors import ProtocolError, WsgitopError
 from wsgitop.logs.sink import Sink
+from wsgitop.master.memory_curve import MemoryCurve
 
 CHANNEL_FD = 3  # as in wsgitop.zygote.process
 LINES_KEPT = 20
+LINES_HELD = 120
+"""Room for the stacks of a crash, which come last."""
+DUMP_BEGIN = "Fatal Python error: "
 READ_BYTES = 64 * 1024
 LINE_LIMIT_BYTES = 16 * 1024
 MESSAGES_PER_TURN = 32
@@ -53,8 +57,21 @@ class Output:
         self._fd = fd
         self._sink = sink
         self._partial = b""
-        self.last_lines: deque[str] = deque(maxlen=LINES_KEPT)
+        self._lines: deque[str] = deque(maxlen=LINES_HELD)
         loop.add_reader(fd, self._read)
+
+    @property
+    def last_lines(self) -> list[str]:
+        """The last LINES_KEPT lines."""
+        return list(self._lines)[-LINES_KEPT:]
+
+    def last_words(self) -> tuple[list[str], str]:
+        """The last LINES_KEPT lines, and the stacks that faulthandler wrote behind them when the process
+        crashed or was aborted ('' for none).
+        """
+        lines = list(self._lines)
+        begin = next((n for n, line in enumerate(lines) if line.startswith(DUMP_BEGIN)), len(lines))
+        return lines[max(0, begin - LINES_KEPT) : begin], "\n".join(lines[begin:])
 
     def _read(self) -> bool:
         """Copy what is there; true if there may be more."""
@@ -78,24 +95,24 @@ class Output:
 
     def _take(self, data: bytes) -> None:
         self._sink.write(data)
-        self.last_lines.extend(data.decode("utf-8", "backslashreplace").splitlines())
-
-    def read_rest(self) -> None:
-        """Copy what is there, of a process that has ended."""
-        deadline = time.monotonic() + 0.05
-        while self._read() and time.monotonic() < deadline:
-            pass
+        self._lines.extend(data.decode("utf-8", "backslashreplace").splitlines())
 
     def close(self) -> None:
         """Copy what is left and close. Descendants of the application may still write; nobody hears them
         then.
         """
-        self.read_rest()
+        self.drain()
+        self._loop.remove_reader(self._fd)
+        os.close(self._fd)
+
+    def drain(self) -> None:
+        """Copy what a process that has ended has left, its last line without an end, too."""
+        deadline = time.monotonic() + 0.05
+        while self._read() and time.monotonic() < deadline:
+            pass
         if self._partial:
             self._take(self._partial + b"\n")
             self._partial = b""
-        self._loop.remove_reader(self._fd)
-        os.close(self._fd)
 
 
 class Peer(Generic[T]):
@@ -162,6 +179,8 @@ class ZygoteProcess:
         self.peer = peer
         self.output = output
         self.process = psutil.Process(pid)
+        self.memory = MemoryCurve(time.monotonic())
+        self.killed_for = ""  # why the master has killed it, unless its generation says so
 
     def abort(self) -> None:
         """SIGABRT: it shows where it hangs and dies."""
@@ -189,6 +208,7 @@ class WorkerProcess:
         self.pidfd = -1
         self.process: psutil.Process | None = None
         self.started_at = time.time()
+        self.memory = MemoryCurve(time.monotonic())
 
     def known(self, pid: int) -> None:
         """Its pid has been told. The process is there or is a zombie of ours: nobody else reaps it."""
@@ -277,26 +297,21 @@ def describe_status(status: int) -> str:
     """A wait status in words: ``exited with status 3``, ``was killed by SIGKILL``."""
     if os.WIFSIGNALED(status):
         number = os.WTERMSIG(status)
-        try:
-            name = signal.Signals(number).name
-        except ValueError:
-            name = f"signal {number}"
-        return f"was killed by {name}{' (core dumped)' if os.WCOREDUMP(status) else ''}"
+        return f"was killed by {signal_name(number)}{' (core dumped)' if os.WCOREDUMP(status) else ''}"
     return f"exited with status {os.WEXITSTATUS(status)}"
+
+
+def signal_name(number: int) -> str:
+    """SIGKILL, or ``signal 42`` for one without a name."""
+    try:
+        return signal.Signals(number).name
+    except ValueError:
+        return f"signal {number}"
 
 
 CRASH_SIGNALS = frozenset(
     {signal.SIGSEGV, signal.SIGBUS, signal.SIGILL, signal.SIGFPE, signal.SIGSYS, signal.SIGABRT}
 )
-
-
-def is_self_inflicted(status: int) -> bool:
-    """The process ended by itself: it crashed or left, and nobody sent a signal. Status 0 is no excuse: a
-    worker that is wanted announces that it goes.
-    """
-    if os.WIFSIGNALED(status):
-        return os.WTERMSIG(status) in CRASH_SIGNALS
-    return True
 
 
 def close_all(descriptors: list[int]) -> None:

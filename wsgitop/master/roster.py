@@ -83,6 +83,7 @@ class GenerationRecord:
     error: str = ""
     detail: str = ""
     import_error: bool = False
+    killed_booting: int = 0  # workers in a row that were killed from outside before they were ready
 
     def see(self, event: GenerationEvent) -> None:
         """Take a step of the state table. Raises IllegalTransition."""

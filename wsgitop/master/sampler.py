@@ -178,6 +178,12 @@ class Sampler:
         gauge = self._gauges.get(worker)
         return () if gauge is None else gauge.in_flight(time.monotonic_ns())
 
+    def counts(self, worker: int) -> tuple[int, int]:
+        """Requests and errors of a worker so far, by its row, as above."""
+        gauge = self._gauges[worker]
+        gauge.read(time.monotonic())
+        return gauge.requests, gauge.errors
+
     # -- sampling ------------------------------------------------
 
     def sample(self, *, watched: bool) -> Snapshot:
@@ -224,10 +230,12 @@ class Sampler:
                 gauge = self._gauges[worker]
                 gauge.cpu(now, times.user + times.system)
                 gauge.rss_bytes = process.memory_info().rss
+                self._processes[worker].memory.add(now, gauge.rss_bytes)
         self._zygote_rss.clear()
         for generation, zygote in self._zygotes.items():
             with contextlib.suppress(psutil.Error):
                 self._zygote_rss[generation] = zygote.process.memory_info().rss
+                zygote.memory.add(now, self._zygote_rss[generation])
         with contextlib.suppress(psutil.Error):
             self._master_rss = self._own.memory_info().rss
 

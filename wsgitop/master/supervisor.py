@@ -22,9 +22,12 @@ from wsgitop.master.cgroup import memory_limit_bytes, memory_room_bytes
 from wsgitop.master.condition import condition
 from wsgitop.master.configuration import Configuration
 from wsgitop.master.context import Context
+from wsgitop.master.deaths import Deaths
 from wsgitop.master.events import EventLog
 from wsgitop.master.forecast import forecast
+from wsgitop.master.ledger import Ledger
 from wsgitop.master.listeners import Listener
+from wsgitop.master.oom import OomWatch
 from wsgitop.master.quarantine import Quarantine
 from wsgitop.master.recycling import worn
 from wsgitop.master.roster import GenerationRecord, Roster
@@ -54,6 +57,7 @@ class Supervisor:
         control_socket: str,
         exchange: tuple[socket.socket, socket.socket] | None = None,
         access_pipe_fd: int = -1,
+        ledger: Ledger | None = None,
     ) -> None:
         self._context = Context(
             loop=loop,
@@ -63,6 +67,7 @@ class Supervisor:
             roster=roster,
             sampler=sampler,
             events=events,
+            deaths=Deaths(ledger or Ledger(), OomWatch()),
             sink=sink,
             reconcile=self.reconcile,
             give_up=self._give_up,
@@ -75,6 +80,7 @@ class Supervisor:
         self.sink = sink
         self.roster = roster
         self.events = events
+        self.ledger = self._context.deaths.ledger
         self.workers = Workers(self._context)
         self.quarantine = Quarantine(self._context, self.workers)
         self._zygotes = Zygotes(
@@ -181,6 +187,7 @@ class Supervisor:
         text = "" if self.roster.stopping else self.on_stop(actor)
         self.roster.stopping = True
         self.roster.quick = quick
+        self._context.deaths.stop(actor)
         self.events.add("info", "stop", f"{text or 'the server stops'} {how}", actor=actor)
         for listener in self._context.listeners:
             # Workers keep their copies until they have seen Retire; nobody new is let in by the master's own.
@@ -206,15 +213,17 @@ class Supervisor:
         try:
             while True:
                 try:
-                    pid, status = os.waitpid(-1, os.WNOHANG)
+                    pid, status, usage = os.wait4(-1, os.WNOHANG)
                 except ChildProcessError:
                     break
                 if pid == 0:
                     break
+                self._context.deaths.reaped(pid, usage.ru_maxrss * 1024)
                 if not self._zygotes.died(pid, status) and not self.on_child(pid, status):
                     self.workers.died(pid, status)
         finally:
             self._reconciling = False
+        self._context.deaths.oom.look()
         self.reconcile()
 
     # -- the plan ------------------------------------------------
@@ -360,6 +369,7 @@ class Supervisor:
             else:
                 self.fatal = ConfigError(cause, remedy.strip())
         self.roster.stopping = self.roster.quick = True
+        self._context.deaths.stop("")
 
     def _end_of_reload(self, error: str, detail: str) -> None:
         """Tell who waits for the reload that was commanded, if there is one."""

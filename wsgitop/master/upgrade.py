@@ -300,7 +300,7 @@ class Upgrade:
         if self._output is None:
             return ""
         # The last lines may be on their way: the end of a process is told sooner than its pipe is read.
-        self._output.read_rest()
+        self._output.drain()
         return "\n".join(self._output.last_lines)
 
     # -- handing over ------------------------------------------------

@@ -13,7 +13,9 @@ import time
 from collections import OrderedDict
 
 from wsgitop.channel import messages as m
+from wsgitop.master.causes import Verdict, is_crash
 from wsgitop.master.context import Context
+from wsgitop.master.deaths import one_line
 from wsgitop.master.processes import (
     Output,
     Peer,
@@ -22,10 +24,9 @@ from wsgitop.master.processes import (
     child_ends,
     close_all,
     describe_status,
-    is_self_inflicted,
 )
 from wsgitop.master.recycling import draw_limits
-from wsgitop.master.roster import STABLE_S, WorkerRecord
+from wsgitop.master.roster import WorkerRecord
 from wsgitop.master.states import WorkerEvent, WorkerPhase
 
 DEATH_NEWS_S = 1.0
@@ -34,6 +35,8 @@ ZYGOTE_NEWS_S = 0.1
 """Between the end of a zygote's channel and the news of its death."""
 NO_ROOM_S = 1.0
 """Before the next try when the machine has no room for another worker."""
+BOOT_KILLS_BORNE = 2
+"""Workers of a generation that may be killed from outside before they are ready; more are failed boots."""
 UNCLAIMED_LIMIT = 64
 """Ends of children that nobody has told the master about yet; more than a few are orphans of the application.
 """
@@ -58,6 +61,7 @@ class Workers:
         """Send a signal to one worker; false if it is gone."""
         sent = self._processes[worker.worker].signal(number)
         if sent:
+            self._context.deaths.sent(worker.worker, number, "", actor or "an operator")
             text = f"{number.name} sent to worker {worker.slot} (pid {worker.pid})"
             self._context.events.add("warning", "signal", text, actor=actor)
         return sent
@@ -154,12 +158,14 @@ class Workers:
             case m.BootFailed(error, traceback, import_error):
                 self._boot_failed(record, error, traceback, import_error=import_error)
             case m.Retiring(reason):
+                self._context.deaths.of(worker).given_up = reason
                 if record.phase is not WorkerPhase.RETIRING:
                     record.lost = True
                     self._begin_retirement(record)
                     text = f"worker {record.slot} (pid {record.pid}) retires: {reason}"
                     self._context.events.add("warning", "retire", text)
             case m.RequestTimeout():
+                self._context.deaths.of(worker).timeout = message
                 answer = "answered 504" if message.answered else "cut"
                 text = (
                     f"TIMEOUT {message.elapsed_s:.1f} s in worker {record.slot} (pid {record.pid}): "
@@ -171,6 +177,7 @@ class Workers:
     def _ready(self, record: WorkerRecord) -> None:
         first = not self._context.roster.ever_ready
         self._context.roster.ever_ready = True
+        self._context.roster.generations[record.generation].killed_booting = 0
         draw_limits(record, self._context.generations[record.generation].settings, self._rng)
         took_s = time.monotonic() - record.asked_at
         who = f"worker {record.slot} (pid {record.pid}) of generation {record.generation}"
@@ -190,6 +197,8 @@ class Workers:
     def _boot_failed(self, record: WorkerRecord, error: str, traceback: str, *, import_error: bool) -> None:
         generation = self._context.roster.generations[record.generation]
         record.boot_failed = True
+        notes = self._context.deaths.of(record.worker)
+        notes.boot_error, notes.boot_traceback = error, traceback
         self._begin_retirement(record)
         generation.import_error = import_error
         generation.detail = traceback
@@ -215,7 +224,7 @@ class Workers:
                 "worker",
                 f"worker {record.slot} (pid {record.pid}) sent nonsense and is ended: {fault}",
             )
-            self._processes[worker].signal(signal.SIGKILL)
+            self._send(record, signal.SIGKILL, f"it sent nonsense: {fault}")
         elif record.pid is None and self._context.roster.generations[record.generation].zygote_pid is None:
             self.fork_failed(worker, "its zygote was killed")
         else:
@@ -231,7 +240,8 @@ class Workers:
             return
         record.lost = True
         self._begin_retirement(record)
-        self._processes[worker].signal(signal.SIGTERM)
+        self._context.deaths.ordered(worker, "it had closed its channel to the master")
+        self._send(record, signal.SIGTERM, "it had closed its channel to the master")
         text = f"worker {record.slot} (pid {record.pid}) has closed its channel to the master and is replaced"
         self._context.events.add("error", "worker", text)
         self._context.reconcile()
@@ -245,6 +255,7 @@ class Workers:
     def retire(self, record: WorkerRecord, why: str, *, quick: bool) -> None:
         """Have a worker finish and end; ``quick``: end now."""
         self._begin_retirement(record)
+        self._context.deaths.ordered(record.worker, why)
         if quick:
             record.graceful_s = 0.0
             record.retire_at = time.monotonic()
@@ -266,7 +277,7 @@ class Workers:
         )
         if quick and stopping:
             # A worker whose watchdog hangs does not read its channel; the signal reaches it all the same.
-            self._processes[record.worker].signal(signal.SIGQUIT)
+            self._send(record, signal.SIGQUIT, "the server stops")
 
     def abort(self, record: WorkerRecord, why: str) -> None:
         """SIGABRT, so that the worker's stacks go to the log."""
@@ -276,7 +287,7 @@ class Workers:
             "abort",
             f"SIGABRT to worker {record.slot} (pid {record.pid}): {why}{self._serving(record)}",
         )
-        if not self._processes[record.worker].signal(signal.SIGABRT) and record.pid is None:
+        if not self._send(record, signal.SIGABRT, why) and record.pid is None:
             self.fork_failed(record.worker, why)
         else:
             self._context.hooks.watch_abort(record, self._processes[record.worker])
@@ -289,8 +300,15 @@ class Workers:
             "kill",
             f"SIGKILL to worker {record.slot} (pid {record.pid}): {why}{self._serving(record)}",
         )
-        if not self._processes[record.worker].signal(signal.SIGKILL) and record.pid is None:
+        if not self._send(record, signal.SIGKILL, why) and record.pid is None:
             self.fork_failed(record.worker, why)
+
+    def _send(self, record: WorkerRecord, number: int, why: str) -> bool:
+        """A signal by the master's own decision; false if the worker is gone or its pid not known."""
+        sent = self._processes[record.worker].signal(number)
+        if sent:
+            self._context.deaths.sent(record.worker, number, why)
+        return sent
 
     def _serving(self, record: WorkerRecord) -> str:
         requests = self._context.sampler.in_flight(record.worker)
@@ -323,41 +341,48 @@ class Workers:
                 self._gone(record)
 
     def _died(self, record: WorkerRecord, status: int) -> None:
-        self._processes[record.worker].peer.drain()
-        serving = self._serving(record)
-        before = record.phase
-        now = time.monotonic()
-        text = f"worker {record.slot} (pid {record.pid}) {describe_status(status)}"
-        last_lines = "\n".join(self._processes[record.worker].output.last_lines)
+        process = self._processes[record.worker]
+        process.peer.drain()
+        process.output.drain()
+        before, serving = record.phase, self._serving(record)
+        sampler = self._context.sampler
+        found, death = self._context.deaths.worker_ended(
+            record, status, process, sampler.in_flight(record.worker), sampler.counts(record.worker)
+        )
+        last_lines = "\n".join(process.output.last_lines)
+        ordered = bool(self._context.deaths.of(record.worker).order)
         self._gone(record)
         if record.boot_failed or (self._context.roster.stopping and not serving):
             return
+        text = one_line(death, serving)
         if before is WorkerPhase.RETIRING:
             clean = status == 0 and not serving
-            self._context.events.add(
-                "info" if clean else "warning", "retired" if clean else "died", f"{text}{serving}"
-            )
-            return
-        self._context.events.add(
-            "error", "died", f"{text}{serving}", detail="" if status == 0 else last_lines
-        )
-        if before in (WorkerPhase.STARTING, WorkerPhase.BOOTING):
-            generation = self._context.roster.generations[record.generation]
-            why = f"a worker {describe_status(status)} while it loaded the application"
-            if not self._context.roster.ever_ready or (
-                self._context.roster.rolling
-                and record.generation == self._context.roster.target != self._context.roster.good
-            ):
-                generation.detail = generation.detail or last_lines
-                self._context.give_up(generation, why)
-            else:
-                self._count_boot_failure(record)
-        elif (
-            is_self_inflicted(status)
-            and record.abort_at is None
-            and record.ready_at is not None
-            and now - record.ready_at < STABLE_S
+            self._context.events.add("info" if clean else "warning", "retired" if clean else "died", text)
+            if ordered or found.cause != "killed":
+                return
+        else:
+            self._context.events.add("error", "died", text, detail="" if status == 0 else last_lines)
+        if record.ready_at is None:
+            self._died_booting(record, status, found, last_lines)
+        elif record.abort_at is None and is_crash(found, time.monotonic() - record.ready_at):
+            self._count_boot_failure(record)
+
+    def _died_booting(self, record: WorkerRecord, status: int, found: Verdict, last_lines: str) -> None:
+        generation = self._context.roster.generations[record.generation]
+        if found.cause == "killed" and self._context.deaths.oom.known:
+            # No fault of the code. But who kills whatever boots, such as an OOM killer outside of the kernel,
+            # must not make this a loop.
+            generation.killed_booting += 1
+            if found.actor or generation.killed_booting <= BOOT_KILLS_BORNE:
+                return
+        why = f"a worker {describe_status(status)} while it loaded the application"
+        if not self._context.roster.ever_ready or (
+            self._context.roster.rolling
+            and record.generation == self._context.roster.target != self._context.roster.good
         ):
+            generation.detail = generation.detail or last_lines
+            self._context.give_up(generation, why)
+        else:
             self._count_boot_failure(record)
 
     def _count_boot_failure(self, record: WorkerRecord) -> None:
@@ -373,6 +398,7 @@ class Workers:
         if record.pid is not None:
             self._by_pid.pop(record.pid, None)
         del self._context.roster.workers[record.worker]
+        self._context.deaths.forget(record.worker)
         generation = self._context.generations[record.generation]
         # Siblings look at each other's rows: a dead worker must not look idle.
         generation.board.clear(record.row)

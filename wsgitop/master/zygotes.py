@@ -15,11 +15,12 @@ from wsgitop import __version__
 from wsgitop.channel import messages as m
 from wsgitop.errors import ConfigError, WsgitopError
 from wsgitop.master.context import Context, Generation
+from wsgitop.master.deaths import one_line
 from wsgitop.master.hooks import ServerHooks
 from wsgitop.master.processes import Output, Peer, ZygoteProcess, close_all, describe_status, spawn_zygote
 from wsgitop.master.roster import GenerationRecord
 from wsgitop.master.states import GenerationEvent, GenerationPhase
-from wsgitop.master.workers import Workers
+from wsgitop.master.workers import DEATH_NEWS_S, Workers
 from wsgitop.scoreboard.board import Board
 
 GRACE_S = 2.0
@@ -176,11 +177,20 @@ class Zygotes:
         it.
         """
         if fault:
-            self._context.events.add(
-                "error", "zygote", f"zygote of generation {number} sent nonsense and is ended: {fault}"
+            text = f"zygote of generation {number} sent nonsense and is ended: {fault}"
+            self._context.events.add("error", "zygote", text)
+            self._end_mute(number, f"it sent nonsense: {fault}")
+        else:
+            # Not at once: it may be dead, and of what could not be told any more.
+            self._context.loop.call_later(
+                DEATH_NEWS_S, self._end_mute, number, "it had closed its channel to the master"
             )
-        if number in self.processes:
-            self.processes[number].kill()
+
+    def _end_mute(self, number: int, why: str) -> None:
+        zygote = self.processes.get(number)
+        if zygote is not None:
+            zygote.killed_for = why
+            zygote.kill()
 
     def end(self, record: GenerationRecord) -> None:
         """Tell a zygote to end; one that still loads hears nothing and is killed."""
@@ -217,6 +227,8 @@ class Zygotes:
         record = self._context.roster.generations[number]
         zygote = self.processes[record.number]
         zygote.peer.drain()
+        zygote.output.drain()
+        _, death = self._context.deaths.zygote_ended(record, status, zygote, self._context.roster.target)
         zygote.close()
         del self.processes[record.number]
         self._context.hooks.zygote_gone(number)
@@ -230,9 +242,8 @@ class Zygotes:
             return True
         record.see(GenerationEvent.ZYGOTE_DIED)
         if before is GenerationPhase.READY and not self._context.roster.stopping:
-            self._context.events.add(
-                "error", "zygote-died", f"{text}; workers serve on, a new generation is being loaded"
-            )
+            text = one_line(death, "; workers serve on, a new generation is being loaded")
+            self._context.events.add("error", "zygote-died", text)
             self._context.roster.count_zygote_failure(time.monotonic())
             if self._context.roster.zygote_failures == 1:
                 self._context.roster.zygote_not_before = 0.0

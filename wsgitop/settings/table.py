@@ -264,6 +264,12 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
         help="Send the number of connections that wait to be accepted to statsd, too.",
     )] = False
 
+    state_dir: Annotated[str, option(
+        "--state-dir", section=PROCESS, metavar="DIR",
+        help="Where the death ledger (wsgitop ctl deaths) is kept over restarts; otherwise wsgitop in "
+        "$XDG_STATE_HOME or ~/.local/state, for root /var/lib/wsgitop.",
+    )] = ""
+
     health_bind: Annotated[str, option(
         "--health-bind", section=CONTROL, metavar="ADDRESS",
         help="Where the master answers health checks at all times: /healthy, and /ready when a worker is.",

@@ -16,7 +16,7 @@ from typing import Final, NoReturn
 import setproctitle
 
 from wsgitop.channel import messages as m
-from wsgitop.channel.channel import Channel, ChannelClosed
+from wsgitop.channel.channel import Channel, ChannelClosed, ChannelFull
 from wsgitop.errors import AppImportError, WsgitopError
 from wsgitop.logs import logging_config
 from wsgitop.logs.error_log import LOGGER
@@ -37,6 +37,8 @@ QUICK: Final = frozenset((signal.SIGINT, signal.SIGQUIT))
 FOR_THE_MASTER: Final = frozenset((signal.SIGHUP, signal.SIGUSR2, signal.SIGTTIN, signal.SIGTTOU))
 IGNORED: Final = frozenset((signal.SIGUSR1, signal.SIGWINCH))
 """USR1 reaches workers as a message with the new file; WINCH is the terminal's."""
+TOLD_BY: Final = "it was told to by "
+"""Begins what the master is told when a signal is why a worker goes; the master's ledger looks for it."""
 HANDLED: Final = GRACEFUL | QUICK | FOR_THE_MASTER | IGNORED
 
 
@@ -53,6 +55,7 @@ class _Worker:
     def __init__(self, boot: WorkerBoot) -> None:
         self._boot = boot
         self._name = f"worker {boot.slot}"
+        self._pid = os.getpid()
         self._channel: Channel[m.ToWorker] = Channel(boot.channel, m.ToWorker, blocking=False)
         self._row = boot.board.row(boot.row)
         self._hooks = boot.hooks
@@ -243,6 +246,10 @@ class _Worker:
             self._abort()
         if number in GRACEFUL | QUICK:
             self._ends = True
+            # A fork that the application has made meanwhile has the same handler and nothing to announce.
+            if os.getpid() == self._pid:
+                with contextlib.suppress(ChannelClosed, ChannelFull):
+                    self._channel.send(m.Retiring(TOLD_BY + signal.Signals(number).name))
             if number in QUICK:
                 self._hooks.interrupted()
             self._hooks.end(HURRIED_S)
@@ -257,13 +264,14 @@ class _Worker:
             return
         for number in numbers:
             if number in QUICK:
+                self._watchdog.send(m.Retiring(TOLD_BY + signal.Signals(number).name))
                 self._quit()
             if number == signal.SIGABRT:
                 self._abort()
             if number in GRACEFUL:
                 settings = self._boot.settings
                 self._watchdog.retire(
-                    self._leave_why or "it was told to by SIGTERM",
+                    self._leave_why or TOLD_BY + "SIGTERM",
                     settings.graceful_timeout,
                     settings.keepalive,
                     pass_on=self._watchdog.has_siblings(),
