@@ -549,7 +549,7 @@ class Engine:
             self._begin_accepting(paused=True)
             return
         self._acceptor.stop()
-        self.caretaker.pause()
+        self.caretaker.end()  # with what waits there: it may be this worker alone that was woken for it
         if self.caretaker.passes_on:
             self.caretaker.pass_idle_on(_monotonic())
 
