@@ -26,15 +26,20 @@ from unittest import mock
 from wsgitop import __version__
 from wsgitop.channel import messages as m
 from wsgitop.channel.channel import Channel, ChannelClosed, pair
-from wsgitop.master import deaths, oom, processes, supervisor, workers, zygotes
+from wsgitop.master import deaths, oom, processes, scaling, supervisor, workers, zygotes
 from wsgitop.master import plan as plan_module
 from wsgitop.master.configuration import Configuration
 from wsgitop.master.events import LOGGER, EventLog
+from wsgitop.master.listeners import Listener
 from wsgitop.master.recycling import Usage, worn
 from wsgitop.master.roster import Roster, WorkerRecord
 from wsgitop.master.states import WorkerPhase
+from wsgitop.settings.addresses import parse_address
 from wsgitop.settings.load import Layer, resolve
 from wsgitop.snapshot import Death
+
+ADDRESS = "unix:the-world"
+"""Where the server listens, as far as its configuration knows."""
 
 Fate = Literal["well", "fails", "dies", "hangs"]
 """What becomes of a process: it comes up, says that it cannot, dies without a word, or never gets there."""
@@ -377,7 +382,13 @@ class World:
         self.clock = Clock()
         self.loop = Loop(self.clock)
         self._patch()
-        values = {"wsgi_app": "site:app", "workers": wanted, "boot_timeout": 20, "graceful_timeout": 10}
+        values = {
+            "wsgi_app": "site:app",
+            "bind": [ADDRESS],
+            "workers": wanted,
+            "boot_timeout": 20,
+            "graceful_timeout": 10,
+        }
         layers = (Layer("command line", values | settings, "command line"),)
         self.configuration = Configuration(resolve(layers), layers, "/")
         self.events = EventLog()
@@ -389,7 +400,7 @@ class World:
         self.supervisor = supervisor.Supervisor(
             cast(asyncio.AbstractEventLoop, self.loop),
             configuration=self.configuration,
-            listeners=[],
+            listeners=[self._listener()],
             roster=self.roster,
             sampler=cast(Any, self.sampler),
             events=self.events,
@@ -400,11 +411,16 @@ class World:
         self.supervisor.on_reload_end = self._reload_ended
         self._watch()
 
+    def _listener(self) -> Listener:
+        sock = socket.socket(socket.AF_UNIX)
+        self.stack.callback(sock.close)
+        return Listener(parse_address(ADDRESS), sock, 2048, given=ADDRESS)
+
     def _patch(self) -> None:
         def replace(module: object, name: str, value: object) -> None:
             self.stack.enter_context(mock.patch.object(module, name, value))
 
-        for module in (supervisor, workers, zygotes, processes):
+        for module in (supervisor, workers, zygotes, processes, scaling):
             replace(module, "time", self.clock)
         for module in (deaths, oom):
             replace(module, "time", self.clock)

@@ -78,6 +78,7 @@ class GenerationRecord:
     roll: bool
     commanded: bool = False
     ready_at: float | None = None
+    reads: bool = False  # its zygote has been told to read configuration and code
     phase: GenerationPhase = GenerationPhase.LOADING
     zygote_pid: int | None = None
     error: str = ""

@@ -25,6 +25,7 @@ from wsgitop.master.processes import (
     close_all,
     describe_status,
 )
+from wsgitop.master.progress import step
 from wsgitop.master.recycling import draw_limits
 from wsgitop.master.roster import WorkerRecord
 from wsgitop.master.states import WorkerEvent, WorkerPhase
@@ -164,6 +165,8 @@ class Workers:
                     self._begin_retirement(record)
                     text = f"worker {record.slot} (pid {record.pid}) retires: {reason}"
                     self._context.events.add("warning", "retire", text)
+            case m.ModuleFiles(files):
+                self._context.watch.add(record.generation, files)
             case m.RequestTimeout():
                 self._context.deaths.of(worker).timeout = message
                 answer = "answered 504" if message.answered else "cut"
@@ -181,7 +184,7 @@ class Workers:
         draw_limits(record, self._context.generations[record.generation].settings, self._rng)
         took_s = time.monotonic() - record.asked_at
         who = f"worker {record.slot} (pid {record.pid}) of generation {record.generation}"
-        text = f"{who} is ready after {took_s:.2f} s"
+        text = f"{who} is ready after {took_s:.2f} s{step(self._context.roster, record.generation)}"
         self._context.events.add("info", "ready", text)
         if first:
             self._context.events.add(
