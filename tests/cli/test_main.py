@@ -168,6 +168,8 @@ def test_a_reader_that_goes_away_is_no_fault() -> None:
         ),
         (["serve", "-k", "gevent", "a:b"], 1, "wsgitop: worker_class: 'gevent' is not served here"),
         (["serve", "--certfile", "c.pem", "a:b"], 1, "wsgitop: certfile: TLS is not served by this version"),
+        (["serve", "-u", "no-such", "a:b"], 1, "wsgitop: user: there is no user 'no-such' on this machine"),
+        (["run", "-D", "a:b"], 2, "wsgitop: `wsgitop run` shows the server; --daemon hides it"),
         (["serve", "-b", "1.2.3.4:x", "a:b"], 1, "wsgitop: bind: '1.2.3.4:x' has no usable port"),
         (["serve", "-c", "none.py", "a:b"], 1, "wsgitop: config: "),
         (["serve", "--chdir", "none", "a:b"], 1, "wsgitop: chdir: 'none' is not a directory"),

@@ -133,3 +133,18 @@ def test_one_of_several_servers_is_chosen(runtime_dir: Path) -> None:
                 leave_interface(child, "")
                 assert child.exitstatus == 0
     assert list((runtime_dir / "wsgitop").iterdir()) == []
+
+
+def test_the_interface_follows_an_upgrade(runtime_dir: Path) -> None:
+    """And so does the lifeline: the new master stops with the interface."""
+    with terminal(runtime_dir, "run", "--bind", f"127.0.0.1:{free_port()}", "hello:application") as child:
+        child.expect("LIVE")
+        (old,) = running()
+        with Client(old.control) as client:
+            client.upgrade()
+        (new,) = eventually(lambda: [found for found in running() if found.pid != old.pid])
+        child.expect(f"{new.pid}")
+        printed = leave_interface(child, "s")
+        assert child.exitstatus == 0
+    assert "The server has stopped" in printed
+    eventually(lambda: running() == [])

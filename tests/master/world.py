@@ -36,7 +36,7 @@ from wsgitop.master.roster import Roster, WorkerRecord
 from wsgitop.master.states import WorkerPhase
 from wsgitop.settings.addresses import parse_address
 from wsgitop.settings.load import Layer, resolve
-from wsgitop.snapshot import Death
+from wsgitop.snapshot import Death, InFlight
 
 ADDRESS = "unix:the-world"
 """Where the server listens, as far as its configuration knows."""
@@ -329,6 +329,7 @@ class FakeSampler:
         self.quiet: set[int] = set()
         self.used: dict[int, Usage] = {}
         self.known: set[int] = set()
+        self.requests: dict[int, tuple[InFlight, ...]] = {}
         self.timeout_s = 0.0
         self.threads = 1
 
@@ -352,8 +353,8 @@ class FakeSampler:
     def usage(self) -> dict[int, Usage]:
         return {worker: used for worker, used in self.used.items() if worker in self.known}
 
-    def in_flight(self, worker: int) -> tuple[object, ...]:
-        return ()
+    def in_flight(self, worker: int) -> tuple[InFlight, ...]:
+        return self.requests.get(worker, ())
 
     def counts(self, worker: int) -> tuple[int, int]:
         return 7, 1

@@ -44,7 +44,15 @@ def environment(runtime_dir: Path, extra: Mapping[str, str] | None = None) -> di
     inherited = {
         name: value
         for name, value in os.environ.items()
-        if name not in ("PORT", "WEB_CONCURRENCY", "WSGITOP_CMD_ARGS", "GUNICORN_CMD_ARGS", "NOTIFY_SOCKET")
+        if name
+        not in (
+            "PORT",
+            "WEB_CONCURRENCY",
+            "WSGITOP_CMD_ARGS",
+            "GUNICORN_CMD_ARGS",
+            "NOTIFY_SOCKET",
+            "STATE_DIRECTORY",
+        )
     }
     package_parent = Path(wsgitop.__file__).parent.parent
     if (package_parent / "pyproject.toml").exists():  # a checkout, not an installed package

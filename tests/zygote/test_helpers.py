@@ -114,6 +114,32 @@ def test_check_sees_the_environment_and_the_directory(tmp_path: Path) -> None:
     assert status == 0, answer
 
 
+@pytest.mark.parametrize(("setting", "mask"), [(0, 0o027), (0o007, 0o007)])
+def test_the_applications_umask_is_the_inherited_one_unless_it_is_set(
+    tmp_path: Path, setting: int, mask: int
+) -> None:
+    """gunicorn's default of 0 is for unix sockets; files that anybody may write to are none of its doing."""
+    source = f"import os\nassert os.umask(0) == {mask}\ndef app(environ, start_response): ...\n"
+    (tmp_path / "masked.py").write_text(source)
+    before = os.umask(0o027)
+    try:
+        status, answer, _ = check("masked:app", tmp_path, umask=setting)
+    finally:
+        os.umask(before)
+    assert status == 0, answer
+
+
+def test_of_several_directories_the_last_comes_first_as_in_gunicorn(tmp_path: Path) -> None:
+    for name in ("a", "b", "site"):
+        (tmp_path / name).mkdir()
+        (tmp_path / name / "which.py").write_text(f"NAME = {name!r}\n")
+    source = "import which\nassert which.NAME == 'b'\ndef app(environ, start_response): ...\n"
+    (tmp_path / "site" / "where.py").write_text(source)
+    paths = f"{tmp_path / 'a'}, {tmp_path / 'b'}"
+    status, answer, _ = check("where:app", tmp_path, chdir="site", pythonpath=paths)
+    assert status == 0, answer
+
+
 @pytest.mark.parametrize(
     ("settings", "words"), [({"chdir": "missing"}, "--chdir"), ({"raw_env": ("RED",)}, "NAME=VALUE")]
 )

@@ -38,13 +38,13 @@ def run(context: click.Context) -> int:
     from wsgitop.tui.terminal import require_terminal
 
     require_linux()
-    require_terminal()
     values = given(context)
     if "daemon" in values:
         raise UsageError(
             "`wsgitop run` shows the server; --daemon hides it",
             "Use `wsgitop serve --daemon`, then `wsgitop attach`; or leave the server running when you quit.",
         )
+    require_terminal()
     settings = configure(values, os.environ).resolved.settings
     if settings.no_control_socket:
         raise UsageError(

@@ -48,7 +48,8 @@ class ControlRecord(msgspec.Struct, frozen=True):
 
 class Handover(Message, frozen=True):
     """All that the new master may inherit. Descriptors: standard error, the two ends over which workers pass
-    connections to each other (sending, receiving), one per listener, those of the control socket, the tether.
+    connections to each other (sending, receiving), one per listener, those of the control socket, the
+    tether, the listener of health checks.
 
     ``protocol`` is channel.messages.PROTOCOL: workers of another may not understand each other.
     ``configured`` is what the old one's configuration says about the number of workers, ``wanted`` how many
@@ -65,11 +66,12 @@ class Handover(Message, frozen=True):
     listeners: tuple[ListenerRecord, ...]
     control: ControlRecord | None = None
     tether: bool = False
+    health: ListenerRecord | None = None
 
 
 class Serving(Message, frozen=True):
     """The new master's workers are ready. ``listeners`` are the indices of those that it has taken over;
-    ``control`` and ``exchange`` whether it has taken those.
+    ``control``, ``exchange`` and ``health`` whether it has taken those.
     """
 
     pid: int
@@ -77,6 +79,7 @@ class Serving(Message, frozen=True):
     listeners: tuple[int, ...]
     control: bool
     exchange: bool
+    health: bool = False
 
 
 class TakeOver(Message, frozen=True):

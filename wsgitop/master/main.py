@@ -118,7 +118,11 @@ class Master:
         if given:
             LOGGER.info("systemd has opened the sockets; --bind is not looked at")
         stack.callback(close_listeners, self._listeners)
-        self._surroundings = Surroundings(settings, guest=predecessor is not None)
+        self._surroundings = Surroundings(
+            settings,
+            guest=predecessor is not None,
+            inherited=None if predecessor is None else predecessor.health_listener(settings),
+        )
         stack.callback(self._surroundings.close)
         self._pidfile: Pidfile | None = None
         if settings.pidfile:
@@ -184,6 +188,7 @@ class Master:
                 listeners=self._listeners,
                 control=control,
                 in_background=self._in_background,
+                health=lambda: self._surroundings.health_listener,
                 tether_fd=lambda: -1 if self._tether is None else self._tether.fileno(),
                 relinquish=self._relinquish,
                 environment=self._surroundings.environment,

@@ -49,10 +49,11 @@ class Predecessor:
         rest = rest[count:]
         self._control_fds = rest[: handover.control.descriptors] if handover.control is not None else []
         rest = rest[len(self._control_fds) :]
-        self._tether_fd = rest[0] if handover.tether else -1
+        self._tether_fd = rest.pop(0) if handover.tether else -1
+        self._health_fd = rest.pop(0) if handover.health is not None else -1
         self._taken: tuple[int, ...] = ()
         self._guests: list[tuple[Listener, tuple[int, int]]] = []
-        self._claimed = False
+        self._claimed = self._took_health = False
 
     @classmethod
     def from_environment(cls) -> Predecessor | None:
@@ -116,6 +117,20 @@ class Predecessor:
         self._sockets = {}
         return found
 
+    def health_listener(self, settings: Settings) -> Listener | None:
+        """The listener of the health checks, if the settings want it where it is. The old master answers
+        there until this one takes over.
+        """
+        record = self.handover.health
+        fd, self._health_fd = self._health_fd, -1
+        if record is None or fd < 0:
+            return None
+        if not settings.health_bind or str(parse_address(settings.health_bind)) != record.given:
+            os.close(fd)
+            return None
+        self._took_health = True
+        return self._adopted(record, fd)
+
     def _inherited(self, address: Address, v6_only: bool) -> Listener | None:
         for index in self._sockets:
             record = self.handover.listeners[index]
@@ -132,10 +147,15 @@ class Predecessor:
         return open_listener(address, settings, v6_only=v6_only)
 
     def _adopt(self, index: int) -> Listener:
-        record = self.handover.listeners[index]
-        sock = socket.socket(fileno=self._sockets.pop(index))
+        return self._adopted(self.handover.listeners[index], self._sockets.pop(index))
+
+    def _adopted(self, record: h.ListenerRecord, fd: int) -> Listener:
         listener = Listener(
-            parse_address(record.address), sock, record.backlog, given=record.given, v6_only=record.v6_only
+            parse_address(record.address),
+            socket.socket(fileno=fd),
+            record.backlog,
+            given=record.given,
+            v6_only=record.v6_only,
         )
         if record.inode is not None:
             self._guests.append((listener, record.inode))
@@ -172,7 +192,10 @@ class Predecessor:
 
     def serving(self) -> None:
         """Tell the old master that the workers are ready."""
-        message = h.Serving(os.getpid(), __version__, self._taken, self._claimed, self._exchange is not None)
+        exchange = self._exchange is not None
+        message = h.Serving(
+            os.getpid(), __version__, self._taken, self._claimed, exchange, health=self._took_health
+        )
         try:
             self._channel.send(message)
         except (ChannelClosed, ChannelFull):

@@ -24,12 +24,13 @@ TRIES, TRY_S = 50, 0.1
 
 
 class Surroundings:
-    """Opens the address of the health checks at once, unless ``guest``: then in :meth:`start`.
+    """Opens the address of the health checks at once, unless ``guest``: then in :meth:`start`, if it is not
+    the ``inherited`` one, where the old master answers until then.
 
     Raises BindError, ConfigError.
     """
 
-    def __init__(self, settings: Settings, *, guest: bool) -> None:
+    def __init__(self, settings: Settings, *, guest: bool, inherited: Listener | None = None) -> None:
         self.environment = {
             name: value
             for name, value in os.environ.items()
@@ -39,11 +40,16 @@ class Surroundings:
         self._address = settings.health_bind
         self._settings = msgspec.structs.replace(settings, bind=(settings.health_bind,))
         self._notifier = Notifier.from_environment(os.environ)
-        self._listener: Listener | None = None
+        self._listener = inherited
         self._health: HealthServer | None = None
         self._unit: Unit | None = None
         if self._address and not guest:
             (self._listener,) = open_listeners(self._settings)
+
+    @property
+    def health_listener(self) -> Listener | None:
+        """Where health checks are answered, for a new master to inherit."""
+        return self._listener
 
     async def start(self, supervisor: Supervisor, loop: asyncio.AbstractEventLoop) -> None:
         """Begin to answer and to tell."""

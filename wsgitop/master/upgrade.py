@@ -10,6 +10,7 @@ then retire as in a reload, and their connections move to the new ones.
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import os
 import re
 import signal
@@ -79,6 +80,7 @@ class Upgrade:
         listeners: list[Listener],
         control: ControlServer | None,
         in_background: bool,
+        health: Callable[[], Listener | None],
         tether_fd: Callable[[], int],
         relinquish: Callable[[bool], None],
         environment: Mapping[str, str],
@@ -89,6 +91,7 @@ class Upgrade:
         self._listeners = listeners
         self._control = control
         self._in_background = in_background
+        self._health = health
         self._tether_fd = tether_fd
         self._relinquish = relinquish
         self._environment = environment
@@ -165,7 +168,7 @@ class Upgrade:
 
     def _start(self) -> None:
         if self._supervisor.roster.stopping:  # meanwhile, while the hook pre_exec ran
-            self._fail("the server is stopping", "")
+            self._fail("the server is stopping", "", goes_on=False)
             return
         try:
             self.pid = self._spawn()
@@ -222,12 +225,10 @@ class Upgrade:
         tether_fd = self._tether_fd()
         if tether_fd >= 0:
             descriptors.append(tether_fd)
-        records = tuple(
-            h.ListenerRecord(
-                str(each.address), each.given, each.v6_only, each.backlog, each.inode, each.given not in asked
-            )
-            for each in self._lent
-        )
+        health = self._health()
+        if health is not None:
+            descriptors.append(health.socket.fileno())
+        records = tuple(_record(each, activated=each.given not in asked) for each in self._lent)
         message = h.Handover(
             version=h.VERSION,
             pid=os.getpid(),
@@ -239,6 +240,7 @@ class Upgrade:
             listeners=records,
             control=control,
             tether=tether_fd >= 0,
+            health=None if health is None else _record(health),
         )
         return message, descriptors
 
@@ -285,6 +287,8 @@ class Upgrade:
         phase = self.phase
         words = self._last_words()
         self.pid = 0
+        if os.WIFSIGNALED(status) and phase is not Phase.DONE:
+            self._end_orphans()
         if phase is Phase.STARTING:
             found = [match["cause"] for line in words.splitlines() if (match := _CAUSE.match(line))]
             self._fail(found[-1] if found else f"it {how} before it served", words)
@@ -296,11 +300,23 @@ class Upgrade:
             self._close()
         return True
 
+    def _end_orphans(self) -> None:
+        """Workers of a new master that was killed are this one's to reap, and they see that their master is
+        gone; but for one that still loads the application, which may never end.
+        """
+        if any(record.pid is None for record in self._supervisor.roster.live()):
+            return  # one of this master's own may not be known yet
+        for child in psutil.Process().children():
+            with contextlib.suppress(psutil.Error):
+                is_worker = " ".join(child.cmdline()).startswith("wsgitop: worker ")
+                if is_worker and self._supervisor.workers.by_pid(child.pid) is None:
+                    child.terminate()
+
     def _last_words(self) -> str:
         if self._output is None:
             return ""
         # The last lines may be on their way: the end of a process is told sooner than its pipe is read.
-        self._output.drain()
+        self._output.read_rest()
         return "\n".join(self._output.last_lines)
 
     # -- handing over ------------------------------------------------
@@ -310,7 +326,7 @@ class Upgrade:
         if self.phase is Phase.STARTING:
             if self.pid:
                 os.kill(self.pid, signal.SIGTERM)
-            self._fail("the server is stopping", "")
+            self._fail("the server is stopping", "", goes_on=False)
         if self.phase is not Phase.WAITING or self._serving is None or self._peer is None:
             return ""
         if not self._peer.send(h.TakeOver()):
@@ -318,6 +334,9 @@ class Upgrade:
         self.phase = Phase.DONE
         for index in self._serving.listeners:
             self._lent[index].inode = None  # its file is the new master's to remove
+        health = self._health()
+        if health is not None and self._serving.health:
+            health.inode = None
         self._supervisor.succeeded(by_exchange=self._serving.exchange)
         for callback in self.on_hand_over:
             callback(self.pid)
@@ -333,14 +352,15 @@ class Upgrade:
         self._succeed(f"process {self._serving.pid} is the master now ({versions})")
         self._close()
 
-    def _fail(self, why: str, detail: str) -> None:
-        text = f"the new master failed: {why}; this one goes on"
+    def _fail(self, why: str, detail: str, *, goes_on: bool = True) -> None:
+        cause = f"the new master failed: {why}" if goes_on else f"there is no new master: {why}"
+        text = f"{cause}; this one goes on" if goes_on else cause
         self._supervisor.events.add("error", "upgrade-failed", text, detail=detail)
         outcome = self._outcome
         self._reset()
         if outcome is not None and not outcome.done():
-            remedy = "This one serves on as it was; mend that and upgrade again."
-            outcome.set_exception(ActionFailed(f"the new master failed: {why}", remedy, detail=detail))
+            remedy = "This one serves on as it was; mend that and upgrade again." if goes_on else ""
+            outcome.set_exception(ActionFailed(cause, remedy, detail=detail))
 
     def _succeed(self, text: str) -> None:
         if self._outcome is not None and not self._outcome.done():
@@ -364,6 +384,12 @@ class Upgrade:
         if self._timer is not None:
             self._timer.cancel()
             self._timer = None
+
+
+def _record(listener: Listener, *, activated: bool = False) -> h.ListenerRecord:
+    return h.ListenerRecord(
+        str(listener.address), listener.given, listener.v6_only, listener.backlog, listener.inode, activated
+    )
 
 
 def _name_of_init() -> str:

@@ -249,7 +249,7 @@ class Zygotes:
         record = self._context.roster.generations[number]
         zygote = self.processes[record.number]
         zygote.peer.drain()
-        zygote.output.drain()
+        zygote.output.read_rest()
         _, death = self._context.deaths.zygote_ended(record, status, zygote, self._context.roster.target)
         zygote.close()
         del self.processes[record.number]

@@ -147,7 +147,7 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
     )] = ""
     pythonpath: Annotated[str, option(
         "--pythonpath", section=PROCESS, metavar="DIRS",
-        help="Directories to put in front of sys.path, separated by commas.",
+        help="Directories to put in front of sys.path, separated by commas; the last one comes first.",
     )] = ""
     raw_env: Annotated[Text, option(
         "-e", "--env", section=PROCESS, metavar="NAME=VALUE",
@@ -268,8 +268,9 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
 
     state_dir: Annotated[str, option(
         "--state-dir", section=PROCESS, metavar="DIR",
-        help="Where the death ledger (wsgitop ctl deaths) is kept over restarts; otherwise wsgitop in "
-        "$XDG_STATE_HOME or ~/.local/state, for root /var/lib/wsgitop.",
+        help="Where the death ledger (wsgitop ctl deaths) is kept over restarts; otherwise in "
+        "$STATE_DIRECTORY (systemd), in wsgitop below $XDG_STATE_HOME or ~/.local/state, for root in "
+        "/var/lib/wsgitop.",
     )] = ""
 
     health_bind: Annotated[str, option(

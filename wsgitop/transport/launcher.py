@@ -3,7 +3,8 @@
 ``wsgitop run`` and ``wsgitop demo`` use :func:`launch`; the server talks back through :class:`Tether`.
 Between them is one stream socket pair, inherited over exec and named by an environment variable:
 
-    server -> launcher   {"pid": 4242, "control": "unix:/run/user/1000/wsgitop/…"}   once, when it serves
+    server -> launcher   {"pid": 4242, "control": "unix:/run/user/1000/wsgitop/…"}   when it serves; and again
+                         when another master has taken its place
     launcher -> server   leave                                                       stay when I am gone
     end-of-file          the launcher is gone: stop gracefully, unless "leave" came before
 
@@ -15,6 +16,7 @@ the thread that started the server, not its process.
 from __future__ import annotations
 
 import contextlib
+import ctypes
 import os
 import select
 import signal
@@ -49,6 +51,7 @@ _BOOTSTRAP = (
 COMMAND = (sys.executable, "-P", "-c", _BOOTSTRAP, str(Path(__file__).parents[2]), "serve")
 """Not ``-m wsgitop``: it would put the working directory first in sys.path, where a site's own ``types.py``
 would shadow the standard library. The package is the one that runs here, wherever it is."""
+PR_SET_CHILD_SUBREAPER = 36
 QUICK_GRACE_S = 5.0
 ERROR_LINES = 12
 TAIL_BYTES = 16 * 1024
@@ -57,7 +60,9 @@ _BY_STATUS: dict[int, type[WsgitopError]] = {2: UsageError, 3: WorkerBootError, 
 
 
 class Serving(msgspec.Struct, frozen=True):
-    """What the server says once. ``control`` is a target as attach and ctl take it; '' for none."""
+    """What the server says, and what one says that has taken its place. ``control`` is a target as attach
+    and ctl take it; '' for none.
+    """
 
     pid: int
     control: str
@@ -72,6 +77,9 @@ class Launched:
         self._process = process
         self._tether = tether
         self._log_start = log_start
+        self._received = b""
+        self._left = False
+        self._successor: _Process | None = None
         self.log_path = log_path
         self.pid = process.pid
 
@@ -82,8 +90,7 @@ class Launched:
         WorkerBootError when it does not serve within ``deadline_s`` seconds; it is stopped then.
         """
         end = time.monotonic() + deadline_s
-        received = b""
-        while b"\n" not in received:
+        while b"\n" not in self._received:
             if not select.select([self._tether], [], [], max(0.0, end - time.monotonic()))[0]:
                 self.stop(QUICK_GRACE_S)
                 raise WorkerBootError(
@@ -96,9 +103,10 @@ class Launched:
                 chunk = b""
             if not chunk:
                 raise self._death()
-            received += chunk
+            self._received += chunk
+        line, _, self._received = self._received.partition(b"\n")
         try:
-            return msgspec.json.decode(received.partition(b"\n")[0], type=Serving).control
+            return msgspec.json.decode(line, type=Serving).control
         except msgspec.MsgspecError as error:
             self.stop(QUICK_GRACE_S)
             raise ProtocolError(f"the server announced itself unreadably: {error}") from None
@@ -108,6 +116,7 @@ class Launched:
         with contextlib.suppress(OSError):
             self._tether.sendall(LEAVE)
         self._tether.close()
+        self._left = True
         # Popen warns about a child that it drops while it runs; this one is meant to outlive us.
         self._process.returncode = 0
 
@@ -118,17 +127,41 @@ class Launched:
             (signal.SIGQUIT, QUICK_GRACE_S),
             (signal.SIGKILL, QUICK_GRACE_S),
         ):
-            if self._process.poll() is not None:
+            if self.poll() is not None:
                 break
+            if self._successor is not None:
+                self._successor.send_signal(number)
+                self._successor.wait(patience_s)
+                continue
             self._process.send_signal(number)
             with contextlib.suppress(subprocess.TimeoutExpired):
                 self._process.wait(patience_s)
         self._tether.close()
-        return self._process.wait(QUICK_GRACE_S)
+        status = self._process.wait(QUICK_GRACE_S)
+        if self._successor is None:
+            return status
+        status = self._successor.wait(QUICK_GRACE_S) or 0
+        self._successor.close()
+        return status
 
     def poll(self) -> int | None:
-        """The exit status of the server, None while it runs."""
-        return self._process.poll()
+        """The exit status of the server, None while it runs. The server is whoever has taken its place."""
+        self._follow()
+        status = self._process.poll()
+        return status if self._successor is None else self._successor.wait(0)
+
+    def _follow(self) -> None:
+        """Hear of a new master, if there is one: `pid` is its from now on."""
+        with contextlib.suppress(OSError):
+            self._received += self._tether.recv(4096, socket.MSG_DONTWAIT)
+        while b"\n" in self._received:
+            line, _, self._received = self._received.partition(b"\n")
+            with contextlib.suppress(msgspec.MsgspecError, OSError):
+                pid = msgspec.json.decode(line, type=Serving).pid
+                successor = _Process(pid)
+                if self._successor is not None:
+                    self._successor.close()
+                self._successor, self.pid = successor, pid
 
     def __enter__(self) -> Self:
         return self
@@ -136,7 +169,7 @@ class Launched:
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
     ) -> None:
-        if self._process.returncode is None:
+        if not self._left and self.poll() is None:
             self.stop()
         self._tether.close()
 
@@ -163,6 +196,36 @@ class Launched:
         return ""
 
 
+class _Process:
+    """A master that was not started from here. Once the one that has started it is gone, it is a child of
+    this process, which is a subreaper, so that its exit status can be had.
+    """
+
+    def __init__(self, pid: int) -> None:
+        self._fd = os.pidfd_open(pid)
+        self._status: int | None = None
+
+    def send_signal(self, number: int) -> None:
+        with contextlib.suppress(ProcessLookupError):
+            signal.pidfd_send_signal(self._fd, number)
+
+    def wait(self, timeout_s: float) -> int | None:
+        """The exit status, as Popen's; None if it runs on. 0 if nobody can tell."""
+        if self._status is None and select.select([self._fd], [], [], timeout_s)[0]:
+            self._status = 0
+            with contextlib.suppress(ChildProcessError):
+                ended = os.waitid(os.P_PIDFD, self._fd, os.WEXITED)
+                if ended is not None:
+                    killed = ended.si_code != os.CLD_EXITED
+                    self._status = -ended.si_status if killed else ended.si_status
+        return self._status
+
+    def close(self) -> None:
+        if self._fd >= 0:
+            os.close(self._fd)
+            self._fd = -1
+
+
 def launch(argv: Sequence[str], *, log_path: Path, env: Mapping[str, str] | None = None) -> Launched:
     """Start ``wsgitop serve ARGV…`` in a session of its own, its output appended to ``log_path``.
 
@@ -176,6 +239,7 @@ def launch(argv: Sequence[str], *, log_path: Path, env: Mapping[str, str] | None
         raise ConfigError(
             f"cannot write the server's log {log_path}: {error.strerror}", "Choose another place for it."
         ) from None
+    ctypes.CDLL(None, use_errno=True).prctl(PR_SET_CHILD_SUBREAPER, 1, 0, 0, 0)
     ours, theirs = socket.socketpair()
     log_start = os.fstat(log_fd).st_size
     try:

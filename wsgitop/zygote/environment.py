@@ -34,7 +34,8 @@ def apply(settings: Settings, chdir: str) -> None:
     if chdir in sys.path:
         sys.path.remove(chdir)
     sys.path.insert(0, chdir)
-    for directory in reversed([part.strip() for part in settings.pythonpath.split(",") if part.strip()]):
+    # In gunicorn's order: the last one comes first.
+    for directory in [part.strip() for part in settings.pythonpath.split(",") if part.strip()]:
         path = os.path.abspath(directory)  # noqa: PTH100 - resolve() follows links
         if path not in sys.path:
             sys.path.insert(0, path)

@@ -1,0 +1,226 @@
+"""USR2 and `ctl upgrade`: one master after another, with the same sockets; whole servers."""
+
+from __future__ import annotations
+
+import os
+import signal
+import socket
+import threading
+import urllib.request
+from pathlib import Path
+
+import psutil
+import pytest
+
+from tests.conftest import StartServer
+from tests.support.load import Load
+from tests.support.release import APP, write_release, write_version
+from tests.support.server import Server, UnixConnection, free_port
+from tests.support.waiting import eventually
+from wsgitop.client import Client, running
+from wsgitop.errors import CannotConnect
+
+pytestmark = pytest.mark.process
+
+
+def master_of(server: Server) -> int:
+    """The pid of the master that answers on the control socket."""
+    (found,) = running(server.env)
+    return found.pid
+
+
+def masters_in(server: Server) -> set[int]:
+    return {
+        process.pid
+        for process in server.processes()
+        if " ".join(process.cmdline()).startswith("wsgitop: master")
+    }
+
+
+def end(server: Server) -> None:
+    """Stop whoever is the master, and see that nothing stays."""
+    result = server.ctl("stop")
+    assert result.returncode == 0, result.stderr
+    server.wait_for_end()
+    assert list((server.runtime_dir / "wsgitop").iterdir()) == []
+
+
+@pytest.fixture
+def site(tmp_path: Path) -> Path:
+    write_version(tmp_path / "site", 1)
+    return tmp_path / "site"
+
+
+def test_an_upgrade_loses_no_request_and_leaves_nothing(
+    start_server: StartServer, site: Path, tmp_path: Path, runtime_dir: Path
+) -> None:
+    pidfile, path = tmp_path / "site.pid", runtime_dir / "site.sock"
+    server = start_server(
+        APP, "-w", "2", "--pid", str(pidfile), "--bind", f"unix:{path}", cwd=site, runtime_dir=runtime_dir
+    )
+    assert server.ctl("scale", "+1").returncode == 0
+    with Load(server.connection) as load, Client(running(server.env)[0].control) as watcher:
+        load.run_on(20)
+        write_version(site, 2)
+        result = server.ctl("upgrade")
+        assert result.returncode == 0, result.stderr
+        successor = master_of(server)
+        assert f"process {successor} is the master now" in result.stdout and successor != server.pid
+        assert pidfile.read_text() == f"{successor}\n"
+        assert server.process.wait(10) == 0
+        load.run_on(20)
+        with pytest.raises(CannotConnect):
+            watcher.status()  # it was the old one's client; whoever connects again finds the new one
+    load.check()
+    assert load.tally.versions[-1] == "2"
+    with Client(running(server.env)[0].control) as client:
+        snapshot = client.status()
+    assert snapshot.master.pid == successor
+    assert snapshot.master.workers_wanted == len(snapshot.workers) == 3, "the scale of TTIN stays"
+    connection = UnixConnection(str(path), 5)
+    connection.request("GET", "/")
+    assert connection.getresponse().status == 200
+    connection.close()
+    fds = psutil.Process(successor).num_fds()
+    result = server.ctl("upgrade")
+    assert result.returncode == 0, result.stderr
+    eventually(lambda: master_of(server) != successor, what="a third master")
+    assert psutil.Process(master_of(server)).num_fds() <= fds + 1, "no descriptor is handed on for nothing"
+    end(server)
+    assert not pidfile.exists() and not path.exists()
+
+
+CONFIG = "wsgitop.conf.py"
+
+
+@pytest.mark.parametrize(
+    ("file", "source", "cause"),
+    [
+        ("release.py", "raise RuntimeError('broken')\n", "RuntimeError: broken"),
+        ("release.py", "import os\nos._exit(5)\n", "a worker exited with status 5"),
+        (CONFIG, "1 / 0\n", "ZeroDivisionError"),
+        (CONFIG, "user = 'no-such-user'\n", "there is no user 'no-such-user'"),
+        (CONFIG, "def on_starting(server):\n    raise ValueError('not today')\n", "not today"),
+    ],
+    ids=["import", "exit", "config", "user", "hook"],
+)
+def test_a_new_master_that_does_not_come_up_changes_nothing(
+    start_server: StartServer, site: Path, file: str, source: str, cause: str
+) -> None:
+    pidfile = site / "site.pid"
+    (site / CONFIG).write_text("")
+    server = start_server(APP, "-w", "2", "--pid", str(pidfile), cwd=site)
+    before = {worker["pid"] for worker in server.workers()}
+    if file == CONFIG:
+        (site / CONFIG).write_text(source)
+    else:
+        write_release(site, source)
+    result = server.ctl("upgrade")
+    assert result.returncode == 1
+    assert cause in result.stderr
+    assert master_of(server) == server.pid and pidfile.read_text() == f"{server.pid}\n"
+    assert {worker["pid"] for worker in server.workers()} == before
+    assert server.get() == (200, b"version 1\n")
+    eventually(lambda: masters_in(server) == {server.pid}, what="the end of the new master")
+    assert list(site.glob("*.2")) == []
+    assert server.stop() == 0
+
+
+def test_as_in_gunicorn_both_serve_until_one_is_ended(
+    start_server: StartServer, site: Path, tmp_path: Path
+) -> None:
+    pidfile, second = tmp_path / "site.pid", tmp_path / "site.pid.2"
+    server = start_server(APP, "-w", "2", "--pid", str(pidfile), cwd=site)
+
+    def new_master() -> int:
+        server.signal(signal.SIGUSR2)
+        eventually(lambda: "TERM to this one hands over" in server.log(), what="a new master")
+        return int(second.read_text())
+
+    with Load(server.connection) as load:
+        back = new_master()
+        assert masters_in(server) == {server.pid, back}
+        assert "there is one already" in server.ctl("upgrade").stderr
+        os.kill(back, signal.SIGTERM)
+        eventually(lambda: f"the new master (pid {back}) exited with status 0" in server.log())
+        assert pidfile.read_text() == f"{server.pid}\n" and not second.exists()
+        assert master_of(server) == server.pid
+        load.run_on(10)
+
+        server.log_path.write_text("")
+        forth = new_master()
+        server.signal(signal.SIGTERM)
+        assert server.process.wait(10) == 0
+        eventually(lambda: pidfile.read_text() == f"{forth}\n" and not second.exists())
+        eventually(lambda: master_of(server) == forth)
+        load.run_on(10)
+    load.check()
+    end(server)
+
+
+def test_a_new_master_takes_over_from_one_that_was_killed(start_server: StartServer, site: Path) -> None:
+    server = start_server(APP, cwd=site)
+    assert server.ctl("signal", "USR2").returncode == 0
+    server.signal(signal.SIGKILL)
+    eventually(lambda: "has taken over from process" in server.log(), what="the new master")
+    successor = eventually(lambda: master_of(server))
+    assert successor != server.process.pid
+    assert server.get()[0] == 200
+    end(server)
+
+
+def test_systemd_and_health_checks_follow(start_server: StartServer, runtime_dir: Path) -> None:
+    path = str(runtime_dir / "notify")
+    health = f"127.0.0.1:{free_port()}"
+    with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as systemd:
+        systemd.bind(path)
+        systemd.settimeout(10)
+        env = {"NOTIFY_SOCKET": path, "WATCHDOG_USEC": "400000"}
+        server = start_server("hello:application", "--health-bind", health, env=env)
+        done = threading.Event()
+        failed: list[str] = []
+
+        def check() -> None:
+            while not done.is_set():
+                try:
+                    with urllib.request.urlopen(f"http://{health}/ready", timeout=5) as answer:
+                        assert answer.status == 200
+                except OSError as error:
+                    failed.append(str(error))
+                done.wait(0.005)
+
+        checker = threading.Thread(target=check)
+        checker.start()
+        assert server.ctl("upgrade").returncode == 0
+        done.set()
+        checker.join()
+        assert failed == []
+
+        said = ""
+        while f"MAINPID={master_of(server)}" not in said:
+            said += systemd.recv(4096).decode() + "\n"
+        afterwards = ""
+        server.process.wait(10)
+        while afterwards.count("WATCHDOG=1") < 3:
+            afterwards += systemd.recv(4096).decode() + "\n"
+        assert "READY=1" in afterwards and "STOPPING" not in said + afterwards
+    end(server)
+
+
+def test_of_a_new_master_that_is_killed_nothing_stays(start_server: StartServer, site: Path) -> None:
+    server = start_server(APP, cwd=site)
+    write_release(site, "import time\ntime.sleep(60)\n")
+    with Client(running(server.env)[0].control) as client:
+        server.signal(signal.SIGUSR2)
+        eventually(lambda: server.log().count("Booting worker") == 2, what="a worker that loads for a minute")
+        (new,) = masters_in(server) - {server.pid}
+        os.kill(new, signal.SIGKILL)
+        eventually(lambda: "the new master failed: it was killed by SIGKILL" in server.log())
+        assert client.status().master.pid == server.pid
+        workers = {worker.pid for worker in client.workers()}
+
+    def titles() -> list[str]:
+        return [" ".join(process.cmdline()) for process in server.processes() if process.pid not in workers]
+
+    eventually(lambda: len(titles()) == 2, what=f"only master and zygote beside {workers}")
+    assert server.stop() == 0
