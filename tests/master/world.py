@@ -26,7 +26,7 @@ from unittest import mock
 from wsgitop import __version__
 from wsgitop.channel import messages as m
 from wsgitop.channel.channel import Channel, ChannelClosed, pair
-from wsgitop.master import deaths, oom, processes, supervisor, workers, zygotes
+from wsgitop.master import deaths, oom, processes, scaling, supervisor, workers, zygotes
 from wsgitop.master import plan as plan_module
 from wsgitop.master.configuration import Configuration
 from wsgitop.master.events import LOGGER, EventLog
@@ -421,7 +421,7 @@ class World:
         def replace(module: object, name: str, value: object) -> None:
             self.stack.enter_context(mock.patch.object(module, name, value))
 
-        for module in (supervisor, workers, zygotes, processes):
+        for module in (supervisor, workers, zygotes, processes, scaling):
             replace(module, "time", self.clock)
         for module in (deaths, oom):
             replace(module, "time", self.clock)
