@@ -17,7 +17,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 from collections import deque
-from collections.abc import AsyncIterator, Iterator, Mapping
+from collections.abc import AsyncGenerator, Callable, Iterator, Mapping
 from types import TracebackType
 from typing import Self, TypeVar
 
@@ -39,6 +39,9 @@ LARGE_RESULTS = frozenset({"status", "workers", "subscribe"})
 HELLO_DEADLINE_S = 5.0
 CALL_DEADLINE_S = 10.0
 """For questions. Actions take the time they take."""
+SLOWEST_S = 10.0
+"""Between snapshots that nobody looks at."""
+TURNS_FOR_THE_REST = 3
 EVENTS_KEPT = 1000
 """Events that wait for a reader that is slower than they come; the oldest give way."""
 
@@ -300,7 +303,7 @@ class AsyncClient:
         """The newest ``limit`` ends of workers and zygotes with a sequence above ``after``, oldest first."""
         return (await self._ask("deaths", m.DeathsArguments(after=after, limit=limit), m.DeathsResult)).deaths
 
-    async def subscribe(self, interval_s: float) -> AsyncIterator[Snapshot | Event]:
+    async def subscribe(self, interval_s: float) -> AsyncGenerator[Snapshot | Event]:
         """Snapshots every ``interval_s`` seconds (0.25 to 10), the first one at once, and events as they
         happen.
 
@@ -341,6 +344,37 @@ class AsyncClient:
     async def reload(self) -> m.Outcome:
         """Load the code again and replace the workers; returns when the last old one is gone."""
         return await self._ask("reload", m.NoArguments(), m.Outcome)
+
+    async def reload_watched(self, told: Callable[[Event], None]) -> m.Outcome:
+        """As :meth:`reload`; ``told`` is called with each event meanwhile. It ends a subscription."""
+        news = self.subscribe(SLOWEST_S)
+        try:
+            await anext(news)  # the first snapshot: from here on events come
+            call = asyncio.ensure_future(self.reload())
+            upcoming = asyncio.ensure_future(anext(news))
+            try:
+                idle = 0
+                # What the server told before its answer has come before it; its reader may have to wake.
+                while idle < TURNS_FOR_THE_REST:
+                    if not call.done():
+                        await asyncio.wait((call, upcoming), return_when=asyncio.FIRST_COMPLETED)
+                    await asyncio.sleep(0)
+                    idle += call.done()
+                    if upcoming.done():
+                        if upcoming.exception() is not None:
+                            break  # the link is lost; the call says so
+                        item = upcoming.result()
+                        if isinstance(item, Event):
+                            told(item)
+                        upcoming = asyncio.ensure_future(anext(news))
+                        idle = 0
+                return await call
+            finally:
+                for task in (call, upcoming):
+                    task.cancel()
+                await asyncio.gather(call, upcoming, return_exceptions=True)
+        finally:
+            await news.aclose()
 
     async def scale(self, *, workers: int | None = None, change: int | None = None) -> m.Outcome:
         """Set the number of workers, or change it; returns when they serve or are gone."""
@@ -491,6 +525,10 @@ class Client:
     def reload(self) -> m.Outcome:
         """As AsyncClient.reload."""
         return self._runner.run(self._client.reload())
+
+    def reload_watched(self, told: Callable[[Event], None]) -> m.Outcome:
+        """As AsyncClient.reload_watched."""
+        return self._runner.run(self._client.reload_watched(told))
 
     def scale(self, *, workers: int | None = None, change: int | None = None) -> m.Outcome:
         """As AsyncClient.scale."""

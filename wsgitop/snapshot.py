@@ -17,6 +17,7 @@ import msgspec
 MasterState = Literal["booting", "serving", "reloading", "degraded", "stopping"]
 WorkerState = Literal["booting", "idle", "busy", "retiring", "stuck", "quarantined"]
 GenerationState = Literal["loading", "ready", "failed", "retiring", "ended"]
+ReloadStage = Literal["loading", "replacing", "going back"]
 Severity = Literal["info", "good", "warning", "error"]
 DeathCause = Literal[
     "retired",  # it finished and went, because somebody asked for it or because it gave itself up
@@ -132,6 +133,20 @@ class ListenerSnapshot(Struct, frozen=True):
     queue: int | None = None
 
 
+class ReloadSnapshot(Struct, frozen=True):
+    """A reload under way: ``ready`` of ``workers`` of the new generation serve, and ``old`` workers of other
+    generations are still there. ``going back``: it has failed, and ``to_generation`` is the one before.
+    """
+
+    from_generation: int
+    to_generation: int
+    stage: ReloadStage
+    ready: int
+    workers: int
+    old: int
+    elapsed_s: float
+
+
 class MasterSnapshot(Struct, frozen=True):
     """The master process and the server as a whole. ``workers_wanted`` is what TTIN and TTOU change.
 
@@ -159,6 +174,7 @@ class MasterSnapshot(Struct, frozen=True):
     rss_bytes: int | None = None
     reloading_to: int | None = None
     log: str = ""
+    reload: ReloadSnapshot | None = None
     memory_limit_bytes: int | None = None
     memory_used_bytes: int | None = None
     cpu_limit: float | None = None

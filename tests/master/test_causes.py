@@ -202,3 +202,18 @@ def test_whatever_happened_there_is_a_verdict_that_says_how(facts: Facts) -> Non
             found = verdict(dataclasses.replace(facts, phase=phase, process=process))
             assert found.cause in get_args(DeathCause)
             assert ("killed by" if os.WIFSIGNALED(facts.status) else "exited") in found.how
+
+
+@pytest.mark.parametrize(
+    ("number", "words"),
+    [
+        (signal.SIGSEGV, "its stack tells where."),
+        (signal.SIGXCPU, "a resource limit (ulimit -t"),
+        (signal.SIGALRM, "no handler for it"),
+        (signal.SIGPIPE, "its default action back"),
+    ],
+)
+def test_what_a_process_does_to_itself_is_a_crash_and_says_how(number: signal.Signals, words: str) -> None:
+    found = verdict(Facts(number, 7))
+    assert (found.cause, found.self_inflicted) == ("crashed", True)
+    assert words in found.next_step

@@ -46,11 +46,8 @@ def test_nothing_is_in_force_before_it_is_accepted() -> None:
 @pytest.mark.parametrize(
     ("name", "value"),
     [
-        ("bind", ["127.0.0.1:9999"]),
-        ("backlog", 5),
+        ("reuse_port", True),
         ("pidfile", "/run/x.pid"),
-        ("errorlog", "/var/log/x"),
-        ("accesslog", "-"),
         ("control_socket", "/run/x.sock"),
     ],
 )

@@ -11,7 +11,8 @@ import pytest
 from tests.master.world import FakeWorker, World
 from wsgitop.channel import messages as m
 from wsgitop.master.condition import condition
-from wsgitop.snapshot import Death
+from wsgitop.master.workers import BOOT_KILLS_BORNE
+from wsgitop.snapshot import Death, InFlight
 
 Make = Callable[..., World]
 FORKS_A_MINUTE = 10
@@ -214,6 +215,18 @@ def test_deaths_of_a_stopping_server_are_filed_quietly(make: Make) -> None:
     assert "died" not in world.kinds()
 
 
+def test_the_event_has_room_for_the_next_step_whatever_was_being_served(make: Make) -> None:
+    world = make(1).start()
+    requests = tuple(InFlight(n, "OPTIONS", "/" + 199 * "x", "::1", 12.0) for n in range(32))
+    world.sampler.requests[world.roster.ready()[0].worker] = requests
+    victim(world).die(signal.SIGSEGV)
+    world.settle()
+    (event,) = (event for event in world.events.after(0, 100) if event.kind == "died")
+    assert "…" in event.text and "for 12.0 s and 30 more. Native code" in event.text
+    assert last(world).next_step in event.text and event.text.endswith(f"--pid {last(world).pid}")
+    assert len(last(world).serving) == 16
+
+
 # -- crash loops
 
 
@@ -281,6 +294,20 @@ def test_workers_that_die_soon_after_they_are_ready(
     assert condition(world.roster, world.clock.now)[0] == "serving", "it is over when they live"
 
 
+@pytest.mark.parametrize("wanted", [12, 40])
+@pytest.mark.parametrize("number", [signal.SIGSEGV, signal.SIGALRM])
+def test_many_workers_that_die_soon_after_they_are_ready(
+    make: Make, wanted: int, number: signal.Signals
+) -> None:
+    """Each try is ready at once, so that the next one follows at once: the delay alone bounds nothing."""
+    world = make(wanted).start()
+    counts = forks_in_a_minute(world, dies_at(1, number, frozenset(range(1, wanted + 1))), 4)
+    assert all(count <= FORKS_A_MINUTE for count in counts), counts
+    assert world.deaths()[-1].cause == "crashed"
+    # It is over: the first that lasts is followed by all the others.
+    assert world.advance_until(world.converged, 120) < 75
+
+
 @pytest.mark.parametrize("fate", ["fails", "dies", "hangs"])
 @pytest.mark.parametrize("dead", [1, 4])
 def test_workers_that_cannot_boot_any_more(make: Make, fate: str, dead: int) -> None:
@@ -343,6 +370,37 @@ def test_a_kill_while_it_boots_is_no_fault_of_the_code_but_no_loop_either(make: 
     assert len(world.forks) - before <= FORKS_A_MINUTE
     world.worker_fates[1] = "well"
     world.advance_until(world.converged, 70)
+
+
+def test_code_that_tells_its_worker_to_end_is_no_loop(make: Make) -> None:
+    """os.kill(os.getpid(), SIGTERM) at import cannot be told from a kill(1); not for ever, though."""
+    world = make(2).start()
+    world.worker_fates[1] = "hangs"
+    victim(world).die(signal.SIGKILL)
+    before = len(world.forks)
+    for _ in range(240):
+        for worker in world.workers():
+            if not worker.booted:
+                worker.retire("it was told to by SIGTERM")
+                worker.die(0)
+        world.advance(0.25)
+    assert len(world.forks) - before <= FORKS_A_MINUTE
+    assert last(world).text.endswith("exited with status 0 after SIGTERM from outside")
+    assert condition(world.roster, world.clock.now)[0] == "degraded"
+    world.worker_fates[1] = "well"
+    world.advance_until(world.converged, 70)
+
+
+def test_code_that_tells_its_worker_to_end_ends_a_first_start(make: Make) -> None:
+    world = make(1)
+    world.worker_fates[1] = "hangs"
+    world.start()
+    for _ in range(BOOT_KILLS_BORNE + 1):
+        victim(world).retire("it was told to by SIGTERM")
+        victim(world).die(0)
+        world.settle()
+    world.advance_until(world.supervisor.finished.is_set, 5)
+    assert world.supervisor.fatal is not None and world.supervisor.fatal.exit_status == 3
 
 
 @pytest.mark.parametrize("boots", [False, True])

@@ -20,7 +20,16 @@ from hypothesis import strategies as st
 from tests.support.waiting import eventually
 from wsgitop.master import ledger_file
 from wsgitop.master.events import LOGGER
-from wsgitop.master.ledger import KEPT, LINE_LIMIT, LINES_KEPT, SERVING_LIMIT, STACK_LIMIT, Ledger, clean
+from wsgitop.master.ledger import (
+    KEPT,
+    LINE_LIMIT,
+    LINES_KEPT,
+    SERVING_LIMIT,
+    STACK_LIMIT,
+    WANTED_KEPT,
+    Ledger,
+    clean,
+)
 from wsgitop.master.ledger_file import LedgerFile, file_name, open_ledger, state_directory
 from wsgitop.settings.table import Settings
 from wsgitop.snapshot import Death, InFlight
@@ -334,3 +343,32 @@ def test_the_file_can_be_read_by_other_programs(make: Any, path: Path) -> None:
     head, line = path.read_text().splitlines()
     assert json.loads(head) == {"wsgitop_deaths": 1, "app": "shop:app", "bind": "127.0.0.1:8000"}
     assert json.loads(line)["cause"] == "exited"
+
+
+def test_what_systemd_gives_is_taken() -> None:
+    given = {"STATE_DIRECTORY": "/var/lib/shop:/var/lib/more", "XDG_STATE_HOME": "/x"}
+    assert state_directory(SETTINGS, given) == Path("/var/lib/shop")
+    assert state_directory(SETTINGS, given | {"STATE_DIRECTORY": "shop"}) == Path("/x/wsgitop")
+
+
+@given(st.lists(st.booleans(), max_size=500))
+def test_a_day_of_deploys_does_not_push_out_a_crash(wanted: list[bool]) -> None:
+    ledger = Ledger()
+    for pid, was_wanted in enumerate(wanted):
+        ledger.add(msgspec.structs.replace(death(pid), cause="replaced" if was_wanted else "crashed"))
+    kept = ledger.after(0, 1000)
+    assert len(kept) == min(KEPT, len(wanted))
+    assert [d.sequence for d in kept] == sorted(d.sequence for d in kept)
+    crashes = [pid for pid, was_wanted in enumerate(wanted) if not was_wanted]
+    assert [d.pid for d in kept if d.cause == "crashed"][-WANTED_KEPT:] == crashes[-WANTED_KEPT:]
+    if wanted:
+        assert kept[-1].pid == len(wanted) - 1
+
+
+def test_the_file_keeps_what_the_memory_keeps(make: Callable[..., Ledger], tmp_path: Path) -> None:
+    ledger = make()
+    ledger.add(death(4711))
+    for pid in range(KEPT + 50):
+        ledger.add(msgspec.structs.replace(death(pid, at=2.0 + pid), cause="stopped"))
+    assert make().after(0, 1000) == ledger.after(0, 1000)
+    assert ledger.after(0, 1000)[0].pid == 4711

@@ -8,7 +8,7 @@ import pytest
 
 from wsgitop.master import plan as p
 from wsgitop.master.condition import condition, reloading_to
-from wsgitop.master.roster import BACKOFF_LIMIT_S, STABLE_S, Roster, WorkerRecord
+from wsgitop.master.roster import BACKOFF_LIMIT_S, STABLE_S, TRIES, TRIES_S, Roster, WorkerRecord
 from wsgitop.master.states import GenerationEvent, GenerationPhase, WorkerPhase
 
 NOW = 1000.0
@@ -214,6 +214,26 @@ def test_one_at_a_time_after_failures() -> None:
     assert plan(found, NOW + 0.5) == [p.Fork(1, 2)]
     found.add_worker(2, 2, 1, NOW)
     assert plan(found, NOW + 0.6) == []
+
+
+def test_ten_tries_a_minute_until_one_lasts() -> None:
+    """With many workers each try is one of many: all are ready at once, and all die at once."""
+    found = roster(30, (1, R))
+    next(iter(found.workers.values())).ready_at = NOW - 60
+    found.count_boot_failure(NOW - 5)
+    for n in range(TRIES):
+        assert plan(found) == [p.Fork(1, n + 2)]
+        added = found.add_worker(n + 2, n + 2, 1, NOW)
+        added.phase, added.ready_at = R, NOW + 1
+    assert plan(found, NOW + STABLE_S) == []
+    assert found.next_try_at(NOW + 5) == NOW + TRIES_S == p.next_deadline(found, LIMITS, NOW + 5)
+    assert plan(found, NOW + 1 + STABLE_S) == [p.Fork(1, TRIES + 2)], "one has lasted"
+    found.count_boot_failure(NOW + 30)
+    found.fork_not_before = 0.0
+    assert plan(found, NOW + 59) == []
+    assert plan(found, NOW + TRIES_S) == [p.Fork(1, TRIES + 2)]
+    found.forget_boot_failures()
+    assert len(plan(found, NOW + 31)) == 30 - TRIES - 1
 
 
 @pytest.mark.parametrize(

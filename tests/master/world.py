@@ -30,11 +30,16 @@ from wsgitop.master import deaths, oom, processes, quarantine, supervisor, worke
 from wsgitop.master import plan as plan_module
 from wsgitop.master.configuration import Configuration
 from wsgitop.master.events import LOGGER, EventLog
+from wsgitop.master.listeners import Listener
 from wsgitop.master.recycling import Usage, worn
 from wsgitop.master.roster import Roster, WorkerRecord
 from wsgitop.master.states import WorkerPhase
+from wsgitop.settings.addresses import parse_address
 from wsgitop.settings.load import Layer, resolve
-from wsgitop.snapshot import Death
+from wsgitop.snapshot import Death, InFlight
+
+ADDRESS = "unix:the-world"
+"""Where the server listens, as far as its configuration knows."""
 
 Fate = Literal["well", "fails", "dies", "hangs"]
 """What becomes of a process: it comes up, says that it cannot, dies without a word, or never gets there."""
@@ -321,6 +326,7 @@ class FakeSampler:
         self.quiet: set[int] = set()
         self.used: dict[int, Usage] = {}
         self.known: set[int] = set()
+        self.requests: dict[int, tuple[InFlight, ...]] = {}
         self.timeout_s = 0.0
         self.threads = 1
 
@@ -344,8 +350,8 @@ class FakeSampler:
     def usage(self) -> dict[int, Usage]:
         return {worker: used for worker, used in self.used.items() if worker in self.known}
 
-    def in_flight(self, worker: int) -> tuple[object, ...]:
-        return ()
+    def in_flight(self, worker: int) -> tuple[InFlight, ...]:
+        return self.requests.get(worker, ())
 
     def counts(self, worker: int) -> tuple[int, int]:
         return 7, 1
@@ -374,7 +380,13 @@ class World:
         self.clock = Clock()
         self.loop = Loop(self.clock)
         self._patch()
-        values = {"wsgi_app": "site:app", "workers": wanted, "boot_timeout": 20, "graceful_timeout": 10}
+        values = {
+            "wsgi_app": "site:app",
+            "bind": [ADDRESS],
+            "workers": wanted,
+            "boot_timeout": 20,
+            "graceful_timeout": 10,
+        }
         layers = (Layer("command line", values | settings, "command line"),)
         self.configuration = Configuration(resolve(layers), layers, "/")
         self.events = EventLog()
@@ -386,7 +398,7 @@ class World:
         self.supervisor = supervisor.Supervisor(
             cast(asyncio.AbstractEventLoop, self.loop),
             configuration=self.configuration,
-            listeners=[],
+            listeners=[self._listener()],
             roster=self.roster,
             sampler=cast(Any, self.sampler),
             events=self.events,
@@ -396,6 +408,11 @@ class World:
         )
         self.supervisor.on_reload_end = self._reload_ended
         self._watch()
+
+    def _listener(self) -> Listener:
+        sock = socket.socket(socket.AF_UNIX)
+        self.stack.callback(sock.close)
+        return Listener(parse_address(ADDRESS), sock, 2048, given=ADDRESS)
 
     def _patch(self) -> None:
         def replace(module: object, name: str, value: object) -> None:

@@ -44,7 +44,15 @@ def environment(runtime_dir: Path, extra: Mapping[str, str] | None = None) -> di
     inherited = {
         name: value
         for name, value in os.environ.items()
-        if name not in ("PORT", "WEB_CONCURRENCY", "WSGITOP_CMD_ARGS", "GUNICORN_CMD_ARGS", "NOTIFY_SOCKET")
+        if name
+        not in (
+            "PORT",
+            "WEB_CONCURRENCY",
+            "WSGITOP_CMD_ARGS",
+            "GUNICORN_CMD_ARGS",
+            "NOTIFY_SOCKET",
+            "STATE_DIRECTORY",
+        )
     }
     package_parent = Path(wsgitop.__file__).parent.parent
     if (package_parent / "pyproject.toml").exists():  # a checkout, not an installed package
@@ -96,6 +104,7 @@ class Server:
         cwd: Path = APPS,
         env: Mapping[str, str] | None = None,
         bind: Sequence[str] = (),
+        bind_in_file: bool = False,
         runtime_dir: Path | None = None,
     ) -> None:
         self.port = 0 if bind else free_port()
@@ -105,7 +114,9 @@ class Server:
         self.runtime_dir = runtime_dir or Path(tempfile.mkdtemp(prefix="wsgitop-"))
         self.log_path = Path(tempfile.mkstemp(prefix="wsgitop-", suffix=".log")[1])
         self.env = environment(self.runtime_dir, env)
-        binds = [word for address in self.bind for word in ("--bind", address)]
+        # The command line is stronger than a config file: who wants to change it there names it there only.
+        named = () if bind_in_file else self.bind
+        binds = [word for address in named for word in ("--bind", address)]
         with self.log_path.open("ab") as log:
             self.process = subprocess.Popen(
                 [*PROGRAM, "serve", *binds, *args, app],

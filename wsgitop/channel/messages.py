@@ -217,6 +217,14 @@ class RequestTimeout(Message, frozen=True):
     answered: bool
 
 
+class ModuleFiles(Message, frozen=True):
+    """With --reload: code of this generation comes from these files, besides those told before. Sent by
+    zygotes as well.
+    """
+
+    files: tuple[str, ...]
+
+
 # -- master -> worker
 # ---------------------------------------------------------------------------------------------------
 
@@ -251,10 +259,18 @@ class Reopen(Message, frozen=True):
 
 
 FromZygote = (
-    ZygoteHello | ConfigLoaded | ZygoteReady | ZygoteFailed | Forked | ForkFailed | HookBegun | HookDone
+    ZygoteHello
+    | ConfigLoaded
+    | ZygoteReady
+    | ZygoteFailed
+    | Forked
+    | ForkFailed
+    | HookBegun
+    | HookDone
+    | ModuleFiles
 )
 ToZygote = LoadConfig | Prepare | Fork | RunHook | CloseListeners | EndZygote | Reopen
-FromWorker = WorkerReady | BootFailed | Retiring | RequestTimeout
+FromWorker = WorkerReady | BootFailed | Retiring | RequestTimeout | ModuleFiles
 ToWorker = Retire | Quarantine | Quit | Reopen
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import sys
 from collections.abc import Callable
 
 import click
@@ -13,7 +14,7 @@ from wsgitop.cli.group import Command, Group
 from wsgitop.client import Client, find
 from wsgitop.control.messages import Outcome
 from wsgitop.errors import UsageError
-from wsgitop.snapshot import Snapshot, printable
+from wsgitop.snapshot import Event, Snapshot, printable
 
 HELP = """Ask a running server or give it orders.
 
@@ -33,6 +34,10 @@ Examples:
 
 Exit status: 0 done, 1 the action failed, 2 usage, 3 cannot connect, 4 refused.
 """
+RELOAD_STEPS = frozenset(
+    {"reload", "loaded", "ready", "serving", "retired", "died", "listening", "back", "config", "superseded"}
+)
+"""Kinds of events that a terminal shows while it waits for a reload."""
 _AMOUNT = re.compile(r"(?P<sign>[+-]?)(?P<number>[0-9]{1,6})")
 
 
@@ -156,7 +161,14 @@ def watch(context: click.Context) -> int:
 
 def reload(context: click.Context) -> int:
     """Load the code again and replace the workers one by one (HUP)."""
-    return _order(context, lambda client: client.reload())
+    if _as_json(context) or not sys.stderr.isatty():
+        return _order(context, lambda client: client.reload())
+    return _order(context, lambda client: client.reload_watched(_tell_step))
+
+
+def _tell_step(event: Event) -> None:
+    if event.kind in RELOAD_STEPS:
+        click.echo(f"  {printable(event.text, 500)}", err=True)
 
 
 def scale(context: click.Context) -> int:

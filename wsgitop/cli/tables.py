@@ -12,6 +12,7 @@ from wsgitop.snapshot import (
     GenerationSnapshot,
     InFlight,
     MasterSnapshot,
+    ReloadSnapshot,
     Snapshot,
     Totals,
     WorkerSnapshot,
@@ -54,6 +55,8 @@ def status_text(snapshot: Snapshot) -> str:
             f"cpu {figures.percent(totals.cpu_percent)} %, memory {_memory(totals)}",
         ),
     ]
+    if master.reload is not None:
+        rows.insert(1, ("reload", reload_text(master.reload)))
     if master.memory_limit_bytes is not None or master.cpu_limit is not None:
         rows.append(("limits", _limits(master)))
     if master.state_reason:
@@ -63,6 +66,12 @@ def status_text(snapshot: Snapshot) -> str:
     if len(snapshot.generations) > 1 or any(generation.error for generation in snapshot.generations):
         parts.append(_generations_text(snapshot.generations))
     return "\n\n".join(parts) + "\n"
+
+
+def reload_text(reload: ReloadSnapshot) -> str:
+    """``to generation 8, replacing: 2 of 4 workers are new, 2 old are left (3.1 s)``."""
+    left = f"{reload.ready} of {reload.workers} workers are new, {reload.old} old are left"
+    return f"to generation {reload.to_generation}, {reload.stage}: {left} ({reload.elapsed_s:.1f} s)"
 
 
 def _limits(master: MasterSnapshot) -> str:

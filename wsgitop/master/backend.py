@@ -75,9 +75,11 @@ class Backend:
         error, detail = await self._reload_end(number)
         if error:
             serving = self._supervisor.roster.target
+            cause, _, remedy = error.partition("\n")
+            serves = f"Generation {serving} serves on; mend the code and reload again."
             raise ActionFailed(
-                f"reload to generation {number} failed: {error.partition(chr(10))[0]}",
-                f"Generation {serving} serves on; mend the code and reload again.",
+                f"reload to generation {number} failed: {cause}",
+                f"{' '.join(remedy.split())} {serves}".strip(),
                 detail=detail,
             )
         return self._outcome(f"generation {self._supervisor.roster.target} serves", started)
@@ -203,18 +205,17 @@ class Backend:
             raise ActionFailed("the server is stopping")
 
     async def _reload_end(self, number: int) -> tuple[str, str]:
-        future: asyncio.Future[tuple[str, str]] = asyncio.get_running_loop().create_future()
         record = self._supervisor.roster.generations.get(number)
         if record is not None and record.error:
             return record.error, record.detail
-        self._reloads[number] = future
-        try:
-            return await future
-        finally:
-            self._reloads.pop(number, None)
+        future = self._reloads.get(number)
+        if future is None:
+            future = self._reloads[number] = asyncio.get_running_loop().create_future()
+        # Several may wait for the same one, and one that leaves must not take it from the others.
+        return await asyncio.shield(future)
 
     def _reload_ended(self, number: int, error: str, detail: str) -> None:
-        future = self._reloads.get(number)
+        future = self._reloads.pop(number, None)
         if future is not None and not future.done():
             future.set_result((error, detail))
 

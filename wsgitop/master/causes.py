@@ -29,6 +29,15 @@ _ORDERS: tuple[tuple[str, DeathCause], ...] = (
 """What the plan retires workers for, by the beginning of its words."""
 
 
+_FAULT = "Native code fails so, not Python: its stack tells where"
+_CRASHES: tuple[tuple[frozenset[int], str], ...] = (
+    (frozenset({signal.SIGXCPU, signal.SIGXFSZ}), "It has exceeded a resource limit (ulimit -t, ulimit -f)"),
+    (
+        frozenset({signal.SIGALRM, signal.SIGVTALRM, signal.SIGPROF}),
+        "The application has set a timer (signal.alarm, setitimer) and no handler for it",
+    ),
+    (frozenset({signal.SIGPIPE}), "The application has given SIGPIPE its default action back"),
+)
 AT_ONCE_S = 0.25
 """After it was ready. Whoever ends workers by kill -9, one after the other, seldom meets one so young."""
 INTERNAL_ERROR_STATUS = 70
@@ -127,11 +136,8 @@ def _signalled(facts: Facts, how: str) -> Verdict:
             next_step="Raise the limit, run fewer workers, or replace them before they grow so (--max-rss).",
         )
     if number in CRASH_SIGNALS:
-        return Verdict(
-            "crashed",
-            how,
-            next_step="Native code fails so, not Python: its stack tells where.",
-        )
+        step = next((step for numbers, step in _CRASHES if number in numbers), _FAULT)
+        return Verdict("crashed", how, next_step=f"{step}.")
     if number == signal.SIGKILL:
         step = "Nobody here sent that: look for kill -9 in scripts and supervisors, and in the kernel's log."
     else:

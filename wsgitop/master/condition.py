@@ -11,7 +11,7 @@ def condition(roster: Roster, now: float) -> tuple[MasterState, str]:
     if roster.stopping:
         return "stopping", "waiting for requests in flight"
     if roster.boot_failures:
-        wait_s = max(0.0, roster.fork_not_before - now)
+        wait_s = max(0.0, roster.next_try_at(now) - now)
         return "degraded", f"{roster.boot_failures} failed boots in a row, next try in {wait_s:.0f} s"
     target = roster.target_generation()
     if roster.zygote_failures and not (target is not None and target.forks):

@@ -40,8 +40,8 @@ class Configuration:
     def resolve_again(self, path: str, values_json: str) -> tuple[Settings, tuple[str, ...]]:
         """Settings with the config file as it reads now, and remarks. Raises ConfigError.
 
-        What the master itself has opened (addresses, logs, sockets) stays as it was; a change of it is
-        remarked upon. The outcome comes into force by :meth:`accept`, once the code has loaded with it.
+        What the master opens once for its life stays as it was; a change of it is remarked upon. The outcome
+        comes into force by :meth:`accept`, once the code has loaded with it.
         """
         if path:
             resolved = resolve_with_file(self._layers, json.loads(values_json), path)
@@ -71,7 +71,7 @@ class Configuration:
 
 
 _OPENED_AT_START = (
-    "bind", "backlog", "reuse_port", "pidfile", "errorlog", "accesslog", "control_socket",
+    "reuse_port", "pidfile", "control_socket",
     "no_control_socket", "daemon", "state_dir",
     "syslog", "syslog_addr", "syslog_prefix", "syslog_facility",
     "disable_redirect_access_to_syslog", "statsd_host", "statsd_prefix", "dogstatsd_tags",

@@ -13,12 +13,15 @@ from typing import TYPE_CHECKING
 
 from wsgitop.channel.channel import pair
 from wsgitop.logs.sink import Sink
+from wsgitop.master.bindings import Bindings
 from wsgitop.master.configuration import Configuration
 from wsgitop.master.deaths import Deaths
 from wsgitop.master.events import EventLog
 from wsgitop.master.listeners import Listener
+from wsgitop.master.reload_logs import ReloadLogs
 from wsgitop.master.roster import GenerationRecord, Roster
 from wsgitop.master.sampler import Sampler
+from wsgitop.master.watching import FileWatch
 from wsgitop.scoreboard.board import Board
 from wsgitop.settings.table import Settings
 
@@ -48,6 +51,9 @@ class Context:
     configuration: Configuration
     settings: Settings
     listeners: list[Listener]
+    bindings: Bindings
+    logs: ReloadLogs
+    watch: FileWatch
     roster: Roster
     sampler: Sampler
     events: EventLog

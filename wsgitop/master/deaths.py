@@ -22,8 +22,11 @@ from wsgitop.master.oom import MIB, OomWatch, describe_limit
 from wsgitop.master.processes import WorkerProcess, ZygoteProcess, signal_name
 from wsgitop.master.roster import GenerationRecord, WorkerRecord
 from wsgitop.master.states import GenerationPhase, WorkerPhase
-from wsgitop.snapshot import Death, InFlight
+from wsgitop.snapshot import Death, InFlight, printable
 
+SERVING_SHOWN = 2
+PATH_SHOWN = 80
+"""In an event, which is one line and has a next step to tell; the ledger has all."""
 PEAKS_KEPT = 64
 """Of children whose number has not been told yet, or never will be."""
 
@@ -203,6 +206,16 @@ class Deaths:
                 master=os.getpid(),
             )
         )
+
+
+def describe_serving(requests: Sequence[InFlight]) -> str:
+    """What a worker has in hand, to be put behind what happened to it; '' for nothing."""
+    shown = "".join(
+        f"; it was serving {r.method} {printable(r.path, PATH_SHOWN)} for {r.elapsed_s:.1f} s"
+        for r in requests[:SERVING_SHOWN]
+    )
+    more = len(requests) - SERVING_SHOWN
+    return f"{shown} and {more} more" if more > 0 else shown
 
 
 def one_line(death: Death, serving: str = "") -> str:

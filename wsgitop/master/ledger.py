@@ -1,19 +1,23 @@
 """The death ledger: how each worker and zygote has ended, the newest KEPT of them. Pure but for ``keep``.
 
+When it is full, ends that were wanted give way first: a day of deploys must not push out the one crash.
+
 Text of the application's (its output, stacks, paths) is made harmless and cut here, whether it comes from a
 process or out of a file.
 """
 
 from __future__ import annotations
 
-from collections import deque
 from collections.abc import Callable, Iterable
 
 import msgspec
 
-from wsgitop.snapshot import Death, InFlight, printable, printable_lines
+from wsgitop.snapshot import Death, DeathCause, InFlight, printable, printable_lines
 
 KEPT = 200
+WANTED_KEPT = 100
+"""Ends that were wanted, once there is no room for all."""
+WANTED: frozenset[DeathCause] = frozenset({"retired", "recycled", "scaled down", "replaced", "stopped"})
 LINES_KEPT = 20
 LINE_LIMIT = 400
 STACK_LIMIT = 8000
@@ -27,7 +31,7 @@ class Ledger:
     """``keep`` is called with each new entry."""
 
     def __init__(self, entries: Iterable[Death] = (), keep: Callable[[Death], None] | None = None) -> None:
-        self._entries: deque[Death] = deque(entries, maxlen=KEPT)
+        self._entries: list[Death] = list(entries)
         self._sequence = self._entries[-1].sequence if self._entries else 0
         self._keep = keep
 
@@ -36,6 +40,7 @@ class Ledger:
         self._sequence += 1
         filed = msgspec.structs.replace(clean(death), sequence=self._sequence)
         self._entries.append(filed)
+        thin(self._entries)
         if self._keep is not None:
             self._keep(filed)
         return filed
@@ -44,6 +49,16 @@ class Ledger:
         """The newest ``limit`` with a number above ``sequence``, oldest first."""
         found = [death for death in self._entries if death.sequence > sequence]
         return tuple(found[-limit:]) if limit > 0 else ()
+
+
+def thin(entries: list[Death]) -> None:
+    """Let the oldest go until there are KEPT, those that were wanted first while there are many of them."""
+    wanted = [death for death in entries if death.cause in WANTED]
+    surplus = len(entries) - KEPT
+    if surplus > 0:
+        going = {id(death) for death in wanted[: min(surplus, max(0, len(wanted) - WANTED_KEPT))]}
+        entries[:] = [death for death in entries if id(death) not in going]
+        del entries[: max(0, len(entries) - KEPT)]
 
 
 def clean(death: Death) -> Death:

@@ -23,7 +23,6 @@ import os
 import re
 import stat
 import threading
-from collections import deque
 from collections.abc import Mapping
 from itertools import pairwise
 from pathlib import Path
@@ -31,7 +30,7 @@ from pathlib import Path
 import msgspec
 
 from wsgitop.master.events import LOGGER
-from wsgitop.master.ledger import KEPT, Ledger, clean
+from wsgitop.master.ledger import KEPT, Ledger, clean, thin
 from wsgitop.settings.table import Settings
 from wsgitop.snapshot import Death
 
@@ -65,12 +64,16 @@ class Unusable(Exception):
 
 
 def state_directory(settings: Settings, environ: Mapping[str, str]) -> Path:
-    """Where state is kept: --state-dir, $XDG_STATE_HOME, /var/lib for root, else below the home directory.
+    """Where state is kept: --state-dir, what systemd gives (StateDirectory=), $XDG_STATE_HOME, /var/lib for
+    root, else below the home directory. Source: systemd.exec(5), XDG Base Directory Specification.
 
     Raises Unusable if there is no home directory.
     """
     if settings.state_dir:
         return Path(settings.state_dir).absolute()
+    given = environ.get("STATE_DIRECTORY", "").partition(":")[0]
+    if given.startswith("/"):
+        return Path(given)
     home = environ.get("XDG_STATE_HOME", "")
     if home.startswith("/"):
         return Path(home) / "wsgitop"
@@ -125,8 +128,8 @@ class LedgerFile:
     def __init__(self, directory: Path, app: str, bind: str) -> None:
         self.path = directory / file_name(app, bind)
         self._head = Head(FORMAT, app, bind)
-        self._entries: deque[Death] = deque(maxlen=KEPT)  # the thread's, once it has been started
-        self._queue: deque[Death] = deque(maxlen=KEPT)
+        self._entries: list[Death] = []  # the thread's, once it has been started
+        self._queue: list[Death] = []
         self._mark: Mark | None = None  # of the version that was read or written last
         self._failing = False
         self._closing = False
@@ -148,6 +151,7 @@ class LedgerFile:
         """Write a death, soon; never waits for the disk."""
         with self._change:
             self._queue.append(death)
+            thin(self._queue)  # the disk may hang
             self._change.notify()
 
     def close(self, timeout_s: float = 2.0) -> None:
@@ -175,6 +179,7 @@ class LedgerFile:
         try:
             self._merge()
             self._entries.extend(news)
+            thin(self._entries)
             lines = [msgspec.json.encode(self._head), *map(msgspec.json.encode, self._entries), b""]
             self._replace(b"\n".join(lines))
         except OSError as error:
@@ -217,9 +222,7 @@ class LedgerFile:
         known = {_identity(death) for death in self._entries}
         strangers = [death for death in found if _identity(death) not in known]
         if strangers:
-            merged = sorted([*self._entries, *strangers], key=lambda death: death.at)
-            self._entries.clear()
-            self._entries.extend(merged)
+            self._entries = sorted([*self._entries, *strangers], key=lambda death: death.at)
 
     # -- reading
 

@@ -30,7 +30,7 @@ from wsgitop.master.configuration import Configuration
 from wsgitop.master.descriptors import raise_limit
 from wsgitop.master.events import LOGGER, EventLog
 from wsgitop.master.ledger_file import open_ledger
-from wsgitop.master.listeners import Listener, open_listeners
+from wsgitop.master.listeners import Listener, close_listeners, open_listeners
 from wsgitop.master.pidfile import SUCCESSOR_SUFFIX, Pidfile
 from wsgitop.master.roster import Roster
 from wsgitop.master.sampler import Sampler
@@ -117,8 +117,7 @@ class Master:
             )
         if given:
             LOGGER.info("systemd has opened the sockets; --bind is not looked at")
-        for listener in self._listeners:
-            stack.callback(listener.close)
+        stack.callback(close_listeners, self._listeners)
         self._surroundings = Surroundings(
             settings,
             guest=predecessor is not None,
@@ -262,12 +261,14 @@ class Master:
 
     # -- what comes from outside ------------------------------------------------
 
-    def _signal(self, received: signals.Received) -> None:
+    def _signal(self, received: signals.Received) -> None:  # noqa: PLR0912 - a row for each signal
         assert self._supervisor is not None
         supervisor, actor = self._supervisor, ""
         number = received.number
         if number == signal.SIGCHLD:
             supervisor.reap()
+            return
+        if supervisor.refuses(number.name, received.pid):
             return
         actor = received.actor()
         wanted = supervisor.roster.wanted

@@ -118,7 +118,7 @@ def plan(
 
 def next_deadline(roster: Roster, limits: Limits, now: float) -> float | None:
     """When the plan may change although nothing happens; None: never."""
-    moments = [roster.fork_not_before, roster.zygote_not_before]
+    moments = [roster.next_try_at(now), roster.zygote_not_before]
     for worker in roster.live():
         if worker.coming:
             moments.append(worker.asked_at + limits.boot_timeout_s)
@@ -214,6 +214,8 @@ def _forks(
         needed = max(needed, min(roster.wanted - len(fresh), limits.surge - coming))
     if roster.boot_failures:
         needed = min(needed, 1 - coming)  # while it fails, try with one
+        left = roster.tries_left(now)
+        needed = needed if left is None else min(needed, left)
     needed = min(needed, FORKS_AT_ONCE - sum(1 for w in active if w.phase is WorkerPhase.STARTING))
     taken = {w.slot for w in active}
     # A successor takes the slot of the one that it replaces, which is then retired.

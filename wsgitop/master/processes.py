@@ -32,6 +32,8 @@ CHANNEL_FD = 3  # as in wsgitop.zygote.process
 LINES_KEPT = 20
 LINES_HELD = 120
 """Room for the stacks of a crash, which come last."""
+LINE_HELD = 1000
+"""Characters of each: a thousand workers may write lines without end."""
 DUMP_BEGIN = "Fatal Python error: "
 READ_BYTES = 64 * 1024
 LINE_LIMIT_BYTES = 16 * 1024
@@ -95,17 +97,10 @@ class Output:
 
     def _take(self, data: bytes) -> None:
         self._sink.write(data)
-        self._lines.extend(data.decode("utf-8", "backslashreplace").splitlines())
+        lines = data.decode("utf-8", "backslashreplace").splitlines()
+        self._lines.extend(line[:LINE_HELD] for line in lines[-LINES_HELD:])
 
-    def close(self) -> None:
-        """Copy what is left and close. Descendants of the application may still write; nobody hears them
-        then.
-        """
-        self.drain()
-        self._loop.remove_reader(self._fd)
-        os.close(self._fd)
-
-    def drain(self) -> None:
+    def read_rest(self) -> None:
         """Copy what a process that has ended has left, its last line without an end, too."""
         deadline = time.monotonic() + 0.05
         while self._read() and time.monotonic() < deadline:
@@ -113,6 +108,14 @@ class Output:
         if self._partial:
             self._take(self._partial + b"\n")
             self._partial = b""
+
+    def close(self) -> None:
+        """Copy what is left and close. Descendants of the application may still write; nobody hears them
+        then.
+        """
+        self.read_rest()
+        self._loop.remove_reader(self._fd)
+        os.close(self._fd)
 
 
 class Peer(Generic[T]):
@@ -309,9 +312,12 @@ def signal_name(number: int) -> str:
         return f"signal {number}"
 
 
-CRASH_SIGNALS = frozenset(
-    {signal.SIGSEGV, signal.SIGBUS, signal.SIGILL, signal.SIGFPE, signal.SIGSYS, signal.SIGABRT}
-)
+CRASH_SIGNALS = frozenset({
+    signal.SIGSEGV, signal.SIGBUS, signal.SIGILL, signal.SIGFPE, signal.SIGSYS, signal.SIGABRT,
+    signal.SIGTRAP, signal.SIGXCPU, signal.SIGXFSZ, signal.SIGALRM, signal.SIGVTALRM, signal.SIGPROF,
+    signal.SIGPIPE,
+})  # fmt: skip
+"""What a process dies of by its own doing: a fault, a limit, a timer of its own."""
 
 
 def close_all(descriptors: list[int]) -> None:

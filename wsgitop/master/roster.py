@@ -7,6 +7,7 @@ All times are seconds of one monotonic clock, given by the caller.
 
 from __future__ import annotations
 
+from collections import deque
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 
@@ -23,6 +24,11 @@ STABLE_S = 10.0
 """A worker that dies by itself sooner after it was ready counts like one that could not boot."""
 BACKOFF_FIRST_S = 0.5
 BACKOFF_LIMIT_S = 60.0
+TRIES = 10
+TRIES_S = 60.0
+"""While workers fail, at most TRIES are forked in TRIES_S: the delay alone bounds how often one tries, and as
+many may come and die each time as are wanted.
+"""
 
 
 @dataclass(slots=True)
@@ -75,6 +81,7 @@ class GenerationRecord:
     roll: bool
     commanded: bool = False
     ready_at: float | None = None
+    reads: bool = False  # its zygote has been told to read configuration and code
     phase: GenerationPhase = GenerationPhase.LOADING
     zygote_pid: int | None = None
     error: str = ""
@@ -111,6 +118,8 @@ class Roster:
     boot_failures: int = 0  # in a row
     boot_failed_at: float = 0.0
     fork_not_before: float = 0.0
+    tries: deque[float] = field(default_factory=lambda: deque(maxlen=TRIES))
+    """When workers were forked since the first of these failures."""
     zygote_failures: int = 0
     zygote_not_before: float = 0.0
     ever_ready: bool = False
@@ -151,6 +160,20 @@ class Roster:
         """Workers of other generations than this serve."""
         return any(w.generation != generation for w in self.active())
 
+    def tries_left(self, now: float) -> int | None:
+        """How many workers may be forked now although some have failed; None: as many as one likes, because
+        one that was ready after the last failure has lasted.
+        """
+        if any(w.ready_at is not None and w.ready_at > self.boot_failed_at and _stable(w.ready_at, now)
+               for w in self.ready()):  # fmt: skip
+            return None
+        return TRIES - sum(1 for at in self.tries if now - at < TRIES_S)
+
+    def next_try_at(self, now: float) -> float:
+        """When a worker may be forked again after failures."""
+        exhausted = self.boot_failures and self.tries_left(now) == 0
+        return max(self.fork_not_before, self.tries[0] + TRIES_S if exhausted else 0.0)
+
     # -- changing ------------------------------------------------
 
     def add_generation(self, now: float, *, roll: bool, commanded: bool = False) -> GenerationRecord:
@@ -165,6 +188,8 @@ class Roster:
         record = WorkerRecord(self.next_worker, slot, row, generation, now)
         self.next_worker += 1
         self.workers[record.worker] = record
+        if self.boot_failures:
+            self.tries.append(now)
         return record
 
     def count_boot_failure(self, now: float) -> None:
@@ -199,6 +224,7 @@ class Roster:
         """Try again at once, and with all that are wanted."""
         self.boot_failures = 0
         self.fork_not_before = 0.0
+        self.tries.clear()
 
 
 def _stable(since: float | None, now: float) -> bool:

@@ -27,6 +27,7 @@ from wsgitop.master.forecast import Memory
 from wsgitop.master.gauge import Percentiles, Rate, WorkerGauge
 from wsgitop.master.listeners import Listener
 from wsgitop.master.processes import WorkerProcess, ZygoteProcess
+from wsgitop.master.progress import progress
 from wsgitop.master.pss import ProportionalMemory
 from wsgitop.master.recycling import Usage
 from wsgitop.master.roster import Roster, WorkerRecord
@@ -76,7 +77,8 @@ class Sampler:
     ) -> None:
         self._roster = roster
         self._listeners = listeners
-        self._identity = (app, name, control, log)
+        self._identity = (app, name, control)
+        self.log = log
         self._gauges: dict[int, WorkerGauge] = {}
         self._processes: dict[int, WorkerProcess] = {}
         self._zygotes: dict[int, ZygoteProcess] = {}
@@ -310,7 +312,7 @@ class Sampler:
         return "busy" if gauge.busy else "idle"
 
     def _master(self, now: float) -> MasterSnapshot:
-        app, name, control, log = self._identity
+        app, name, control = self._identity
         roster = self._roster
         state, reason = condition(roster, now)
         times = os.times()
@@ -335,7 +337,8 @@ class Sampler:
             cpu_percent=None if own_cpu is None else round(own_cpu * 100, 1),
             rss_bytes=self._master_rss,
             reloading_to=reloading_to(roster),
-            log=log,
+            log=self.log,
+            reload=progress(roster, now),
             memory_limit_bytes=self._cgroup[0],
             memory_used_bytes=self._cgroup[1],
             cpu_limit=self._cgroup[2],

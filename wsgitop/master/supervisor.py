@@ -18,6 +18,7 @@ from setproctitle import setproctitle
 from wsgitop.errors import AppImportError, ConfigError, HookError, WorkerBootError, WsgitopError
 from wsgitop.logs.sink import Sink
 from wsgitop.master import plan as p
+from wsgitop.master.bindings import Bindings
 from wsgitop.master.cgroup import memory_limit_bytes, memory_room_bytes
 from wsgitop.master.condition import condition
 from wsgitop.master.configuration import Configuration
@@ -30,14 +31,20 @@ from wsgitop.master.listeners import Listener
 from wsgitop.master.oom import OomWatch
 from wsgitop.master.quarantine import Quarantine
 from wsgitop.master.recycling import worn
+from wsgitop.master.reload_logs import ReloadLogs
+from wsgitop.master.rollout import Rollout
 from wsgitop.master.roster import GenerationRecord, Roster
 from wsgitop.master.sampler import Sampler
 from wsgitop.master.states import GenerationEvent
+from wsgitop.master.watching import FileWatch
 from wsgitop.master.workers import Workers
 from wsgitop.master.zygotes import Zygotes
+from wsgitop.settings.table import Settings
 from wsgitop.snapshot import printable_lines
 
 ACTIONS_PER_TURN = 100
+DEVELOPMENT_SURGE = 64
+"""With --reload: all at once, and no matter how many of the generations before still finish something."""
 
 
 class Supervisor:
@@ -64,6 +71,9 @@ class Supervisor:
             configuration=configuration,
             settings=configuration.settings,
             listeners=listeners,
+            bindings=Bindings(listeners, configuration.settings, events),
+            logs=ReloadLogs(configuration.settings, access_log_fd, sink=sink, sampler=sampler, events=events),
+            watch=FileWatch(loop, events, self._files_changed),
             roster=roster,
             sampler=sampler,
             events=events,
@@ -84,20 +94,17 @@ class Supervisor:
         self.workers = Workers(self._context)
         self.quarantine = Quarantine(self._context, self.workers)
         self._zygotes = Zygotes(
-            self._context,
-            self.workers,
-            access_log_fd=access_log_fd,
-            control_socket=control_socket,
-            access_pipe_fd=access_pipe_fd,
+            self._context, self.workers, control_socket=control_socket, access_pipe_fd=access_pipe_fd
         )
+        self._rollout = Rollout(self._context)
         self.hooks = self._context.hooks
         self._sampler = sampler
         self._timer: asyncio.TimerHandle | None = None
         self._reconciling = False
-        self._config_workers = configuration.workers
         self._before_winch = 0
         self._reload: int | None = None  # the commanded reload that is under way
         self._title = ""
+        self._followed: Settings | None = None
         self.fatal: WsgitopError | None = None
         self.finished: asyncio.Event = asyncio.Event()
         self.on_child: Callable[[int, int], bool] = lambda _pid, _status: False
@@ -114,16 +121,25 @@ class Supervisor:
         self._zygotes.spawn(roll=False)
         self.reconcile()
 
-    def reload(self, actor: str) -> int:
+    def reload(self, actor: str, what: str = "HUP") -> int:
         """Begin a reload; it supersedes one that is under way. The number of the new generation."""
         self.roster.wanted = self.roster.wanted or self._before_winch
-        superseded = "superseded by a newer reload"
-        self._end_of_reload(superseded, "")
         loading = self.roster.loading()
+        if loading is not None and loading.number == self._reload and not loading.reads:
+            # A storm of signals would else end one zygote after the other before any gets to the code.
+            text = f"{what}: generation {loading.number} has read nothing yet and will load what is there now"
+            self.events.add("info", "reload", text, actor=actor)
+            return loading.number
+        number = self.roster.next_generation
+        superseded = f"superseded by a newer reload, to generation {number}"
+        if self._reload is not None:
+            text = f"the reload to generation {self._reload} is {superseded}"
+            self.events.add("info", "superseded", text)
+        self._end_of_reload(superseded, "")
         if loading is not None:
             self._give_up(loading, superseded, by_plan=False)
-        self._reload = number = self.roster.next_generation
-        self.events.add("info", "reload", f"HUP: reload, loading generation {number}", actor=actor)
+        self._reload = number
+        self.events.add("info", "reload", f"{what}: reload, loading generation {number}", actor=actor)
         self._zygotes.spawn(roll=True, commanded=True)
         self.reconcile()
         return number
@@ -165,6 +181,21 @@ class Supervisor:
             # Workers keep their copies until they have seen Retire; nobody new is let in by the master's own.
             self._context.loop.call_soon(listener.close)
         self.reconcile()
+
+    def refuses(self, name: str, pid: int) -> bool:
+        """Whether a signal is not to be obeyed because its sender belongs to a generation that does not serve
+        yet: code that ends its parent while it is imported must not end the server.
+        """
+        try:
+            group = os.getpgid(pid) if pid else 0  # a zygote's own, which its workers are in, too
+        except ProcessLookupError:
+            return False
+        number = next((n for n, zygote in self._zygotes.processes.items() if zygote.pid == group), None)
+        if number is None or not self.roster.ever_ready or number in (self.roster.good, 0):
+            return False
+        text = f"{name} ignored: it comes from pid {pid} of generation {number}, which does not serve yet"
+        self.events.add("warning", "signal", text)
+        return True
 
     def succeeded(self, *, by_exchange: bool) -> None:
         """A new master has taken over. ``by_exchange``: its workers take connections over, too."""
@@ -208,9 +239,11 @@ class Supervisor:
         try:
             self._follow_settings()
             for _ in range(ACTIONS_PER_TURN):
-                self.hooks.look()
                 now = time.monotonic()
                 self.roster.forgive(now)
+                for number in self._rollout.look():
+                    self._zygotes.end(self.roster.generations[number])
+                self.hooks.look()
                 outworn = worn(self.roster, self._sampler.usage(), now)
                 actions = p.plan(self.roster, self._limits(), now, self._sampler.silent(), outworn)
                 for action in actions:
@@ -239,7 +272,7 @@ class Supervisor:
 
     def _limits(self) -> p.Limits:
         return p.Limits(
-            surge=self._context.settings.reload_surge,
+            surge=DEVELOPMENT_SURGE if self._context.settings.reload else self._context.settings.reload_surge,
             boot_timeout_s=self._context.settings.boot_timeout,
             graceful_timeout_s=self._context.settings.graceful_timeout,
         )
@@ -266,6 +299,7 @@ class Supervisor:
             case p.ReloadDone(number):
                 self.roster.rolling = False
                 self.roster.good = number
+                self._context.watch.keep(number, hopes=False)
                 self.events.add(
                     "good", "reloaded", f"generation {number} serves with {self.roster.wanted} workers"
                 )
@@ -274,6 +308,7 @@ class Supervisor:
                     self._end_of_reload("", "")
             case p.Finished():
                 self._zygotes.close()
+                self._context.watch.close()
                 for callback in self.on_finish:
                     callback()
                 self.finished.set()
@@ -283,34 +318,40 @@ class Supervisor:
         settings = self._context.settings
         self._sampler.timeout_s = settings.timeout
         self._sampler.threads = settings.threads
-        configured = self._context.configuration.workers
-        if configured != self._config_workers:
-            # The scale set by TTIN and TTOU survives a reload unless the configuration's own number has
-            # changed.
-            self._config_workers = configured
-            self.roster.wanted = configured
+        if settings is not self._followed:
+            self._followed = settings
+            configuration = self._context.configuration
+            self._context.watch.follow(settings, home=configuration.app_directory(), config=settings.config)
+
+    def _files_changed(self, what: str) -> None:
+        if not self.roster.stopping:
+            self.reload(what, "--reload")
 
     # -- outcomes ------------------------------------------------
 
     def _give_up(self, record: GenerationRecord, why: str, *, by_plan: bool = True) -> None:
         """A generation cannot serve: end its zygote and go back to the last good one."""
-        was_target = self.roster.target == record.number
-        was_good = self.roster.good == record.number
+        roster = self.roster
+        was_good = roster.good == record.number
         record.error, record.detail = printable_lines(why), printable_lines(record.detail)
         starting = not self.roster.ever_ready and by_plan
         kept = starting and self.hooks.keep(record)
         record.see(GenerationEvent.FAIL)
         if not kept:
             self._zygotes.kill(record.number)
-        if starting:
-            self._fail_start(record)
-            return
-        going_back = was_target and not was_good
+        if starting and roster.good in (0, record.number):
+            if roster.target in (0, record.number):
+                self._fail_start(record)
+                return
+            roster.good = 0  # a reload has come in between, and its generation may do better
+        going_back = self._rollout.goes_back(record)
         if going_back:
-            self._context.follow(self.roster.good)
-            self.roster.target = self.roster.good
-            # Back: what the failed generation has started is replaced by the good one.
-            self.roster.rolling = any(w.generation != self.roster.good for w in self.roster.active())
+            self._rollout.back(record)
+        else:
+            self._context.bindings.give_up(record.number)
+        self._context.watch.keep(
+            roster.good, roster.target, record.number, roster.next_generation - 1, hopes=True
+        )
         if by_plan:
             if record.commanded and not was_good:
                 serves = f"generation {self.roster.target} serves on"

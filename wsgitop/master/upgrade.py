@@ -319,7 +319,7 @@ class Upgrade:
         if self._output is None:
             return ""
         # The last lines may be on their way: the end of a process is told sooner than its pipe is read.
-        self._output.drain()
+        self._output.read_rest()
         return "\n".join(self._output.last_lines)
 
     # -- handing over ------------------------------------------------

@@ -15,7 +15,7 @@ from collections import OrderedDict
 from wsgitop.channel import messages as m
 from wsgitop.master.causes import Verdict, is_crash
 from wsgitop.master.context import Context
-from wsgitop.master.deaths import one_line
+from wsgitop.master.deaths import describe_serving, one_line
 from wsgitop.master.processes import (
     Output,
     Peer,
@@ -25,6 +25,7 @@ from wsgitop.master.processes import (
     close_all,
     describe_status,
 )
+from wsgitop.master.progress import step
 from wsgitop.master.recycling import draw_limits
 from wsgitop.master.roster import WorkerRecord
 from wsgitop.master.states import WorkerEvent, WorkerPhase
@@ -155,11 +156,14 @@ class Workers:
                 self._boot_failed(record, error, traceback, import_error=import_error)
             case m.Retiring(reason):
                 self._context.deaths.of(worker).given_up = reason
-                if record.phase is not WorkerPhase.RETIRING:
+                # One that is not ready ends at once, and its death decides what becomes of its place.
+                if not record.coming and record.phase is not WorkerPhase.RETIRING:
                     record.lost = True
                     self._begin_retirement(record)
                     text = f"worker {record.slot} (pid {record.pid}) retires: {reason}"
                     self._context.events.add("warning", "retire", text)
+            case m.ModuleFiles(files):
+                self._context.watch.add(record.generation, files)
             case m.RequestTimeout():
                 self._context.deaths.of(worker).timeout = message
                 answer = "answered 504" if message.answered else "cut"
@@ -177,7 +181,7 @@ class Workers:
         draw_limits(record, self._context.generations[record.generation].settings, self._rng)
         took_s = time.monotonic() - record.asked_at
         who = f"worker {record.slot} (pid {record.pid}) of generation {record.generation}"
-        text = f"{who} is ready after {took_s:.2f} s"
+        text = f"{who} is ready after {took_s:.2f} s{step(self._context.roster, record.generation)}"
         self._context.events.add("info", "ready", text)
         if first:
             self._context.events.add(
@@ -307,8 +311,7 @@ class Workers:
         return sent
 
     def _serving(self, record: WorkerRecord) -> str:
-        requests = self._context.sampler.in_flight(record.worker)
-        return "".join(f"; it was serving {r.method} {r.path} for {r.elapsed_s:.1f} s" for r in requests)
+        return describe_serving(self._context.sampler.in_flight(record.worker))
 
     def died(self, pid: int, status: int) -> None:
         """A child that is no zygote has ended: a worker, one whose pid is not known yet, or an orphan of the
@@ -339,7 +342,7 @@ class Workers:
     def _died(self, record: WorkerRecord, status: int) -> None:
         process = self._processes[record.worker]
         process.peer.drain()
-        process.output.drain()
+        process.output.read_rest()
         before, serving = record.phase, self._serving(record)
         sampler = self._context.sampler
         found, death = self._context.deaths.worker_ended(
@@ -364,19 +367,32 @@ class Workers:
             self._count_boot_failure(record)
 
     def _died_booting(self, record: WorkerRecord, status: int, found: Verdict, last_lines: str) -> None:
+        # Where the kernel does not count its kills for want of memory, a kill may be one.
+        known = status != signal.SIGKILL or self._context.deaths.oom.known
+        if found.cause == "killed" and known and self._bears(record, found.actor):
+            return
+        how = found.how if found.cause == "out of memory" else describe_status(status)
+        because = found.how.partition(", sent by the master")[2]  # ": it did not boot within …"
+        why = f"a worker {how} while it loaded the application{because}"
+        self._did_not_boot(record, why, last_lines)
+
+    def _bears(self, record: WorkerRecord, actor: str) -> bool:
+        """A signal has ended a worker before it was ready: is that to be taken for no fault of the code?
+
+        Who ends whatever boots, such as an OOM killer outside of the kernel or the code itself, must not make
+        this a loop.
+        """
         generation = self._context.roster.generations[record.generation]
-        if found.cause == "killed" and self._context.deaths.oom.known:
-            # No fault of the code. But who kills whatever boots, such as an OOM killer outside of the kernel,
-            # must not make this a loop.
-            generation.killed_booting += 1
-            if found.actor or generation.killed_booting <= BOOT_KILLS_BORNE:
-                return
-        why = f"a worker {describe_status(status)} while it loaded the application"
+        generation.killed_booting += 1
+        return bool(actor) or generation.killed_booting <= BOOT_KILLS_BORNE
+
+    def _did_not_boot(self, record: WorkerRecord, why: str, detail: str) -> None:
+        generation = self._context.roster.generations[record.generation]
         if not self._context.roster.ever_ready or (
             self._context.roster.rolling
             and record.generation == self._context.roster.target != self._context.roster.good
         ):
-            generation.detail = generation.detail or last_lines
+            generation.detail = generation.detail or detail
             self._context.give_up(generation, why)
         else:
             self._count_boot_failure(record)

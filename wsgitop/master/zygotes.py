@@ -13,15 +13,17 @@ import msgspec
 
 from wsgitop import __version__
 from wsgitop.channel import messages as m
-from wsgitop.errors import ConfigError, WsgitopError
+from wsgitop.errors import BindError, ConfigError, WsgitopError
 from wsgitop.master.context import Context, Generation
 from wsgitop.master.deaths import one_line
 from wsgitop.master.hooks import ServerHooks
+from wsgitop.master.listeners import Listener
 from wsgitop.master.processes import Output, Peer, ZygoteProcess, close_all, describe_status, spawn_zygote
 from wsgitop.master.roster import GenerationRecord
 from wsgitop.master.states import GenerationEvent, GenerationPhase
 from wsgitop.master.workers import DEATH_NEWS_S, Workers
 from wsgitop.scoreboard.board import Board
+from wsgitop.settings.table import Settings
 
 GRACE_S = 2.0
 """For a zygote that has been told to end; it serves nobody."""
@@ -35,13 +37,11 @@ class Zygotes:
         context: Context,
         workers: Workers,
         *,
-        access_log_fd: int,
         control_socket: str,
         access_pipe_fd: int = -1,
     ) -> None:
         self._context = context
         self._workers = workers
-        self._access_log_fd = access_log_fd
         self._access_pipe_fd = access_pipe_fd
         self._control_socket = control_socket
         self._environment = dict(os.environ)
@@ -93,6 +93,8 @@ class Zygotes:
                 self._context.give_up(record, message.error)
             case m.Forked():
                 self._workers.known(message.worker, message.pid)
+            case m.ModuleFiles():
+                self._context.watch.add(number, message.files)
             case m.ForkFailed():
                 self._workers.fork_failed(message.worker, message.error)
             case m.HookBegun():
@@ -103,12 +105,15 @@ class Zygotes:
 
     def _welcome(self, record: GenerationRecord, hello: m.ZygoteHello) -> None:
         if hello.protocol != m.PROTOCOL or hello.version != __version__:
-            versions = f"wsgitop {hello.version} is on disk and this master is {__version__}"
-            why = f"{versions}: restart the server to upgrade it"
+            why = (
+                f"wsgitop {hello.version} (protocol {hello.protocol}) is on disk, and this master is "
+                f"{__version__} (protocol {m.PROTOCOL}): use USR2 to upgrade it, not a reload"
+            )
             self._context.give_up(record, why)
             return
         config = self._context.configuration.python_file
         directory = self._context.configuration.app_directory()
+        record.reads = True
         self.processes[record.number].peer.send(m.LoadConfig(record.number, directory, config))
 
     def _prepare(self, record: GenerationRecord, loaded: m.ConfigLoaded) -> None:
@@ -117,21 +122,35 @@ class Zygotes:
         self._context.hooks.declared(record.number, loaded.hooks)
         try:
             settings, notes = self._context.configuration.resolve_again(loaded.path, loaded.values_json)
-            board = Board.create(settings.threads)
-        except (ConfigError, OSError) as error:
+            with self._context.logs.prepared(settings) as access_log_fd:
+                listeners = self._context.bindings.prepare(record.number, settings, fixed=not record.roll)
+                board = Board.create(settings.threads)
+                self._send_prepare(record, settings, board, listeners, access_log_fd)
+        except (BindError, ConfigError, OSError) as error:
             self._context.give_up(record, str(error))
             return
         if record.number > 1:
+            if not record.roll and settings.bind != self._context.settings.bind:
+                notes += ("bind has changed: it takes effect at the next reload",)
             for note in (*loaded.notes, *notes):
                 self._context.events.add("warning", "config", note)
+
+    def _send_prepare(
+        self,
+        record: GenerationRecord,
+        settings: Settings,
+        board: Board,
+        listeners: list[Listener],
+        access_log_fd: int,
+    ) -> None:
         self._context.generations[record.number] = Generation(
             settings, board, list(range(board.rows - 1, -1, -1))
         )
         descriptors = [
             board.fd,
-            self._access_log_fd,
+            access_log_fd,
             *(end.fileno() for end in self._exchange),
-            *(listener.socket.fileno() for listener in self._context.listeners),
+            *(listener.socket.fileno() for listener in listeners),
         ]
         if self._access_pipe_fd >= 0:
             descriptors.append(self._access_pipe_fd)
@@ -142,7 +161,7 @@ class Zygotes:
             board_rows=board.rows,
             board_threads=board.threads,
             access_log=bool(settings.accesslog),
-            addresses=tuple(str(listener.address) for listener in self._context.listeners),
+            addresses=tuple(str(listener.address) for listener in listeners),
             control_socket=self._control_socket,
             access_pipe=self._access_pipe_fd >= 0,
             server=self._context.hooks.state(),
@@ -155,6 +174,9 @@ class Zygotes:
             return
         record.see(GenerationEvent.LOADED)
         record.ready_at = time.monotonic()
+        if record.roll:
+            text = f"generation {record.number} is loaded after {record.ready_at - record.started_at:.2f} s"
+            self._context.events.add("info", "loaded", text)
         self._context.follow(record.number)
         roster = self._context.roster
         roster.target = record.number
@@ -227,7 +249,7 @@ class Zygotes:
         record = self._context.roster.generations[number]
         zygote = self.processes[record.number]
         zygote.peer.drain()
-        zygote.output.drain()
+        zygote.output.read_rest()
         _, death = self._context.deaths.zygote_ended(record, status, zygote, self._context.roster.target)
         zygote.close()
         del self.processes[record.number]
@@ -241,7 +263,12 @@ class Zygotes:
             self._context.give_up(record, f"the application does not load: {text}")
             return True
         record.see(GenerationEvent.ZYGOTE_DIED)
-        if before is GenerationPhase.READY and not self._context.roster.stopping:
+        roster = self._context.roster
+        if before is GenerationPhase.READY and number != roster.target and not roster.stopping:
+            # The one before, in a reload: it would be needed for going back only.
+            text = one_line(death, "; the reload goes on without it")
+            self._context.events.add("warning", "zygote-died", text)
+        elif before is GenerationPhase.READY and not roster.stopping:
             text = one_line(death, "; workers serve on, a new generation is being loaded")
             self._context.events.add("error", "zygote-died", text)
             self._context.roster.count_zygote_failure(time.monotonic())

@@ -72,10 +72,6 @@ _ROWS = (
              "Run that code in a task queue."),
 
     # What can be done without.
-    _ignored("reload", "--reload", "switch",
-             "has no effect: code is loaded again by HUP or `wsgitop ctl reload` only"),
-    _ignored("reload_engine", "--reload-engine", "value", "has no effect: files are not watched", "auto"),
-    _ignored("reload_extra_files", "--reload-extra-file", "list", "has no effect: files are not watched"),
     _ignored("spew", "--spew", "switch", "has no effect: there is no line tracing"),
     _ignored("check_config", "", "switch", "has no effect in a file; use `wsgitop check APP`"),
     _ignored("print_config", "", "switch", "has no effect in a file; use `wsgitop serve --print-config APP`"),

@@ -34,8 +34,10 @@ CONTROL = "Control"
 LIMITS = "Limits"
 PROCESS = "Process"
 PROXY = "Proxy"
+DEVELOPMENT = "Development"
 
 LogLevel = Literal["debug", "info", "warning", "error", "critical"]
+ReloadEngine = Literal["auto", "poll", "inotify", "watchfiles"]
 HeaderMap = Literal["drop", "refuse", "dangerous"]
 Text = tuple[str, ...]
 
@@ -266,8 +268,9 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
 
     state_dir: Annotated[str, option(
         "--state-dir", section=PROCESS, metavar="DIR",
-        help="Where the death ledger (wsgitop ctl deaths) is kept over restarts; otherwise wsgitop in "
-        "$XDG_STATE_HOME or ~/.local/state, for root /var/lib/wsgitop.",
+        help="Where the death ledger (wsgitop ctl deaths) is kept over restarts; otherwise in "
+        "$STATE_DIRECTORY (systemd), in wsgitop below $XDG_STATE_HOME or ~/.local/state, for root in "
+        "/var/lib/wsgitop.",
     )] = ""
 
     health_bind: Annotated[str, option(
@@ -338,6 +341,20 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
         help="What to do with other headers that have an underscore in their names: drop them, refuse the "
         "request, or mix them up with those that have a hyphen there (dangerous).",
     )] = "drop"
+
+    reload: Annotated[bool, option(
+        "--reload", section=DEVELOPMENT,
+        help="Load the code again when a file of it changes; all workers at once. Not for production.",
+    )] = False
+    reload_engine: Annotated[ReloadEngine, option(
+        "--reload-engine", section=DEVELOPMENT, metavar="NAME",
+        help="How --reload learns of a change: inotify, watchfiles (needs wsgitop[reload]), poll (a look "
+        "every second); auto: inotify where the system has it, else poll.",
+    )] = "auto"
+    reload_extra_files: Annotated[Text, option(
+        "--reload-extra-file", section=DEVELOPMENT, metavar="FILE",
+        help="Further file for --reload to watch, such as a template. Can be repeated.",
+    )] = ()
 
 
 # fmt: on

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import NamedTuple
 
-from wsgitop.snapshot import GenerationSnapshot, Severity, Snapshot
+from wsgitop.snapshot import GenerationSnapshot, MasterSnapshot, Severity, Snapshot
 
 
 class Alarm(NamedTuple):
@@ -34,13 +34,18 @@ def alarms(snapshot: Snapshot | None) -> tuple[Alarm, ...]:
         found.append(Alarm("info", "BOOTING"))
     generations = sorted({worker.generation for worker in snapshot.workers})
     if master.state == "reloading":
-        target = master.reloading_to
-        found.append(
-            Alarm("info", f"RELOADING {master.generation}→{target}" if target is not None else "RELOADING")
-        )
+        found.append(Alarm("info", _reloading(master)))
     elif len(generations) > 1:
         found.append(Alarm("warning", "MIXED gen " + "+".join(map(str, generations))))
     return tuple(found)
+
+
+def _reloading(master: MasterSnapshot) -> str:
+    steps = master.reload
+    if steps is not None and steps.stage != "loading":
+        return f"RELOADING {steps.from_generation}→{steps.to_generation} {steps.ready}/{steps.workers}"
+    target = master.reloading_to
+    return f"RELOADING {master.generation}→{target}" if target is not None else "RELOADING"
 
 
 def failed_generation(snapshot: Snapshot) -> GenerationSnapshot | None:

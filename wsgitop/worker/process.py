@@ -26,6 +26,7 @@ from wsgitop.worker.boot import WorkerBoot
 from wsgitop.worker.hooks import HOOK_LIMIT_S, HURRIED_S
 from wsgitop.worker.loop import Engine
 from wsgitop.worker.migration import Exchange
+from wsgitop.worker.module_files import Teller, TellerThread
 from wsgitop.worker.seat import Seat
 from wsgitop.worker.siblings import Siblings
 from wsgitop.worker.watchdog import Watchdog
@@ -149,6 +150,8 @@ class _Worker:
         os.register_at_fork(after_in_child=in_fork)
         self._set_title("")
         self._row[at.READY_NS] = time.monotonic_ns()
+        if self._boot.settings.reload:
+            TellerThread(Teller(self._channel)).start()
         watchdog.send(m.WorkerReady(os.getpid()))
         watchdog.start()
         for seat in engine.crew.seats[1:]:
@@ -161,6 +164,8 @@ class _Worker:
         trace = trace or getattr(error, "traceback", "")
         try:
             self._channel.socket.setblocking(True)
+            if self._boot.settings.reload:
+                Teller(self._channel).tell(trace)
             self._channel.send(m.BootFailed(m.clip(str(error)), m.clip(trace), import_error))
         except ChannelClosed:
             # The master, which says it where it belongs, is gone.

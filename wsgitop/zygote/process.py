@@ -37,6 +37,7 @@ from wsgitop.settings.addresses import Address, parse_address
 from wsgitop.settings.table import Settings
 from wsgitop.worker.boot import WorkerBoot
 from wsgitop.worker.hook_objects import HookWorker
+from wsgitop.worker.module_files import Teller
 from wsgitop.worker.process import run
 from wsgitop.wsgi.loading import load_app
 from wsgitop.wsgi.types import WSGIApplication
@@ -176,7 +177,11 @@ class Zygote:
                 self._app = load_app(settings.wsgi_app)
                 logging_config.revive()
                 threads = tuple(t.name for t in threading.enumerate() if t is not threading.main_thread())
+            if settings.reload:
+                Teller(self._channel).tell()
         except AppImportError as error:
+            if settings.reload:
+                Teller(self._channel).tell(error.traceback)
             self._channel.send(m.ZygoteFailed("app", str(error), m.clip(error.traceback), import_error=True))
             return
         except HookError as error:
