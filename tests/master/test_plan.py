@@ -331,6 +331,7 @@ def test_quick_stop_after_a_graceful_one() -> None:
         (roster(2, (1, R)), {}, ("degraded", "1 of 2 workers serve, 0 boot")),
         (roster(2, (1, B), (1, B)), {}, ("degraded", "0 of 2 workers serve, 2 boot")),
         (roster(2, (1, R), (2, R), generations=2), {}, ("serving", "generations are mixed")),
+        (roster(1, (1, R), (1, Q)), {}, ("serving", "1 in quarantine")),
         (rolling(roster(1, (1, R), (2, B), generations=2)), {}, ("reloading", "")),
         (
             roster(1, (1, R)),

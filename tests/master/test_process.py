@@ -20,6 +20,7 @@ from tests.support.release import APP, write_release, write_version
 from tests.support.server import Server, environment
 from tests.support.waiting import eventually
 from wsgitop.client import Client, running
+from wsgitop.control.faults import TargetGone
 from wsgitop.errors import ActionFailed
 
 pytestmark = pytest.mark.process
@@ -289,3 +290,36 @@ def test_leaves_no_listener_behind_when_it_stops_slowly(start_server: StartServe
     assert connection.getresponse().read() == b"slow\n"
     connection.close()
     assert server.wait_for_end() == 0
+
+
+def test_orders_for_one_worker_answer_when_they_are_done(start_server: StartServer, tmp_path: Path) -> None:
+    write_version(tmp_path, 1)
+    server = start_server(APP, "--workers", "2", cwd=tmp_path)
+    with client(server) as control:
+        first = control.workers()[0]
+        assert "is in quarantine" in control.quarantine(first.pid).text
+        assert sorted(worker.state for worker in control.workers()) == ["idle", "idle", "quarantined"]
+        with pytest.raises(ActionFailed, match="in quarantine already"):
+            control.quarantine(first.pid, first.started_at)
+        assert "serves again" in control.release(first.pid).text
+        workers = control.workers()
+        assert first.pid in {worker.pid for worker in workers} and len(workers) == 2
+        assert "has retired" in control.retire(first.pid).text
+        workers = control.workers()
+        assert first.pid not in {worker.pid for worker in workers} and len(workers) == 2
+        with pytest.raises(TargetGone):
+            control.retire(first.pid, first.started_at)
+        control.quarantine(workers[0].pid)
+        control.reload()
+        with pytest.raises(ActionFailed, match="has retired since"):
+            control.release(workers[0].pid)
+        write_release(tmp_path, "raise RuntimeError('broken')\n")
+        (first, second) = control.workers()
+        with pytest.raises(ActionFailed, match="is not replaced: a worker could not boot"):
+            control.retire(first.pid)
+        with pytest.raises(ActionFailed, match="workers fail to boot"):
+            control.quarantine(second.pid)
+        assert {worker.pid for worker in control.workers() if worker.state == "idle"} == {
+            first.pid,
+            second.pid,
+        }

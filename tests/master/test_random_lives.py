@@ -17,6 +17,11 @@ from wsgitop.master.quarantine import QUARANTINE_LIMIT
 from wsgitop.master.recycling import Usage
 from wsgitop.settings.hooks import BY_ZYGOTE
 
+LIMITS: list[dict[str, object]] = [
+    {"max_requests": 100, "max_requests_jitter": 20},
+    {"max_rss": "100M", "max_requests": 500},
+    {"max_lifetime": 60, "max_lifetime_jitter": 20},
+]
 FATES = st.sampled_from(["well", "well", "fails", "dies", "hangs"])
 PICK = st.integers(0, 50)
 HOOKS = tuple(sorted(BY_ZYGOTE))
@@ -27,9 +32,14 @@ class Lives(RuleBasedStateMachine):
 
     world: World
 
-    @initialize(wanted=st.integers(1, 4), surge=st.integers(1, 3), hooked=st.sets(st.integers(1, 6)))
-    def begin(self, wanted: int, surge: int, hooked: set[int]) -> None:
-        self.world = World(wanted, reload_surge=surge, max_requests=100, max_requests_jitter=20)
+    @initialize(
+        wanted=st.integers(1, 4),
+        surge=st.integers(1, 3),
+        hooked=st.sets(st.integers(1, 6)),
+        limits=st.sampled_from(LIMITS),
+    )
+    def begin(self, wanted: int, surge: int, hooked: set[int], limits: dict[str, object]) -> None:
+        self.world = World(wanted, reload_surge=surge, **limits)
         self.world.hooks = dict.fromkeys(hooked, HOOKS)
         self.world.start()
         assert self.world.converged()
@@ -147,7 +157,19 @@ class Lives(RuleBasedStateMachine):
         worker = self._pick(number, FakeWorker)
         if worker is not None and worker.booted:
             before = self.world.sampler.used.get(worker.worker, Usage(0, None))
-            self.world.sampler.used[worker.worker] = Usage(before.requests + requests, None)
+            self.world.sampler.used[worker.worker] = Usage(before.requests + requests, before.rss_bytes)
+
+    @rule(requests=st.integers(20, 200))
+    def all_have_served(self, requests: int) -> None:
+        for worker in self.world.workers():
+            self.world.sampler.used[worker.worker] = Usage(requests, None)
+
+    @rule(number=PICK, mebibytes=st.integers(50, 200))
+    def memory_changes(self, number: int, mebibytes: int) -> None:
+        worker = self._pick(number, FakeWorker)
+        if worker is not None:
+            before = self.world.sampler.used.get(worker.worker, Usage(0, None))
+            self.world.sampler.used[worker.worker] = Usage(before.requests, mebibytes << 20)
 
     @rule(number=PICK, what=st.sampled_from(["begin", "begin", "end", "retire"]))
     def operator_picks_a_worker(self, number: int, what: str) -> None:
@@ -173,14 +195,21 @@ class Lives(RuleBasedStateMachine):
         world.hook_fates.clear()
         world.worker_fates.clear()
         world.sampler.quiet.clear()
+        world.sampler.used.clear()
+        for record in world.roster.quarantined()[:2]:
+            with contextlib.suppress(ActionFailed):  # it has closed its channel
+                world.supervisor.quarantine.end(record, "test")
         for process in world.processes.values():
             process.stopped = False
             process.fate = "well"
         world.advance_until(world.converged, 240)
         assert world.supervisor._reload is None, "who waits for a reload has heard of its end"
+        mute = {worker.worker for worker in world.workers() if worker.mute}
+        held = {record.worker for record in world.roster.quarantined()} - mute
         world.advance(15)
+        assert held <= {record.worker for record in world.roster.quarantined()}, "nobody touches them"
         assert world.roster.boot_failures == world.roster.zygote_failures == 0
-        assert world.converged()
+        world.advance_until(world.converged, 30)  # at once, unless a lifetime has just ended
         world.close()
 
 

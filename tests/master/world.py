@@ -26,7 +26,7 @@ from unittest import mock
 from wsgitop import __version__
 from wsgitop.channel import messages as m
 from wsgitop.channel.channel import Channel, ChannelClosed, pair
-from wsgitop.master import deaths, oom, processes, quarantine, supervisor, workers, zygotes
+from wsgitop.master import deaths, oom, processes, supervisor, workers, zygotes
 from wsgitop.master import plan as plan_module
 from wsgitop.master.configuration import Configuration
 from wsgitop.master.events import LOGGER, EventLog
@@ -274,6 +274,9 @@ class FakeWorker(Process):
                 self.retirements.append(message)
                 if not self.busy:
                     self.die(0)
+            case m.Quarantine(on):
+                if not on:
+                    self.say(m.WorkerReady(self.pid))
             case m.Quit():
                 self.die(0)
         return True
@@ -418,7 +421,7 @@ class World:
         def replace(module: object, name: str, value: object) -> None:
             self.stack.enter_context(mock.patch.object(module, name, value))
 
-        for module in (supervisor, workers, zygotes, processes, quarantine):
+        for module in (supervisor, workers, zygotes, processes):
             replace(module, "time", self.clock)
         for module in (deaths, oom):
             replace(module, "time", self.clock)
@@ -455,8 +458,7 @@ class World:
             was_ready = record.phase is WorkerPhase.READY
             retire(record, why, quick=quick)
             left = len(self.roster.ready())
-            asked = why.startswith("an operator")
-            if was_ready and not asked and not self.roster.stopping and left < self.roster.wanted:
+            if was_ready and not self.roster.stopping and left < self.roster.wanted:
                 self.complaints.append(f"retired ({why}), and {left} of {self.roster.wanted} are left")
 
         def watched_plan(roster: Roster, *args: Any) -> list[plan_module.Action]:

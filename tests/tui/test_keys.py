@@ -269,7 +269,7 @@ def test_what_fails_says_why_and_what_next(failure: Exception, said: str) -> Non
 # -- signals ------------------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize(("key", "method"), [("z", "quarantine"), ("r", "release")])
+@pytest.mark.parametrize(("key", "method"), [("z", "quarantine"), ("r", "release"), ("e", "retire")])
 def test_quarantine_is_for_the_worker_of_the_menu(key: str, method: str) -> None:
     async def scenario(driver: Driver) -> None:
         chosen = workers(8)[2]

@@ -49,6 +49,7 @@ def test_connections_are_not_given_away_under_a_thread_that_has_come_back() -> N
             signals_fd=theirs.fileno(),
             on_signals=lambda: None,
             on_retire=lambda: None,
+            show_state=lambda state: None,
             exit_now=lambda status: done.append(f"exit {status}"),
             quit_now=lambda: None,
         )
@@ -92,6 +93,7 @@ def test_it_watches_descriptors_of_any_number() -> None:
             signals_fd=far,
             on_signals=lambda: None,
             on_retire=lambda: None,
+            show_state=lambda state: None,
             exit_now=lambda status: None,
             quit_now=lambda: None,
         )

@@ -244,7 +244,7 @@ class Retire(Message, frozen=True):
 
 class Quarantine(Message, frozen=True):
     """Accept nothing and give idle connections away, but finish what you have and stay; ``on`` False: serve
-    again.
+    again, and say so by :class:`WorkerReady`.
     """
 
     on: bool

@@ -34,7 +34,11 @@ def status_text(snapshot: Snapshot) -> str:
     """The whole picture."""
     master, totals = snapshot.master, snapshot.totals
     uptime = figures.age(master.uptime_s)
-    live = sum(1 for worker in snapshot.workers if worker.state != "booting")
+    held = sum(1 for worker in snapshot.workers if worker.state == "quarantined")
+    live = sum(1 for worker in snapshot.workers if worker.state != "booting") - held
+    present = f"{live} of {snapshot.master.workers_wanted}"
+    if held:
+        present += f" and {held} in quarantine"
     rows = [
         (
             "master",
@@ -45,7 +49,7 @@ def status_text(snapshot: Snapshot) -> str:
         ("control", _text(master.control, 0)),
         (
             "workers",
-            f"{live} of {master.workers_wanted}, {totals.threads_busy} of {totals.threads} threads busy",
+            f"{present}, {totals.threads_busy} of {totals.threads} threads busy",
         ),
         ("queue", "–" if totals.queue is None else f"{totals.queue} of {totals.backlog}"),
         ("requests", f"{totals.requests}, {figures.rate(totals.rps)} a second, {totals.errors} errors"),

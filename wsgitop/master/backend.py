@@ -131,24 +131,60 @@ class Backend:
         return self._outcome(f"{number.name} sent to worker {record.slot} (pid {arguments.pid})", started)
 
     async def quarantine(self, arguments: WorkerArguments, actor: str) -> Outcome:
-        """Put a worker aside. Raises ActionFailed, TargetGone."""
-        return self._about(arguments, actor, self._supervisor.quarantine.begin)
+        """Put a worker aside, until another serves in its place. Raises ActionFailed, TargetGone."""
+        record = self._known(arguments)
+        return await self._about(record, actor, self._supervisor.quarantine.begin)
 
     async def release(self, arguments: WorkerArguments, actor: str) -> Outcome:
-        """Let a worker that was put aside serve again. Raises ActionFailed, TargetGone."""
-        return self._about(arguments, actor, self._supervisor.quarantine.end)
+        """Let a worker that was put aside serve again, until who is surplus then is gone. Raises
+        ActionFailed, TargetGone.
+        """
+        record = self._known(arguments)
+        outcome = await self._about(
+            record,
+            actor,
+            self._supervisor.quarantine.end,
+            lambda: record.phase is not WorkerPhase.QUARANTINED,
+        )
+        if record.phase is WorkerPhase.READY:
+            return outcome
+        raise ActionFailed(
+            f"worker {record.slot} (pid {record.pid}) was released, and has retired since",
+            "The events say why: its code is not the current one, or it was stuck.",
+        )
 
     async def retire(self, arguments: WorkerArguments, actor: str) -> Outcome:
-        """Have a worker finish and end. Raises ActionFailed, TargetGone."""
-        return self._about(arguments, actor, self._supervisor.quarantine.retire)
-
-    def _about(
-        self, arguments: WorkerArguments, actor: str, action: Callable[[WorkerRecord, str], str]
-    ) -> Outcome:
-        self._refuse_while_stopping()
+        """Have a worker finish and end, until it is gone and another serves. Raises ActionFailed,
+        TargetGone.
+        """
         started = time.monotonic()
-        record = self._target(arguments.pid, arguments.started_at)
-        return self._outcome(action(record, actor), started)
+        record = self._known(arguments)
+        text = self._supervisor.quarantine.retire(record, actor)
+        problem = await self._settled(lambda: record.phase is WorkerPhase.GONE)
+        if problem:
+            self._supervisor.quarantine.forget(record)
+            raise ActionFailed(
+                f"worker {record.slot} (pid {record.pid}) is not replaced: {problem}", "See the error log."
+            )
+        return self._outcome(text, started)
+
+    async def _about(
+        self,
+        record: WorkerRecord,
+        actor: str,
+        action: Callable[[WorkerRecord, str], str],
+        done: Callable[[], bool] = lambda: True,
+    ) -> Outcome:
+        started = time.monotonic()
+        text = action(record, actor)
+        problem = await self._settled(done)
+        if problem:
+            raise ActionFailed(f"{text}; but {problem}", "See the error log.")
+        return self._outcome(text, started)
+
+    def _known(self, arguments: WorkerArguments) -> WorkerRecord:
+        self._refuse_while_stopping()
+        return self._target(arguments.pid, arguments.started_at)
 
     def _target(self, pid: int, started_at: float | None) -> WorkerRecord:
         """The worker that was meant. Raises TargetGone."""
@@ -219,8 +255,10 @@ class Backend:
         if future is not None and not future.done():
             future.set_result((error, detail))
 
-    async def _settled(self) -> str:
-        """Wait until as many workers serve as are wanted and none is on its way; what went wrong, or ''."""
+    async def _settled(self, too: Callable[[], bool] = lambda: True) -> str:
+        """Wait until as many workers serve as are wanted and none is on its way, and until ``too`` is true;
+        what went wrong, or ''.
+        """
         roster = self._supervisor.roster
         failures = roster.boot_failures
         zygote_failures = roster.zygote_failures
@@ -233,9 +271,7 @@ class Backend:
             target = roster.target_generation()
             if roster.zygote_failures > zygote_failures and (target is None or not target.forks):
                 return "no worker can be started, because the application does not load"
-            live = [w for w in roster.live() if w.phase is not WorkerPhase.QUARANTINED]
-            settled = len(live) == roster.wanted and len(roster.ready()) == roster.wanted
-            return "" if settled else None
+            return "" if self._supervisor.settled() and too() else None
 
         future: asyncio.Future[str] = asyncio.get_running_loop().create_future()
         self._waiting.append((condition, future))

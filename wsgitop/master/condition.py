@@ -36,7 +36,10 @@ def _strength(roster: Roster) -> tuple[MasterState, str]:
         return "degraded", "no workers are wanted since WINCH; HUP or TTIN brings them back"
     serving = len(roster.ready())
     if serving >= roster.wanted:
-        return "serving", "generations are mixed" if roster.mixed() else ""
+        held = len(roster.quarantined())
+        remarks = ["generations are mixed"] if roster.mixed() else []
+        remarks += [f"{held} in quarantine"] if held else []
+        return "serving", ", ".join(remarks)
     coming = sum(1 for worker in roster.live() if worker.coming)
     expected = serving > 0 and serving + coming >= roster.wanted
     return "serving" if expected else "degraded", f"{serving} of {roster.wanted} workers serve, {coming} boot"

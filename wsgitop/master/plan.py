@@ -247,9 +247,17 @@ def _retirements(roster: Roster, target: GenerationRecord, outdated: Mapping[int
         return actions
     surplus = len(active) - roster.wanted
     if surplus > 0:
-        # Who does not serve yet is the least loss; then the oldest, as TTOU does.
+        # Who does not serve yet is the least loss; then who shares a slot with a newer one, such as one that
+        # is back from quarantine; then the oldest, as TTOU does.
+        newest = {w.slot: w.worker for w in sorted(active, key=_age)}
         order = sorted(
-            active, key=lambda w: (w.phase is WorkerPhase.READY, w.generation == target.number, _age(w))
+            active,
+            key=lambda w: (
+                w.phase is WorkerPhase.READY,
+                w.generation == target.number,
+                newest[w.slot] == w.worker,
+                _age(w),
+            ),
         )
         actions += [Retire(worker.worker, "scaled down") for worker in order[:surplus]]
     return actions

@@ -7,8 +7,6 @@ bounded here.
 
 from __future__ import annotations
 
-import time
-
 from wsgitop.channel import messages as m
 from wsgitop.errors import ActionFailed
 from wsgitop.master.context import Context
@@ -41,37 +39,56 @@ class Quarantine:
                 f"{QUARANTINE_LIMIT} workers are in quarantine already",
                 "Release or retire one of them first.",
             )
+        if len(self._context.roster.ready()) < 2:
+            raise ActionFailed(
+                f"{who} is the only one that serves: nobody would answer until another has booted",
+                "Add a worker first, as with `wsgitop ctl scale +1`.",
+            )
+        if self._context.roster.boot_failures:
+            raise ActionFailed(
+                f"{who} stays in service: workers fail to boot, so nobody would take its place",
+                "See the error log; mend the code and reload first.",
+            )
         if not self._workers.tell(record, m.Quarantine(True)):
             raise ActionFailed(f"{who} does not read what the master says", "Look at its stack, or kill it.")
         record.see(WorkerEvent.QUARANTINE)
+        record.ordered = ""
+        record.releasing = False
         text = f"{who} is in quarantine: it accepts nothing and stays until it is released or retired"
         self._context.events.add("warning", "quarantine", text, actor=actor)
         self._context.reconcile()
         return text
 
     def end(self, record: WorkerRecord, actor: str) -> str:
-        """Let a worker that is in quarantine serve again. The plan then retires the oldest, if there is one
-        too many.
+        """Let a worker that is in quarantine serve again. It does when it says so (a debugger may hold it):
+        until then its stand-in stays. The plan then retires who is one too many.
         """
         who = f"worker {record.slot} (pid {record.pid})"
         if record.phase is not WorkerPhase.QUARANTINED:
             raise ActionFailed(f"{who} is not in quarantine, but {record.phase.value}")
         if not self._workers.tell(record, m.Quarantine(False)):
             raise ActionFailed(f"{who} does not read what the master says", "Retire or kill it.")
-        record.see(WorkerEvent.RELEASE)
-        record.asked_at = time.monotonic()  # it begins anew: not the one to go if there is one too many
-        text = f"{who} is released from quarantine and serves again"
-        self._context.events.add("info", "release", text, actor=actor)
-        self._context.reconcile()
-        return text
+        record.releasing = True
+        self._context.events.add("info", "release", f"{who} is released from quarantine", actor=actor)
+        return f"{who} is released from quarantine and serves again"
 
     def retire(self, record: WorkerRecord, actor: str) -> str:
-        """Have one worker finish and end; the plan replaces it if it is missed."""
+        """Have one worker finish and end. One that serves is replaced first, as one that is worn: see
+        :func:`wsgitop.master.recycling.worn`.
+        """
         who = f"worker {record.slot} (pid {record.pid})"
-        if record.phase is WorkerPhase.RETIRING:
+        if record.phase is WorkerPhase.RETIRING or record.ordered:
             raise ActionFailed(f"{who} retires already")
-        self._workers.retire(
-            record, f"an operator asked for it ({actor})" if actor else "asked for", quick=False
-        )
+        why = f"an operator asked for it ({actor})" if actor else "asked for"
+        if record.phase is WorkerPhase.READY:
+            record.ordered = why
+            self._context.events.add("info", "retire", f"{who} is to be replaced", actor=actor)
+        else:
+            self._workers.retire(record, why, quick=False)
         self._context.reconcile()
-        return f"{who} retires"
+        return f"{who} has retired"
+
+    def forget(self, record: WorkerRecord) -> None:
+        """The order to retire failed: it is not carried out later, when nobody expects it."""
+        record.ordered = ""
+        self._context.reconcile()

@@ -1,6 +1,7 @@
 """Which workers have served long enough: a pure function of settings, roster and what the sampler has seen.
 
-What is done about it is the plan's: a worker that is worn is replaced as in a reload, its successor first.
+What is done about it is the plan's: a worker that is worn is replaced as in a reload, its successor first. So
+is one that an operator has ordered to retire.
 """
 
 from __future__ import annotations
@@ -9,7 +10,7 @@ import random
 from collections.abc import Mapping
 from dataclasses import dataclass
 
-from wsgitop.master.roster import Roster, WorkerRecord
+from wsgitop.master.roster import STABLE_S, Roster, WorkerRecord
 from wsgitop.master.states import WorkerPhase
 from wsgitop.settings.table import Settings
 
@@ -48,6 +49,8 @@ def worn(roster: Roster, usage: Mapping[int, Usage], now: float) -> dict[int, st
 
 
 def _why(record: WorkerRecord, usage: Usage | None, now: float) -> str:
+    if record.ordered:
+        return record.ordered
     if record.max_lifetime_s and record.ready_at is not None:
         age_s = now - record.ready_at
         if age_s >= record.max_lifetime_s:
@@ -56,7 +59,14 @@ def _why(record: WorkerRecord, usage: Usage | None, now: float) -> str:
         return ""
     if 0 < record.max_requests <= usage.requests:
         return f"recycled after {usage.requests:,} requests (--max-requests)"
-    if record.max_rss_bytes and usage.rss_bytes is not None and usage.rss_bytes > record.max_rss_bytes:
+    # One that needs too much from the start would be replaced for ever: not in a whirl at least.
+    young = record.ready_at is None or now - record.ready_at < STABLE_S
+    if (
+        record.max_rss_bytes
+        and not young
+        and usage.rss_bytes is not None
+        and usage.rss_bytes > record.max_rss_bytes
+    ):
         limit = f"{record.max_rss_bytes / MIB:,.0f} MiB"
         return f"recycled at {usage.rss_bytes / MIB:,.0f} MiB of memory, above {limit} (--max-rss)"
     return ""

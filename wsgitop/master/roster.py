@@ -52,6 +52,9 @@ class WorkerRecord:
     abort_at: float | None = None  # when SIGABRT was sent
     kill_at: float | None = None  # when SIGKILL was sent
     boot_failed: bool = False  # it has said that it cannot load the application
+    releasing: bool = False  # it is in quarantine and has been told to serve again
+    recycled: bool = False  # it retires because it was worn, and another serves in its place
+    ordered: str = ""  # by whom it is to be replaced, in words; '' if by nobody
     max_requests: int = 0  # its own limits, jitter included; 0: none (see recycling.py)
     max_lifetime_s: float = 0.0
     max_rss_bytes: int = 0

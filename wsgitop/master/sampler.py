@@ -164,7 +164,11 @@ class Sampler:
         return {worker: Usage(gauge.requests, gauge.rss_bytes) for worker, gauge in self._gauges.items()}
 
     def memory(self) -> list[Memory]:
-        """PSS and RSS of each worker that serves, as far as they are known."""
+        """PSS and RSS of each worker that serves, as far as they are known.
+
+        Nobody may have been watching: the PSS of some is asked for now, a millisecond each.
+        """
+        self._pss.ask(self._all_processes())
         return [
             (self._pss.of(record.pid), self._gauges[record.worker].rss_bytes)
             for record in self._roster.ready()
@@ -382,7 +386,7 @@ class Sampler:
             p50_ms=_rounded(p50, 2),
             p95_ms=_rounded(p95, 2),
             p99_ms=_rounded(p99, 2),
-            threads=sum(w.threads for w in workers if w.state != "booting"),
+            threads=sum(w.threads for w in workers if w.state not in ("booting", "quarantined")),
             threads_busy=sum(w.threads_busy for w in workers),
             queue=sum(queues) if queues else None,
             backlog=sum(listener.backlog for listener in listeners),

@@ -35,7 +35,7 @@ from wsgitop.master.reload_logs import ReloadLogs
 from wsgitop.master.rollout import Rollout
 from wsgitop.master.roster import GenerationRecord, Roster
 from wsgitop.master.sampler import Sampler
-from wsgitop.master.states import GenerationEvent
+from wsgitop.master.states import GenerationEvent, WorkerPhase
 from wsgitop.master.watching import FileWatch
 from wsgitop.master.workers import Workers
 from wsgitop.master.zygotes import Zygotes
@@ -105,6 +105,8 @@ class Supervisor:
         self._reload: int | None = None  # the commanded reload that is under way
         self._title = ""
         self._followed: Settings | None = None
+        self._outworn: dict[int, str] = {}
+        self._scaling_since: float | None = None
         self.fatal: WsgitopError | None = None
         self.finished: asyncio.Event = asyncio.Event()
         self.on_child: Callable[[int, int], bool] = lambda _pid, _status: False
@@ -155,8 +157,34 @@ class Supervisor:
         if expected:
             text += f", {expected}"
         self.events.add("info" if fits else "warning", "scale", text, actor=actor)
+        self._scaling_since = time.monotonic() if after != before else None
         self.reconcile()
         return text
+
+    def settled(self) -> bool:
+        """As many workers serve as are wanted, and nobody else is there.
+
+        But those in quarantine, and those that are being recycled: with tight limits somebody always is.
+        """
+        outworn = worn(self.roster, self._sampler.usage(), time.monotonic())
+        lasting = [
+            worker
+            for worker in self.roster.live()
+            if worker.phase is not WorkerPhase.QUARANTINED
+            and worker.worker not in outworn
+            and not worker.recycled
+        ]
+        return len(lasting) <= self.roster.wanted <= len(self.roster.ready())
+
+    def _say_scaled(self) -> None:
+        """The end of a change of scale: TTIN and TTOU get no other answer."""
+        if self._scaling_since is None or not (self.roster.stopping or self.settled()):
+            return
+        took_s = time.monotonic() - self._scaling_since
+        self._scaling_since = None
+        if not self.roster.stopping:
+            workers = "1 worker serves" if self.roster.wanted == 1 else f"{self.roster.wanted} workers serve"
+            self.events.add("good", "scaled", f"{workers} after {took_s:.2f} s")
 
     def winch(self, actor: str) -> None:
         """Retire all workers and start none, until a reload or TTIN."""
@@ -244,8 +272,8 @@ class Supervisor:
                 for number in self._rollout.look():
                     self._zygotes.end(self.roster.generations[number])
                 self.hooks.look()
-                outworn = worn(self.roster, self._sampler.usage(), now)
-                actions = p.plan(self.roster, self._limits(), now, self._sampler.silent(), outworn)
+                self._outworn = worn(self.roster, self._sampler.usage(), now)
+                actions = p.plan(self.roster, self._limits(), now, self._sampler.silent(), self._outworn)
                 for action in actions:
                     self._perform(action)
                 if not actions or self.finished.is_set():
@@ -258,6 +286,7 @@ class Supervisor:
         self._context.forget_generations(set(self._zygotes.processes))
         self._set_timer()
         self._show_title()
+        self._say_scaled()
         for callback in list(self.on_change):
             callback()
 
@@ -289,7 +318,9 @@ class Supervisor:
             case p.Fork(generation, slot):
                 self.workers.fork(generation, slot, self._zygotes.processes[generation])
             case p.Retire(worker, why, quick):
-                self.workers.retire(self.roster.workers[worker], why, quick=quick)
+                record = self.roster.workers[worker]
+                record.recycled = worker in self._outworn
+                self.workers.retire(record, why, quick=quick)
             case p.Abort(worker, why):
                 self.workers.abort(self.roster.workers[worker], why)
             case p.Kill(worker, why):

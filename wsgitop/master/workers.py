@@ -152,6 +152,10 @@ class Workers:
                     record.ready_at = time.monotonic()
                     if record.phase is WorkerPhase.READY:
                         self._ready(record)
+                elif record.releasing and record.phase is WorkerPhase.QUARANTINED:
+                    record.see(WorkerEvent.RELEASE)
+                    record.releasing = False
+                    record.asked_at = time.monotonic()  # it begins anew: it is not the one to go
             case m.BootFailed(error, traceback, import_error):
                 self._boot_failed(record, error, traceback, import_error=import_error)
             case m.Retiring(reason):

@@ -271,13 +271,13 @@ class WsgitopApp(App[InterfaceResult]):
             self.say("info", "no signal sent: cancelled")
             return
         serving = plural(len(worker.in_flight), "request")
-        if chosen.name == "quarantine":
-            await self.operations.put_aside(
-                worker.slot, target
-            )  # nothing is interrupted, and it can be undone
-            return
-        if chosen.name == "release":
-            await self.operations.release(worker.slot, target)
+        orders = {
+            "quarantine": self.operations.put_aside,
+            "release": self.operations.release,
+            "retire": self.operations.retire,
+        }
+        if chosen.name in orders:  # nothing is interrupted: there is nothing to ask
+            await orders[chosen.name](worker.slot, target)
             return
         question = (
             f"Send {chosen.name} to {who}?\n\n{chosen.text}.\nIt was serving {serving} when the menu opened."

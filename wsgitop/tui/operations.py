@@ -93,6 +93,15 @@ class Operations:
             lambda source: source.quarantine(pid, started_at),
         )
 
+    async def retire(self, slot: int, target: Identity) -> None:
+        """Its end, once another serves in its place."""
+        pid, started_at = target
+        await self._do(
+            f"replacing worker {slot} (pid {pid})",
+            "not retired",
+            lambda source: source.retire(pid, started_at),
+        )
+
     async def release(self, slot: int, target: Identity) -> None:
         """The end of its quarantine."""
         pid, started_at = target

@@ -124,6 +124,7 @@ class _Worker:
             signals_fd=self._signals_in.fileno(),
             on_signals=self._read_signals,
             on_retire=self._on_retire,
+            show_state=self._set_title,
             exit_now=self._exit_now,
             quit_now=self._quit,
         )

@@ -77,6 +77,7 @@ class Watchdog(threading.Thread):
         signals_fd: int,
         on_signals: Callable[[], None],
         on_retire: Callable[[], None],
+        show_state: Callable[[str], None],
         exit_now: Callable[[int], None],
         quit_now: Callable[[], None],
     ) -> None:
@@ -88,6 +89,7 @@ class Watchdog(threading.Thread):
         self._signals_fd = signals_fd
         self._on_signals = on_signals
         self._on_retire = on_retire
+        self._show_state = show_state
         self._exit_now = exit_now
         self._quit_now = quit_now
         self._timeout_s = engine.settings.timeout
@@ -326,6 +328,10 @@ class Watchdog(threading.Thread):
                 # Who is looked at may take as long as it takes.
                 self._timeout_s = 0.0 if on else self._engine.settings.timeout
                 self._engine.quarantine(on)
+                if not self._engine.retiring:
+                    self._show_state("quarantined" if on else "")
+                    if not on:
+                        self.send(m.WorkerReady(os.getpid()))
             case m.Quit():
                 self._quit_now()
             case m.Reopen():

@@ -162,8 +162,9 @@ SIGNALS = (
     SignalRow("QUIT", "q", "Exit at once, breaking off requests in flight", True),
     SignalRow("ABRT", "a", "Log the traceback of every thread, then die", True),
     SignalRow("KILL", "k", "Die on the spot, cleaning up nothing", True),
-    SignalRow("quarantine", "z", "Accept nothing and stay to be looked at; another takes its place", False),
+    SignalRow("quarantine", "z", "Accept nothing, stay to be looked at", False),
     SignalRow("release", "r", "End its quarantine: serve again", False),
+    SignalRow("retire", "e", "Finish and end, once a successor serves", False),
 )
 
 

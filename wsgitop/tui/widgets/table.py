@@ -61,6 +61,8 @@ def state_word(worker: WorkerSnapshot) -> str:
         return f"STUCK {figures.age(since)}" if since is not None else "STUCK"
     if worker.state == "busy" and worker.threads > 1:
         return f"busy {worker.threads_busy}/{worker.threads}"
+    if worker.state == "quarantined":
+        return "quarantine"  # as wide as the column
     return worker.state
 
 
