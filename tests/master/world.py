@@ -370,6 +370,7 @@ class World:
         self.processes: dict[int, Process] = {}
         self.zombies: deque[tuple[int, int]] = deque()
         self.pidfds: dict[int, int] = {}
+        self.strangers: set[int] = set()  # processes of the machine that are not the server's
         self.zygote_fate: Fate = "well"
         self.worker_fates: dict[int, Fate] = {}
         self.busy = False
@@ -429,6 +430,7 @@ class World:
         replace(supervisor, "os", Shim(os, wait4=self._wait4))
         replace(supervisor, "setproctitle", lambda title: None)
         replace(zygotes, "spawn_zygote", self._spawn)
+        replace(workers, "descends", lambda pid: pid in self.processes or pid not in self.strangers)
         replace(processes, "os", Shim(os, kill=self.kill, pidfd_open=self._pidfd_open, close=self._close))
         replace(processes, "signal", Shim(signal, pidfd_send_signal=self._pidfd_send))
         clock = self.clock
