@@ -371,6 +371,22 @@ def test_worker_that_says_what_it_should_not(make: Make, message: m.Message) -> 
     assert world.converged()
 
 
+def test_a_process_of_somebody_else_is_not_taken_for_a_worker(make: Make) -> None:
+    world = make(1)
+    world.strangers.add(4711)
+    world.supervisor.start()
+    world.loop.backwards = True  # what the worker says is heard before the zygote's word
+    while not world.workers():
+        world.loop.run()
+        world.step()
+    worker = world.workers()[0]
+    worker.booted = True
+    worker.say(m.WorkerReady(4711))
+    world.settle()
+    assert "names process 4711, which is none of this server's" in world.texts()
+    assert [w.pid for w in world.roster.live()] == [worker.pid]
+
+
 @pytest.mark.parametrize("pid", [-1, 0, 1, 1 << 40])
 def test_pid_that_cannot_be_is_nonsense(make: Make, pid: int) -> None:
     world = make(1).start()

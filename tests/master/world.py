@@ -26,7 +26,7 @@ from unittest import mock
 from wsgitop import __version__
 from wsgitop.channel import messages as m
 from wsgitop.channel.channel import Channel, ChannelClosed, pair
-from wsgitop.master import deaths, oom, processes, supervisor, workers, zygotes
+from wsgitop.master import deaths, oom, processes, scaling, supervisor, workers, zygotes
 from wsgitop.master import plan as plan_module
 from wsgitop.master.configuration import Configuration
 from wsgitop.master.events import LOGGER, EventLog
@@ -370,6 +370,7 @@ class World:
         self.processes: dict[int, Process] = {}
         self.zombies: deque[tuple[int, int]] = deque()
         self.pidfds: dict[int, int] = {}
+        self.strangers: set[int] = set()  # processes of the machine that are not the server's
         self.zygote_fate: Fate = "well"
         self.worker_fates: dict[int, Fate] = {}
         self.busy = False
@@ -421,7 +422,7 @@ class World:
         def replace(module: object, name: str, value: object) -> None:
             self.stack.enter_context(mock.patch.object(module, name, value))
 
-        for module in (supervisor, workers, zygotes, processes):
+        for module in (supervisor, workers, zygotes, processes, scaling):
             replace(module, "time", self.clock)
         for module in (deaths, oom):
             replace(module, "time", self.clock)
@@ -429,6 +430,7 @@ class World:
         replace(supervisor, "os", Shim(os, wait4=self._wait4))
         replace(supervisor, "setproctitle", lambda title: None)
         replace(zygotes, "spawn_zygote", self._spawn)
+        replace(workers, "descends", lambda pid: pid in self.processes or pid not in self.strangers)
         replace(processes, "os", Shim(os, kill=self.kill, pidfd_open=self._pidfd_open, close=self._close))
         replace(processes, "signal", Shim(signal, pidfd_send_signal=self._pidfd_send))
         clock = self.clock

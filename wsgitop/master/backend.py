@@ -271,7 +271,7 @@ class Backend:
             target = roster.target_generation()
             if roster.zygote_failures > zygote_failures and (target is None or not target.forks):
                 return "no worker can be started, because the application does not load"
-            return "" if self._supervisor.settled() and too() else None
+            return "" if self._supervisor.scaling.settled() and too() else None
 
         future: asyncio.Future[str] = asyncio.get_running_loop().create_future()
         self._waiting.append((condition, future))

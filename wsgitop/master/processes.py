@@ -38,6 +38,7 @@ DUMP_BEGIN = "Fatal Python error: "
 READ_BYTES = 64 * 1024
 LINE_LIMIT_BYTES = 16 * 1024
 MESSAGES_PER_TURN = 32
+ANCESTORS = 3  # intermediate process, zygote, master
 
 _BOOTSTRAP = (
     "import sys; sys.path.insert(0, sys.argv.pop(1)); import wsgitop; del sys.path[0]; "
@@ -294,6 +295,22 @@ def spawn_zygote(environment: dict[str, str]) -> tuple[int, socket.socket, int]:
         theirs.close()
         os.close(errors)
     return pid, ours, output
+
+
+def descends(pid: int) -> bool:
+    """Whether a process is this one's child or, while the intermediate process of a double fork is still
+    there, a grandchild. One that has ended passes: there is nobody to be mistaken for it.
+    """
+    own = os.getpid()
+    for _ in range(ANCESTORS):
+        try:
+            stat = Path(f"/proc/{pid}/stat").read_text(errors="replace")
+        except OSError:
+            return True
+        pid = int(stat.rpartition(")")[2].split()[1])
+        if pid <= 1 or pid == own:
+            break  # above process 1 there is nobody
+    return pid == own
 
 
 def describe_status(status: int) -> str:

@@ -19,13 +19,11 @@ from wsgitop.errors import AppImportError, ConfigError, HookError, WorkerBootErr
 from wsgitop.logs.sink import Sink
 from wsgitop.master import plan as p
 from wsgitop.master.bindings import Bindings
-from wsgitop.master.cgroup import memory_limit_bytes, memory_room_bytes
 from wsgitop.master.condition import condition
 from wsgitop.master.configuration import Configuration
 from wsgitop.master.context import Context
 from wsgitop.master.deaths import Deaths
 from wsgitop.master.events import EventLog
-from wsgitop.master.forecast import forecast
 from wsgitop.master.ledger import Ledger
 from wsgitop.master.listeners import Listener
 from wsgitop.master.oom import OomWatch
@@ -35,7 +33,8 @@ from wsgitop.master.reload_logs import ReloadLogs
 from wsgitop.master.rollout import Rollout
 from wsgitop.master.roster import GenerationRecord, Roster
 from wsgitop.master.sampler import Sampler
-from wsgitop.master.states import GenerationEvent, WorkerPhase
+from wsgitop.master.scaling import Scaling
+from wsgitop.master.states import GenerationEvent
 from wsgitop.master.watching import FileWatch
 from wsgitop.master.workers import Workers
 from wsgitop.master.zygotes import Zygotes
@@ -93,6 +92,7 @@ class Supervisor:
         self.ledger = self._context.deaths.ledger
         self.workers = Workers(self._context)
         self.quarantine = Quarantine(self._context, self.workers)
+        self.scaling = Scaling(self._context)
         self._zygotes = Zygotes(
             self._context, self.workers, control_socket=control_socket, access_pipe_fd=access_pipe_fd
         )
@@ -104,9 +104,8 @@ class Supervisor:
         self._before_winch = 0
         self._reload: int | None = None  # the commanded reload that is under way
         self._title = ""
-        self._followed: Settings | None = None
         self._outworn: dict[int, str] = {}
-        self._scaling_since: float | None = None
+        self._followed: Settings | None = None
         self.fatal: WsgitopError | None = None
         self.finished: asyncio.Event = asyncio.Event()
         self.on_child: Callable[[int, int], bool] = lambda _pid, _status: False
@@ -148,43 +147,9 @@ class Supervisor:
 
     def set_wanted(self, wanted: int, actor: str, what: str) -> str:
         """Change the number of workers (at least 1); what was begun, and the memory that it will take."""
-        before = self.roster.wanted
-        self.roster.wanted = after = max(1, wanted)
-        text = f"{what}: workers {before} → {after}"
-        expected, fits = forecast(
-            after - before, self._sampler.memory(), memory_limit_bytes(), memory_room_bytes()
-        )
-        if expected:
-            text += f", {expected}"
-        self.events.add("info" if fits else "warning", "scale", text, actor=actor)
-        self._scaling_since = time.monotonic() if after != before else None
+        text = self.scaling.begin(max(1, wanted), actor, what)
         self.reconcile()
         return text
-
-    def settled(self) -> bool:
-        """As many workers serve as are wanted, and nobody else is there.
-
-        But those in quarantine, and those that are being recycled: with tight limits somebody always is.
-        """
-        outworn = worn(self.roster, self._sampler.usage(), time.monotonic())
-        lasting = [
-            worker
-            for worker in self.roster.live()
-            if worker.phase is not WorkerPhase.QUARANTINED
-            and worker.worker not in outworn
-            and not worker.recycled
-        ]
-        return len(lasting) <= self.roster.wanted <= len(self.roster.ready())
-
-    def _say_scaled(self) -> None:
-        """The end of a change of scale: TTIN and TTOU get no other answer."""
-        if self._scaling_since is None or not (self.roster.stopping or self.settled()):
-            return
-        took_s = time.monotonic() - self._scaling_since
-        self._scaling_since = None
-        if not self.roster.stopping:
-            workers = "1 worker serves" if self.roster.wanted == 1 else f"{self.roster.wanted} workers serve"
-            self.events.add("good", "scaled", f"{workers} after {took_s:.2f} s")
 
     def winch(self, actor: str) -> None:
         """Retire all workers and start none, until a reload or TTIN."""
@@ -286,7 +251,7 @@ class Supervisor:
         self._context.forget_generations(set(self._zygotes.processes))
         self._set_timer()
         self._show_title()
-        self._say_scaled()
+        self.scaling.check()
         for callback in list(self.on_change):
             callback()
 

@@ -44,7 +44,10 @@ _CAUSE = re.compile(r"^wsgitop: (?P<cause>.+)$")
 _BOOTSTRAP = """\
 import os, sys
 directory, *command = sys.argv[1:]
-os.chdir(directory)
+try:
+    os.chdir(directory)
+except OSError as error:
+    sys.exit(f"wsgitop: {directory}, where this server was started: {error.strerror}")
 os.environ["PWD"] = directory
 if os.environ.get("WATCHDOG_PID") == str(os.getppid()):
     os.environ["WATCHDOG_PID"] = str(os.getpid())

@@ -23,6 +23,7 @@ from wsgitop.master.processes import (
     ZygoteProcess,
     child_ends,
     close_all,
+    descends,
     describe_status,
 )
 from wsgitop.master.progress import step
@@ -127,6 +128,11 @@ class Workers:
         """The pid of a worker has been told, by the zygote or by itself."""
         record = self._context.roster.workers.get(worker)
         if record is None or record.phase is WorkerPhase.GONE or record.pid is not None:
+            return
+        if not descends(pid):
+            # What runs the application has said it, and the master may be root: it signals none but its own.
+            text = f"worker {record.slot} names process {pid}, which is none of this server's: not believed"
+            self._context.events.add("error", "worker", text)
             return
         record.pid = pid
         record.see(WorkerEvent.FORKED)

@@ -14,7 +14,6 @@ request.
 
 from __future__ import annotations
 
-import errno
 import os
 import select
 import socket
@@ -26,7 +25,6 @@ from typing import Final
 from wsgitop.http.faults import Fault, RequestFault
 from wsgitop.http.head import HeadParser, Limits, Request
 from wsgitop.http.request import PARSED_BYTES, RequestParser
-from wsgitop.http.response import CONTINUE, render_error, render_health
 from wsgitop.logs.error_log import LOGGER
 from wsgitop.scoreboard import layout as at
 from wsgitop.settings.addresses import Address
@@ -35,6 +33,7 @@ from wsgitop.worker.acceptor import Acceptor
 from wsgitop.worker.access_log import AccessWriter
 from wsgitop.worker.caretaker import Caretaker
 from wsgitop.worker.connection import NEVER, Connection, Peer, State
+from wsgitop.worker.front_door import FrontDoor
 from wsgitop.worker.handover import Crew
 from wsgitop.worker.migration import Exchange
 from wsgitop.worker.seat import Seat
@@ -45,7 +44,6 @@ from wsgitop.worker.table import EVENTS, Table
 from wsgitop.wsgi.body import RequestBody
 from wsgitop.wsgi.environ import EnvironTemplate
 from wsgitop.wsgi.proxies import TrustedProxies
-from wsgitop.wsgi.response import ClientGone
 from wsgitop.wsgi.types import WSGIApplication, WSGIEnvironment
 
 RECEIVE_BYTES: Final = PARSED_BYTES
@@ -54,7 +52,6 @@ ROUND_NS: Final = 2_000_000
 """How long the leader serves what was ready before it looks around again."""
 INTERNAL_ERROR_STATUS: Final = os.EX_SOFTWARE
 
-_DISK_FULL: Final = frozenset((errno.ENOSPC, errno.EDQUOT, errno.EFBIG))
 _IN: Final = select.EPOLLIN
 
 _READING: Final = State.READING
@@ -94,7 +91,6 @@ class Engine:
             app=app, crew=self.crew, access_log=access_log, name=f"{name} of {settings.wsgi_app}"
         )
         self._row = row
-        self._rejected = 0
         self._draining = False
         self._wants_quarantine = self._in_quarantine = False
         self._aside = False  # it retires or is in quarantine: it takes no new connections
@@ -116,14 +112,6 @@ class Engine:
         self.poller_fd = self._table.poller.fileno()
         self._wake_fd = os.eventfd(0, os.EFD_CLOEXEC | os.EFD_NONBLOCK)
         self._table.poller.register(self._wake_fd, _IN)
-        self._acceptor = Acceptor(
-            listeners,
-            self._table.poller,
-            siblings,
-            room=self._room,
-            welcome=self._welcome,
-            refusal=self._refusal,
-        )
         self.caretaker = Caretaker(
             table=self._table,
             crew=self.crew,
@@ -137,6 +125,21 @@ class Engine:
         # Chosen once, so that a check of the path costs nothing where there is none.
         self._answer = self._serve_or_tell_health if settings.health_path else self._serve
         self._settlement = Settlement(self._table, self.caretaker, settings.keepalive)
+        self._door = FrontDoor(
+            settings=settings,
+            table=self._table,
+            settlement=self._settlement,
+            row=row,
+            date=self._service.refresh_date,
+        )
+        self._acceptor = Acceptor(
+            listeners,
+            self._table.poller,
+            siblings,
+            room=self._room,
+            welcome=self._welcome,
+            refusal=self._door.no_room,
+        )
 
     # -- for other threads -----------------------------------------------------------------------------
 
@@ -173,10 +176,7 @@ class Engine:
 
     def refuse_rest(self) -> None:
         """Watchdog, before the process ends with no thread left; with the crew's lock held."""
-        date = self._service.refresh_date()
-        self.caretaker.refuse_rest(
-            lambda head_only: render_error(503, "The worker has no thread left.", date, body=not head_only)
-        )
+        self.caretaker.refuse_rest(self._door.no_thread())
 
     def forget(self) -> None:
         """In a process that the application forked: close its copies of what is the worker's."""
@@ -327,9 +327,6 @@ class Engine:
         self._table.set_deadline(connection, _monotonic() + self.settings.header_timeout)
         self._table.watch(connection, _IN)
 
-    def _refusal(self) -> bytes:
-        return render_error(503, "The server has no room for another client", self._service.refresh_date())
-
     def _connect(self, sock: socket.socket, peer: Peer) -> Connection:
         connection = Connection(
             sock,
@@ -365,24 +362,24 @@ class Engine:
                 self._table.close(connection)
                 return True
             if not data:
-                self._end_of_file(connection)
+                self._door.end_of_file(connection)
                 return True
         request = None
         try:
             request = connection.parser.take(data)  # of what a client has pipelined, if there is no data
             environ = connection.template.make(request) if type(request) is Request else None
         except OSError as error:
-            self._refuse_body(connection, request, error)
+            self._door.refuse_body(connection, request, error)
         except RequestFault as error:  # what its peer may not say
-            self._refuse(connection, error.fault._replace(head_only=_is_head(connection, request)))
+            self._door.refuse_environ(connection, request, error.fault)
         else:
             if environ is not None:
                 assert type(request) is Request
                 return self._answer(seat, connection, request, environ)
             if isinstance(request, Fault):
-                self._refuse(connection, request)
+                self._door.refuse(connection, request)
             else:
-                self._await_more(connection)
+                self._door.await_more(connection)
         return True
 
     def _serve(self, seat: Seat, connection: Connection, request: Request, environ: WSGIEnvironment) -> bool:
@@ -415,77 +412,10 @@ class Engine:
     def _serve_or_tell_health(
         self, seat: Seat, connection: Connection, request: Request, environ: WSGIEnvironment
     ) -> bool:
-        """Answer --health-path without the application: it is no request of its, so it is neither counted nor
-        logged.
-        """
-        if request.path != self.settings.health_path or request.method not in ("GET", "HEAD"):
+        if not self._door.asks_for_health(request):
             return self._serve(seat, connection, request, environ)
-        if request.body is not None:
-            request.body.close()
-        connection.partial = False
-        connection.requests += 1
-        connection.closing = self.retiring or not request.keep_alive or connection.parser.finished
-        connection.state = _ANSWERED
-        head_only = request.method == "HEAD"
-        try:
-            connection.send(render_health(self._service.refresh_date(), connection.closing, head_only))
-        except ClientGone:
-            self._table.close(connection)
-        else:
-            self._settlement.settle(connection, _monotonic())
+        self._door.tell_health(connection, request, keeps=not self.retiring)
         return True
-
-    def _end_of_file(self, connection: Connection) -> None:
-        if connection.parser.in_message:
-            LOGGER.debug("%s left within a request", connection.client.decode() or "A client")
-        self._table.close(connection)
-
-    def _await_more(self, connection: Connection) -> None:
-        """A request is not complete. Its head has one deadline, from its first byte; its body must make
-        progress.
-        """
-        parser = connection.parser
-        if parser.in_body or not connection.partial:
-            self._table.set_deadline(connection, _monotonic() + self.settings.header_timeout)
-        connection.partial = True
-        connection.state = _READING
-        if connection.mask != _IN:
-            self._table.watch(connection, _IN)
-        if parser.wants_continue:
-            try:
-                connection.send(CONTINUE)
-            except ClientGone:
-                self._table.close(connection)
-
-    def _refuse_body(self, connection: Connection, request: Request | Fault | None, error: OSError) -> None:
-        """The temporary file of a body failed: the disk is full (507), or no descriptor is left, say, which
-        passes (503).
-        """
-        LOGGER.error(
-            "Cannot keep the body of a request in %s: %s; see --worker-tmp-dir",
-            self.settings.worker_tmp_dir or "the system's temporary directory",
-            error,
-        )
-        status = 507 if error.errno in _DISK_FULL else 503
-        self._refuse(
-            connection, Fault(status, "The server cannot keep the body", _is_head(connection, request))
-        )
-
-    def _refuse(self, connection: Connection, fault: Fault) -> None:
-        """Answer a request that does not get to the application; the connection ends with it."""
-        self._rejected += 1
-        self._row[at.REJECTED] = self._rejected
-        status, reason, head_only = fault
-        LOGGER.info(
-            "Refused a request from %s: %d %s", connection.client.decode() or "a local client", status, reason
-        )
-        connection.closing = True
-        try:
-            connection.send(render_error(status, reason, self._service.refresh_date(), body=not head_only))
-        except ClientGone:
-            self._table.close(connection)
-            return
-        self._settlement.conclude(connection, _monotonic())
 
     def _wait_for_reader(self, connection: Connection, waits: bool) -> None:
         """The thread that serves this connection waits for its reader, without the lead, or goes on."""
@@ -534,7 +464,7 @@ class Engine:
             self._table.set_deadline(connection, now_s + self.settings.header_timeout)
             return
         if connection.state is _READING and connection.parser.in_message and not connection.parser.finished:
-            self._refuse(connection, Fault(408, "The request did not arrive in time", parser.head_only))
+            self._door.refuse(connection, Fault(408, "The request did not arrive in time", parser.head_only))
         elif connection.state in (_READING, State.FLUSHING, State.LINGERING):
             self._table.close(connection)
 
@@ -578,8 +508,3 @@ class Engine:
                 )
         if self.caretaker.passes_on:
             self.caretaker.pass_idle_on(now_s)
-
-
-def _is_head(connection: Connection, request: Request | Fault | None) -> bool:
-    """What is refused, ``request`` if it is complete, is a HEAD."""
-    return request.method == "HEAD" if isinstance(request, Request) else connection.parser.head_only
