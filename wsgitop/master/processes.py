@@ -175,6 +175,14 @@ class Peer(Generic[T]):
             self._channel.close()
 
 
+def observed(pid: int) -> psutil.Process | None:
+    """A child to look at; None if there is no descriptor left to do so. It is served without figures then."""
+    try:
+        return psutil.Process(pid)
+    except (psutil.Error, OSError):
+        return None
+
+
 class ZygoteProcess:
     """A running zygote."""
 
@@ -182,7 +190,7 @@ class ZygoteProcess:
         self.pid = pid
         self.peer = peer
         self.output = output
-        self.process = psutil.Process(pid)
+        self.process = observed(pid)
         self.memory = MemoryCurve(time.monotonic())
         self.killed_for = ""  # why the master has killed it, unless its generation says so
 
@@ -219,17 +227,23 @@ class WorkerProcess:
         self.pid = pid
         with contextlib.suppress(OSError):
             self.pidfd = os.pidfd_open(pid)
-        with contextlib.suppress(psutil.Error):
-            self.process = psutil.Process(pid)
+        self.process = observed(pid)
+        if self.process is not None:
             self.started_at = self.process.create_time()
 
     def signal(self, number: int) -> bool:
         """Send a signal to exactly this process; false if it is gone or not known yet."""
-        if self.pidfd < 0:
+        if self.pid is None:
             return False
         try:
-            signal.pidfd_send_signal(self.pidfd, number)
-        except ProcessLookupError:
+            if self.pidfd >= 0:
+                signal.pidfd_send_signal(self.pidfd, number)
+            else:
+                # There was no descriptor left for it. Only the master reaps: who is its child now, dead or
+                # alive, stays that until then, and nobody else can have this pid.
+                os.waitid(os.P_PID, self.pid, os.WEXITED | os.WNOHANG | os.WNOWAIT)
+                os.kill(self.pid, number)
+        except (ProcessLookupError, ChildProcessError):
             return False
         return True
 

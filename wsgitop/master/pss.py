@@ -33,7 +33,7 @@ class ProportionalMemory:
             unknown = [pids[self._turn % len(pids)]]
             self._turn += 1
         for pid in unknown:
-            with contextlib.suppress(psutil.Error):
+            with contextlib.suppress(psutil.Error, OSError):
                 self._bytes[pid] = present[pid].memory_full_info().pss
 
     def of(self, pid: int) -> int | None:

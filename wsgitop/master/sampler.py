@@ -217,6 +217,8 @@ class Sampler:
         self._percentiles.recent = total
 
     def _ask_processes(self, now: float) -> None:
+        # Besides its own errors psutil lets OSError through: no descriptor is left to read with. The picture
+        # then shows what was known before.
         workers = list(self._gauges)
         if len(workers) > PROCESSES_PER_SAMPLE:
             start = self._turn % len(workers)
@@ -226,7 +228,7 @@ class Sampler:
             process = self._processes[worker].process
             if process is None:
                 continue
-            with contextlib.suppress(psutil.Error), process.oneshot():
+            with contextlib.suppress(psutil.Error, OSError), process.oneshot():
                 times = process.cpu_times()
                 self._cpu_s[worker] = times.user + times.system
                 gauge = self._gauges[worker]
@@ -235,16 +237,19 @@ class Sampler:
                 self._processes[worker].memory.add(now, gauge.rss_bytes)
         self._zygote_rss.clear()
         for generation, zygote in self._zygotes.items():
-            with contextlib.suppress(psutil.Error):
+            if zygote.process is None:
+                continue
+            with contextlib.suppress(psutil.Error, OSError):
                 self._zygote_rss[generation] = zygote.process.memory_info().rss
                 zygote.memory.add(now, self._zygote_rss[generation])
-        with contextlib.suppress(psutil.Error):
+        with contextlib.suppress(psutil.Error, OSError):
             self._master_rss = self._own.memory_info().rss
 
     def _all_processes(self) -> list[psutil.Process]:
         """Master, zygotes and workers."""
         workers = [worker.process for worker in self._processes.values() if worker.process is not None]
-        return [self._own, *(zygote.process for zygote in self._zygotes.values()), *workers]
+        zygotes = [zygote.process for zygote in self._zygotes.values() if zygote.process is not None]
+        return [self._own, *zygotes, *workers]
 
     def _snapshot(self, now: float) -> Snapshot:
         self._sequence += 1

@@ -45,6 +45,8 @@ class Received:
             command = psutil.Process(self.pid).name()
         except psutil.Error:
             command = "gone"  # a kill(1) has usually ended by now
+        except OSError:
+            command = "unknown"  # no descriptor is left to read it with; the signal counts all the same
         return f"{name} ({command}, pid {self.pid})"
 
 
