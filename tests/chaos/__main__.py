@@ -12,7 +12,9 @@ from tests.chaos.run import Plan, chaos
 def main() -> int:
     """One run after the other, each with the next seed."""
     parser = argparse.ArgumentParser(prog="python -m tests.chaos", description=__doc__)
-    parser.add_argument("--seed", type=int, default=1, help="of the order of the faults; the same, the same order")
+    parser.add_argument(
+        "--seed", type=int, default=1, help="of the order of the faults; the same, the same order"
+    )
     parser.add_argument("--seconds", type=float, default=30.0, help="of faults, for each run")
     parser.add_argument("--runs", type=int, default=1, help="each with a server of its own and the next seed")
     parser.add_argument("--workers", type=int, default=3)

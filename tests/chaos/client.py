@@ -53,10 +53,7 @@ class WrongAnswer(Exception):
 
 
 class Clients:
-    """Clients that ask while the context is open, ``each`` of every kind, with a pause behind each answer.
-
-    With ``most`` they end by themselves when so many requests are made.
-    """
+    """Clients that ask while the context is open, ``each`` of every kind, with a pause behind each answer."""
 
     def __init__(
         self,
@@ -64,14 +61,12 @@ class Clients:
         *,
         each: int = 2,
         pause_s: float = 0.002,
-        most: int = 0,
         slow_every: int = SLOW_EVERY,
         keep_latencies: bool = False,
     ) -> None:
         self.tally = Tally()
         self._address = ("127.0.0.1", port)
         self._pause_s = pause_s
-        self._most = most
         self._slow_every = slow_every
         self._keep = keep_latencies
         self._numbers = itertools.count(1)
@@ -93,11 +88,6 @@ class Clients:
     ) -> None:
         self.stop()
 
-    @property
-    def running(self) -> bool:
-        """Whether any of them still asks."""
-        return any(thread.is_alive() for thread in self._threads)
-
     def stop(self) -> None:
         """Finish what is under way, and ask no more."""
         self._stop.set()
@@ -109,8 +99,6 @@ class Clients:
         sock: socket.socket | None = None
         while not self._stop.is_set():
             number = next(self._numbers)
-            if self._most and number > self._most:
-                break
             if sock is not None and _has_ended(sock):
                 sock.close()
                 sock = None

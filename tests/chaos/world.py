@@ -157,6 +157,15 @@ class World:
             next_s = min(until_s, self._later[0][0] if self._later else until_s)
             time.sleep(max(0.0, next_s - time.monotonic()))
 
+    def rest_until(self, reached: Callable[[], bool], deadline_s: float) -> bool:
+        """As :meth:`rest`, until it is so; false if it was not within the deadline."""
+        until_s = time.monotonic() + deadline_s
+        while not reached():
+            if time.monotonic() >= until_s:
+                return False
+            self.rest(0.05)
+        return True
+
     def undo_all(self) -> None:
         """What is held or changed for a while is let go now."""
         while self._later:

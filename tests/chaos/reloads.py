@@ -1,0 +1,315 @@
+"""``python -m tests.chaos.reloads``: what a change costs. Each measurement starts a server of its own.
+
+reloads, scaling: requests that fail while the server is reloaded, or scaled up and down, without pause.
+kills: workers are killed every half second; only what they were serving may be lost.
+ttin: from the signal to a worker that serves. p99: what a reload adds to the slowest answers.
+idle: memory and CPU of a master whose server has nothing to do. growth: the same master after many reloads.
+loop: how often a worker is forked that dies each time.
+
+Ends with status 1 if one of them misses what the server promises.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import shutil
+import signal
+import sys
+import tempfile
+import time
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager, suppress
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Final
+
+import psutil
+
+from tests.chaos.client import Clients, Failure
+from tests.chaos.judge import Kill, called_twice, excuse
+from tests.chaos.world import calls, deploy, master_figures
+from tests.support.server import Server
+from tests.support.waiting import eventually
+
+HELLO: Final = "hello:application"
+KILL_EVERY_S: Final = 0.5
+RSS_BYTES: Final = 40e6
+IDLE_CPU_PERCENT: Final = 0.3
+LEAST_PER_S: Final = 1000
+CI_LEAST_PER_S: Final = 200
+"""Beside other tests on the same cores."""
+
+
+@dataclass(frozen=True, slots=True)
+class Result:
+    """One measurement: ``text`` is for people, ``missed`` is what it should have been, '' if it is."""
+
+    name: str
+    text: str
+    missed: str = ""
+
+    def __str__(self) -> str:
+        return f"{'MISSED' if self.missed else 'ok':6} {self.name}: {self.text}" + (
+            f" – {self.missed}" if self.missed else ""
+        )
+
+
+@contextmanager
+def site_server(*arguments: str, import_s: float = 0.0) -> Iterator[tuple[Server, Path]]:
+    """A server of the chaos application, and the directory of its record."""
+    directory = Path(tempfile.mkdtemp(prefix="wsgitop-reloads-"))
+    record = directory / "record"
+    record.mkdir()
+    deploy(directory / "site", f"import time\ntime.sleep({import_s})\nVERSION = 1\n")
+    try:
+        with Server(
+            "application:application", *arguments, cwd=directory / "site", env={"CHAOS_RECORD": str(record)}
+        ) as server:
+            yield server.wait_until_serving(), record
+    finally:
+        shutil.rmtree(directory)
+
+
+def _first(failures: Sequence[Failure]) -> str:
+    return "; ".join(f"{f.kind} {f.number}: {f.reason}" for f in failures[:5])
+
+
+def _shape(arguments: Sequence[str]) -> str:
+    return " ".join(arguments)
+
+
+def changes(
+    name: str,
+    arguments: Sequence[str],
+    change: Callable[[Server, int], None],
+    count: int,
+    requests: int,
+    least_per_s: float = LEAST_PER_S,
+) -> Result:
+    """``count`` changes over at least ``requests`` requests of three kinds of client: none may fail."""
+    with site_server(*arguments) as (server, record):
+        clients = Clients(server.port, pause_s=0.0, slow_every=0)
+        tally = clients.tally
+        begun_s = time.monotonic()
+        with clients:
+            for number in range(count):
+                while tally.total < requests * number // count and not tally.failures:
+                    time.sleep(0.005)
+                change(server, number)
+            while tally.total < requests and not tally.failures:
+                time.sleep(0.005)
+            took_s = time.monotonic() - begun_s
+        twice = called_twice(calls(record))
+    rate = tally.total / took_s
+    text = (
+        f"{_shape(arguments)}: {len(tally.failures)} of {tally.total + len(tally.failures):,} requests failed over {count} changes, "
+        f"{rate:,.0f} a second"
+    )
+    missed = _first(tally.failures) or "; ".join(twice[:3])
+    if not missed and rate < least_per_s:
+        missed = f"at least {least_per_s:,.0f} a second are asked for"
+    return Result(name, text, missed)
+
+
+def reload_once(server: Server, number: int) -> None:
+    """A reload, to its end."""
+    with server.client() as client:
+        client.reload()  # raises if it fails
+
+
+def scale_once(server: Server, number: int) -> None:
+    """Up and down by turns, to the end."""
+    with server.client() as client:
+        client.scale(workers=(6, 2, 5, 1, 4)[number % 5])
+
+
+def reloads(preload: bool, count: int, requests: int, least_per_s: float = LEAST_PER_S) -> Result:
+    """Reloads under load."""
+    arguments = ("--workers", "4", *(["--preload"] * preload))
+    return changes("reloads", arguments, reload_once, count, requests, least_per_s)
+
+
+def scaling(preload: bool, count: int, requests: int, least_per_s: float = LEAST_PER_S) -> Result:
+    """Scaling under load."""
+    arguments = ("--workers", "4", *(["--preload"] * preload))
+    return changes("scaling", arguments, scale_once, count, requests, least_per_s)
+
+
+def kills(seconds: float) -> Result:
+    """``kill -9`` of a worker every half second."""
+    done: list[Kill] = []
+    with site_server("--workers", "4", "--preload") as (server, record):
+        clients = Clients(server.port, pause_s=0.0)
+        begun_s = time.monotonic()
+        with clients, server.client() as client:
+            while time.monotonic() < begun_s + seconds:
+                workers = [w.pid for w in client.status().workers if w.state in ("idle", "busy")]
+                if workers:
+                    done.append(Kill(workers[len(done) % len(workers)], time.monotonic()))
+                    with suppress(ProcessLookupError):
+                        os.kill(done[-1].pid, signal.SIGKILL)
+                time.sleep(KILL_EVERY_S)
+            took_s = time.monotonic() - begun_s
+        tally = clients.tally
+        called = calls(record)
+    wrong = [f for f in tally.failures if excuse(f, called.get(f.number, []), done) is None]
+    text = (
+        f"{len(done)} workers of 4 killed in {took_s:.0f} s, {tally.total:,} requests answered, "
+        f"{len(tally.failures)} lost with them, {len(wrong)} lost otherwise, {tally.total / took_s:,.0f} a second"
+    )
+    return Result("kills", text, _first(wrong) or "; ".join(called_twice(called)[:3]))
+
+
+def ttin(preload: bool, times: int = 10, import_s: float = 0.3) -> Result:
+    """From TTIN to the line of the log that one worker more serves: asking for it would cost the master time."""
+    allowed_s = 0.1 if preload else import_s + 0.15
+    took: list[float] = []
+    with site_server("--workers", "1", *(["--preload"] * preload), import_s=import_s) as (server, _):
+        for number in range(times):
+            line = f"{number + 2} workers serve after"
+            begun_s = time.monotonic()
+            server.signal(signal.SIGTTIN)
+            while line not in server.log():
+                assert time.monotonic() < begun_s + 10, "TTIN does not come to an end"
+                time.sleep(0.002)
+            took.append(time.monotonic() - begun_s)
+    took.sort()
+    text = (
+        f"{'--preload' if preload else f'import of {import_s * 1000:.0f} ms'}: "
+        f"median {took[len(took) // 2] * 1000:.0f} ms, worst {took[-1] * 1000:.0f} ms"
+    )
+    return Result("ttin", text, f"at most {allowed_s * 1000:.0f} ms" if took[-1] > allowed_s else "")
+
+
+def p99(preload: bool, seconds: float, rounds: int = 3) -> Result:
+    """The 99th percentile with reloads and without, alternating so that a busy machine disturbs both."""
+    quiet: list[float] = []
+    busy: list[float] = []
+    with site_server("--workers", "4", *(["--preload"] * preload)) as (server, _):
+        for _round in range(rounds):
+            for latencies, with_reload in ((quiet, False), (busy, True)):
+                # Far below what the cores can do: a reload costs time, too, that nobody else may take.
+                with Clients(
+                    server.port, each=2, pause_s=0.004, slow_every=0, keep_latencies=True
+                ) as clients:
+                    end_s = time.monotonic() + seconds
+                    while time.monotonic() < end_s:
+                        if with_reload:
+                            reload_once(server, 0)
+                        time.sleep(min(1.0, max(0.0, end_s - time.monotonic())))
+                latencies += clients.tally.latencies_s
+                assert not clients.tally.failures, _first(clients.tally.failures)
+    without_s, with_s = (sorted(some)[int(len(some) * 0.99)] for some in (quiet, busy))
+    allowed = 1.2 if preload else 2.0
+    text = (
+        f"{'--preload, ' * preload}p99 {without_s * 1000:.2f} ms without, {with_s * 1000:.2f} ms with a reload "
+        f"each second or so ({with_s / without_s:.2f} times), {len(busy) / seconds / rounds:.0f} requests a second"
+    )
+    return Result("p99", text, f"at most {allowed} times" if with_s > allowed * without_s else "")
+
+
+def idle(seconds: float) -> Result:
+    """A master with eight workers that have nothing to do."""
+    with Server(HELLO, "--workers", "8") as server:
+        server.wait_until_serving()
+        process = psutil.Process(server.pid)
+        time.sleep(2)
+        before = sum(process.cpu_times()[:2])
+        time.sleep(seconds)
+        percent = 100 * (sum(process.cpu_times()[:2]) - before) / seconds
+        rss_bytes = process.memory_info().rss
+    missed = []
+    if rss_bytes > RSS_BYTES:
+        missed.append(f"at most {RSS_BYTES / 1e6:.0f} MB")
+    if percent > IDLE_CPU_PERCENT:
+        missed.append(f"at most {IDLE_CPU_PERCENT} %")
+    text = f"8 workers: {rss_bytes / 1e6:.1f} MB resident, {percent:.2f} % CPU over {seconds:.0f} s"
+    return Result("idle", text, ", ".join(missed))
+
+
+def growth(count: int) -> Result:
+    """The master before and after many reloads of a small application; the first ones fill its caches."""
+    with Server(HELLO, "--workers", "2", "--preload") as server:
+        server.wait_until_serving()
+        warm = max(5, count // 10)
+        for number in range(warm):
+            reload_once(server, number)
+        before = master_figures(server.pid)
+        begun_s = time.monotonic()
+        for number in range(count):
+            reload_once(server, number)
+        each_s = (time.monotonic() - begun_s) / count
+        after = master_figures(server.pid)
+    text = (
+        f"{count} reloads of {each_s:.2f} s: descriptors {before.descriptors} → {after.descriptors}, threads "
+        f"{before.threads} → {after.threads}, memory {before.rss_bytes / 1e6:.1f} → {after.rss_bytes / 1e6:.1f} MB"
+    )
+    missed = []
+    if after.descriptors > before.descriptors or after.threads > before.threads:
+        missed.append("no growth")
+    if after.rss_bytes > before.rss_bytes + 3e6:
+        missed.append("no growth of memory")
+    return Result("growth", text, ", ".join(missed))
+
+
+def loop(seconds: float) -> Result:
+    """Workers that serve first and die by themselves soon after, each time."""
+    directory = Path(tempfile.mkdtemp(prefix="wsgitop-loop-"))
+    try:
+        deploy(directory / "site", "VERSION = 1\n")
+        with Server("application:application", "--workers", "4", cwd=directory / "site") as server:
+            server.wait_until_serving()
+            ready = len(_booted(server))
+            # The old code stays on its feet unless the new one gets as far as to serve.
+            fatal = "import os, threading\nVERSION = 2\nthreading.Timer(0.5, os._exit, (9,)).start()\n"
+            deploy(directory / "site", fatal)
+            server.signal(signal.SIGHUP)
+            eventually(lambda: len(_booted(server)) > ready, what="the new code")
+            begun = len(_booted(server))
+            time.sleep(seconds)
+            forks = len(_booted(server)) - begun + 1
+    finally:
+        shutil.rmtree(directory)
+    most = 10 * max(1.0, seconds / 60) + 4  # the four of the reload itself are not yet of the loop
+    text = f"{forks} forks in {seconds:.0f} s, those of the reload itself included"
+    return Result("loop", text, f"at most {most:.0f}" if forks > most else "")
+
+
+def _booted(server: Server) -> list[str]:
+    return [line for line in server.log().splitlines() if "Booting worker" in line]
+
+
+def main() -> int:
+    """Measure."""
+    measurements: dict[str, Callable[[], list[Result]]] = {
+        "reloads": lambda: [reloads(preload, 50, 100_000) for preload in (True, False)],
+        "scaling": lambda: [scaling(preload, 50, 100_000) for preload in (True, False)],
+        "kills": lambda: [kills(30)],
+        "ttin": lambda: [ttin(True), ttin(False)],
+        "p99": lambda: [p99(True, 8), p99(False, 8)],
+        "idle": lambda: [idle(20)],
+        "growth": lambda: [growth(500)],
+        "loop": lambda: [loop(60)],
+    }
+    parser = argparse.ArgumentParser(
+        prog="python -m tests.chaos.reloads",
+        description=__doc__,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    parser.add_argument("which", nargs="*", metavar="WHICH", help=f"{', '.join(measurements)}; all if none")
+    parser.add_argument("--json", action="store_true", help="one object for each measurement")
+    options = parser.parse_args()
+    if unknown := set(options.which) - measurements.keys():
+        parser.error(f"no such measurement: {', '.join(sorted(unknown))}")
+    failed = False
+    for name in options.which or measurements:
+        for result in measurements[name]():
+            print(json.dumps(asdict(result)) if options.json else result, flush=True)
+            failed = failed or bool(result.missed)
+    return int(failed)
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,33 @@
+"""Faults by chance for some seconds, and what changes cost, in short. By hand both run for longer."""
+
+from __future__ import annotations
+
+import pytest
+
+from tests.chaos.reloads import CI_LEAST_PER_S, kills, reloads, scaling
+from tests.chaos.run import Plan, chaos
+
+pytestmark = [pytest.mark.process, pytest.mark.slow, pytest.mark.timeout(120)]
+
+
+def test_the_server_keeps_its_promises_whatever_happens() -> None:
+    report = chaos(Plan(seed=4, seconds=7, workers=2, threads=2, killed=True))
+    print(report)
+    assert not report.faults, str(report)
+    assert report.injected.total() > 8
+
+
+@pytest.mark.parametrize("preload", [True, False], ids=["preload", "import"])
+def test_five_reloads_cost_none_of_five_thousand_requests(preload: bool) -> None:
+    result = reloads(preload, 5, 5000, CI_LEAST_PER_S)
+    assert not result.missed, str(result)
+
+
+def test_scaling_costs_no_request() -> None:
+    result = scaling(True, 5, 3000, CI_LEAST_PER_S)
+    assert not result.missed, str(result)
+
+
+def test_a_killed_worker_takes_only_along_what_it_was_serving() -> None:
+    result = kills(1.5)
+    assert not result.missed, str(result)
