@@ -1,11 +1,12 @@
 """The application under chaos: answers by number, and notes each call, so that it outlives its process.
 
 The server runs a copy of this module beside a ``release.py`` that comes and goes; it imports nothing of the
-tests. The record is one file for each process, named by its pid, one line for each call: the request's number.
+tests. The record is one file for each process, named by its pid, with the request's number for each call.
 """
 
 import os
 import time
+from pathlib import Path
 from wsgiref.types import StartResponse, WSGIEnvironment
 
 from release import VERSION
@@ -17,7 +18,7 @@ _record_fd = -1
 def _open_record() -> None:
     """A worker that was forked from a process with the application loaded needs a file of its own."""
     global _record_fd  # noqa: PLW0603 - one record per process
-    path = os.path.join(_directory, str(os.getpid())) if _directory else os.devnull
+    path = Path(_directory, str(os.getpid())) if _directory else Path(os.devnull)
     _record_fd = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_APPEND | os.O_CLOEXEC, 0o600)
 
 

@@ -10,6 +10,7 @@ import socket
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Final, TypeVar
 
 from tests.chaos.world import Skip, World
@@ -194,7 +195,7 @@ def _without_descriptors(pid_of: Callable[[World, random.Random], int | None]) -
         pid = pid_of(world, rng)
         if pid is not None:
             with suppress(FileNotFoundError):
-                used = len(os.listdir(f"/proc/{pid}/fd"))
+                used = len(list(Path(f"/proc/{pid}/fd").iterdir()))
                 world.limit(pid, resource.RLIMIT_NOFILE, used, rng.uniform(*HELD_S))
 
     return inject

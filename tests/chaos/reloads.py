@@ -38,8 +38,6 @@ KILL_EVERY_S: Final = 0.5
 RSS_BYTES: Final = 40e6
 IDLE_CPU_PERCENT: Final = 0.3
 LEAST_PER_S: Final = 1000
-CI_LEAST_PER_S: Final = 200
-"""Beside other tests on the same cores."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -76,65 +74,64 @@ def _first(failures: Sequence[Failure]) -> str:
     return "; ".join(f"{f.kind} {f.number}: {f.reason}" for f in failures[:5])
 
 
-def _shape(arguments: Sequence[str]) -> str:
-    return " ".join(arguments)
+@dataclass(frozen=True, slots=True)
+class Amount:
+    """So many changes over at least so many requests, at so many requests a second or more."""
+
+    changes: int = 50
+    requests: int = 100_000
+    least_per_s: float = LEAST_PER_S
+    workers: int = 4
 
 
-def changes(
-    name: str,
-    arguments: Sequence[str],
-    change: Callable[[Server, int], None],
-    count: int,
-    requests: int,
-    least_per_s: float = LEAST_PER_S,
-) -> Result:
-    """``count`` changes over at least ``requests`` requests of three kinds of client: none may fail."""
+FULL: Final = Amount()
+
+
+def _changes(name: str, preload: bool, change: Callable[[Server, int], None], amount: Amount) -> Result:
+    """Changes under load from three kinds of client: no request may fail."""
+    arguments = ("--workers", str(amount.workers), *(["--preload"] * preload))
     with site_server(*arguments) as (server, record):
         clients = Clients(server.port, pause_s=0.0, slow_every=0)
         tally = clients.tally
         begun_s = time.monotonic()
         with clients:
-            for number in range(count):
-                while tally.total < requests * number // count and not tally.failures:
+            for number in range(amount.changes):
+                while tally.total < amount.requests * number // amount.changes and not tally.failures:
                     time.sleep(0.005)
                 change(server, number)
-            while tally.total < requests and not tally.failures:
+            while tally.total < amount.requests and not tally.failures:
                 time.sleep(0.005)
             took_s = time.monotonic() - begun_s
         twice = called_twice(calls(record))
     rate = tally.total / took_s
-    text = (
-        f"{_shape(arguments)}: {len(tally.failures)} of {tally.total + len(tally.failures):,} requests failed over {count} changes, "
-        f"{rate:,.0f} a second"
-    )
+    failed = f"{len(tally.failures)} of {tally.total + len(tally.failures):,} requests failed"
+    text = f"{' '.join(arguments)}: {failed} over {amount.changes} changes, {rate:,.0f} a second"
     missed = _first(tally.failures) or "; ".join(twice[:3])
-    if not missed and rate < least_per_s:
-        missed = f"at least {least_per_s:,.0f} a second are asked for"
+    if not missed and rate < amount.least_per_s:
+        missed = f"at least {amount.least_per_s:,.0f} a second are asked for"
     return Result(name, text, missed)
 
 
-def reload_once(server: Server, number: int) -> None:
+def _reload_once(server: Server, number: int) -> None:
     """A reload, to its end."""
     with server.client() as client:
         client.reload()  # raises if it fails
 
 
-def scale_once(server: Server, number: int) -> None:
+def _scale_once(server: Server, number: int) -> None:
     """Up and down by turns, to the end."""
     with server.client() as client:
         client.scale(workers=(6, 2, 5, 1, 4)[number % 5])
 
 
-def reloads(preload: bool, count: int, requests: int, least_per_s: float = LEAST_PER_S) -> Result:
+def reloads(preload: bool, amount: Amount = FULL) -> Result:
     """Reloads under load."""
-    arguments = ("--workers", "4", *(["--preload"] * preload))
-    return changes("reloads", arguments, reload_once, count, requests, least_per_s)
+    return _changes("reloads", preload, _reload_once, amount)
 
 
-def scaling(preload: bool, count: int, requests: int, least_per_s: float = LEAST_PER_S) -> Result:
+def scaling(preload: bool, amount: Amount = FULL) -> Result:
     """Scaling under load."""
-    arguments = ("--workers", "4", *(["--preload"] * preload))
-    return changes("scaling", arguments, scale_once, count, requests, least_per_s)
+    return _changes("scaling", preload, _scale_once, amount)
 
 
 def kills(seconds: float) -> Result:
@@ -155,15 +152,16 @@ def kills(seconds: float) -> Result:
         tally = clients.tally
         called = calls(record)
     wrong = [f for f in tally.failures if excuse(f, called.get(f.number, []), done) is None]
+    lost = f"{len(tally.failures) - len(wrong)} lost with them, {len(wrong)} lost otherwise"
     text = (
-        f"{len(done)} workers of 4 killed in {took_s:.0f} s, {tally.total:,} requests answered, "
-        f"{len(tally.failures)} lost with them, {len(wrong)} lost otherwise, {tally.total / took_s:,.0f} a second"
+        f"{len(done)} workers of 4 killed in {took_s:.0f} s, {tally.total:,} requests answered, {lost}, "
+        f"{tally.total / took_s:,.0f} a second"
     )
     return Result("kills", text, _first(wrong) or "; ".join(called_twice(called)[:3]))
 
 
 def ttin(preload: bool, times: int = 10, import_s: float = 0.3) -> Result:
-    """From TTIN to the line of the log that one worker more serves: asking for it would cost the master time."""
+    """From TTIN to the line of the log that one worker more serves; asking would disturb the master."""
     allowed_s = 0.1 if preload else import_s + 0.15
     took: list[float] = []
     with site_server("--workers", "1", *(["--preload"] * preload), import_s=import_s) as (server, _):
@@ -189,7 +187,7 @@ def p99(preload: bool, seconds: float, rounds: int = 3) -> Result:
     busy: list[float] = []
     with site_server("--workers", "4", *(["--preload"] * preload)) as (server, _):
         for _round in range(rounds):
-            for latencies, with_reload in ((quiet, False), (busy, True)):
+            for found, with_reload in ((quiet, False), (busy, True)):
                 # Far below what the cores can do: a reload costs time, too, that nobody else may take.
                 with Clients(
                     server.port, each=2, pause_s=0.004, slow_every=0, keep_latencies=True
@@ -197,16 +195,16 @@ def p99(preload: bool, seconds: float, rounds: int = 3) -> Result:
                     end_s = time.monotonic() + seconds
                     while time.monotonic() < end_s:
                         if with_reload:
-                            reload_once(server, 0)
+                            _reload_once(server, 0)
                         time.sleep(min(1.0, max(0.0, end_s - time.monotonic())))
-                latencies += clients.tally.latencies_s
+                found.extend(clients.tally.latencies_s)
                 assert not clients.tally.failures, _first(clients.tally.failures)
     without_s, with_s = (sorted(some)[int(len(some) * 0.99)] for some in (quiet, busy))
     allowed = 1.2 if preload else 2.0
-    text = (
-        f"{'--preload, ' * preload}p99 {without_s * 1000:.2f} ms without, {with_s * 1000:.2f} ms with a reload "
-        f"each second or so ({with_s / without_s:.2f} times), {len(busy) / seconds / rounds:.0f} requests a second"
-    )
+    ratio = with_s / without_s
+    figures = f"p99 {without_s * 1000:.2f} ms without, {with_s * 1000:.2f} ms with a reload each second or so"
+    rate = len(busy) / seconds / rounds
+    text = f"{'--preload, ' * preload}{figures} ({ratio:.2f} times), {rate:.0f} requests a second"
     return Result("p99", text, f"at most {allowed} times" if with_s > allowed * without_s else "")
 
 
@@ -235,17 +233,14 @@ def growth(count: int) -> Result:
         server.wait_until_serving()
         warm = max(5, count // 10)
         for number in range(warm):
-            reload_once(server, number)
+            _reload_once(server, number)
         before = master_figures(server.pid)
         begun_s = time.monotonic()
         for number in range(count):
-            reload_once(server, number)
+            _reload_once(server, number)
         each_s = (time.monotonic() - begun_s) / count
         after = master_figures(server.pid)
-    text = (
-        f"{count} reloads of {each_s:.2f} s: descriptors {before.descriptors} → {after.descriptors}, threads "
-        f"{before.threads} → {after.threads}, memory {before.rss_bytes / 1e6:.1f} → {after.rss_bytes / 1e6:.1f} MB"
-    )
+    text = f"{count} reloads of {each_s:.2f} s: {before.until(after)}"
     missed = []
     if after.descriptors > before.descriptors or after.threads > before.threads:
         missed.append("no growth")
@@ -284,8 +279,8 @@ def _booted(server: Server) -> list[str]:
 def main() -> int:
     """Measure."""
     measurements: dict[str, Callable[[], list[Result]]] = {
-        "reloads": lambda: [reloads(preload, 50, 100_000) for preload in (True, False)],
-        "scaling": lambda: [scaling(preload, 50, 100_000) for preload in (True, False)],
+        "reloads": lambda: [reloads(preload) for preload in (True, False)],
+        "scaling": lambda: [scaling(preload) for preload in (True, False)],
         "kills": lambda: [kills(30)],
         "ttin": lambda: [ttin(True), ttin(False)],
         "p99": lambda: [p99(True, 8), p99(False, 8)],

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import shutil
 import signal
 import socket
@@ -29,6 +30,9 @@ REST_EVERY: Final = 25
 """Faults until the server is given the time to come to rest, and is measured."""
 RSS_SLACK_BYTES: Final = 12 << 20
 """The master's history fills in its first fifteen minutes."""
+DESCRIPTORS_SLACK: Final = 20
+"""What some more workers than at the beginning are worth: channel, output and pidfd of each."""
+INTERNAL: Final = re.compile(r"^.*(?:[Ii]nternal error|could not be answered).*$", re.M)
 SHOWN: Final = 12
 
 
@@ -70,9 +74,10 @@ class Report:
     def __str__(self) -> str:
         plan = self.plan
         total = self.answered.total()
+        shape = f"{plan.workers} workers × {plan.threads} threads{', --preload' * plan.preload}"
+        rate = total / max(self.duration_s, 0.1)
         lines = [
-            f"{plan.workers} workers × {plan.threads} threads{', --preload' * plan.preload}, seed {plan.seed}: "
-            f"{total} requests in {self.duration_s:.1f} s ({total / max(self.duration_s, 0.1):.0f} a second)",
+            f"{shape}, seed {plan.seed}: {total} requests in {self.duration_s:.1f} s ({rate:.0f} a second)",
             f"  injected: {self.injected.total()} faults",
             *(f"  {count:9d} {name}" for name, count in sorted(self.injected.items())),
             *(f"            skipped: {name}: {why}" for name, why in sorted(self.skipped.items())),
@@ -81,20 +86,10 @@ class Report:
             *(f"    {line}" for line in self.lost[:SHOWN]),
         ]
         if self.converged_s:
-            lines.append(
-                f"  at rest {len(self.converged_s)} times, at most {max(self.converged_s):.1f} s after a fault"
-            )
+            worst_s = max(self.converged_s)
+            lines.append(f"  at rest {len(self.converged_s)} times, at most {worst_s:.1f} s after a fault")
         if self.before and self.after:
-            lines.append(
-                "  the master: descriptors {} → {}, threads {} → {}, memory {:.1f} → {:.1f} MB".format(
-                    self.before.descriptors,
-                    self.after.descriptors,
-                    self.before.threads,
-                    self.after.threads,
-                    self.before.rss_bytes / 1e6,
-                    self.after.rss_bytes / 1e6,
-                )
-            )
+            lines.append(f"  the master: {self.before.until(self.after)}")
         lines += [f"FAILURE {fault}" for fault in self.faults[:SHOWN]] or ["  no failure"]
         if len(self.faults) > SHOWN:
             lines.append(f"and {len(self.faults) - SHOWN} more")
@@ -230,14 +225,9 @@ def _rest(report: Report, world: World) -> None:
         report.before = after
     report.after = after
     before = report.before
-    report.faults += grown("descriptors", before.descriptors, after.descriptors, _allowed(world))
+    report.faults += grown("descriptors", before.descriptors, after.descriptors, DESCRIPTORS_SLACK)
     report.faults += grown("threads", before.threads, after.threads, 0)
     report.faults += grown("memory", before.rss_bytes, after.rss_bytes, RSS_SLACK_BYTES)
-
-
-def _allowed(world: World) -> int:
-    """Descriptors that more workers than at the beginning are worth: channel, output, pidfd."""
-    return 3 * 6 + 2
 
 
 def _end(plan: Plan, report: Report, server: Server) -> None:
@@ -260,6 +250,5 @@ def _end(plan: Plan, report: Report, server: Server) -> None:
             again.bind(("127.0.0.1", server.port))
         except OSError as error:
             report.faults.append(f"the port is not free: {error}")
-    if "Traceback" in server.log() and "Internal error" in server.log():
-        report.faults.append("an internal error is in the log")
-    Path("/tmp/chaos-last.log").write_text(server.log())
+    for line in INTERNAL.findall(server.log()):
+        report.faults.append(f"in the log: {line}")

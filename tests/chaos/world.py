@@ -252,6 +252,12 @@ class MasterFigures:
     threads: int
     rss_bytes: int
 
+    def until(self, later: MasterFigures) -> str:
+        """Both, in words."""
+        memory = f"{self.rss_bytes / 1e6:.1f} → {later.rss_bytes / 1e6:.1f} MB"
+        descriptors = f"descriptors {self.descriptors} → {later.descriptors}"
+        return f"{descriptors}, threads {self.threads} → {later.threads}, memory {memory}"
+
 
 def master_figures(pid: int) -> MasterFigures:
     """The master's figures now."""
