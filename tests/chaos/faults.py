@@ -207,13 +207,27 @@ def _some_worker(world: World, rng: random.Random) -> int | None:
 
 
 def _fork_failure(world: World, rng: random.Random, name: str) -> None:
-    if os.geteuid() == 0:
-        raise Skip("root may fork beyond RLIMIT_NPROC: run as somebody else to have it")
-    for pid in world.zygotes():
-        world.limit(pid, resource.RLIMIT_NPROC, 1, rng.uniform(*HELD_S))
+    """Neither processes nor threads can be started, and there is need of one."""
+    worker = _pick(rng, world.workers())
+    if worker is None:
+        return
     since = world.log_size()
-    world.kill_worker(world.workers()[0].pid, signal.SIGKILL)  # so that there is something to fork
-    world.expect(name, "fork|SIGKILL", since)
+    held_s = rng.uniform(0.3, 1.5)
+    if not world.pids.reason:
+        world.pids.freeze()
+        world.later(held_s, world.pids.free)
+    elif os.geteuid() != 0:
+        # It counts the processes of this user, whoever started them, and does not hold for root.
+        for pid in world.zygotes():
+            world.limit(pid, resource.RLIMIT_NPROC, 1, held_s)
+    else:
+        raise Skip(world.pids.reason)
+    if rng.random() < 0.5:
+        world.kill_worker(worker.pid, signal.SIGKILL)
+        world.expect(name, rf"\(pid {worker.pid}\).*SIGKILL", since)
+    else:
+        world.server.signal(signal.SIGHUP)
+        world.expect(name, r"reload to generation \d+ failed|HUP", since)
 
 
 def _half_heads(world: World, rng: random.Random, name: str) -> None:

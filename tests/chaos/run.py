@@ -167,6 +167,7 @@ def _chaos(plan: Plan, directory: Path, disk: Disk) -> Report:
             world.close()
         report.kills = len(world.kills)
         _end(plan, report, server)
+        world.pids.close()
     called = calls(record)
     report.answered.update({str(kind): count for kind, count in clients.tally.answered.items()})
     report.reconnects = clients.tally.reconnects

@@ -22,6 +22,7 @@ import psutil
 
 from tests.chaos.client import Clients
 from tests.chaos.judge import Kill
+from tests.chaos.pids_group import PidsGroup
 from tests.support.release import write_release
 from tests.support.server import Server
 from tests.support.waiting import eventually
@@ -85,6 +86,7 @@ class World:
         self.clients = clients
         self.site = site
         self.disk = disk
+        self.pids = PidsGroup(server.pid)
         self.kills: list[Kill] = []
         self.going: set[int] = set()  # workers that were told to go by somebody else than the master
         self.told: list[Told] = []
