@@ -21,12 +21,21 @@ def main() -> int:
     parser.add_argument("--threads", type=int, default=1)
     parser.add_argument("--preload", action="store_true")
     parser.add_argument("--killed", action="store_true", help="the master ends by SIGKILL in place of TERM")
+    parser.add_argument("--log", default="", metavar="FILE", help="keep the server's log of the last run")
     parser.add_argument("--json", action="store_true", help="one object for each run")
     options = parser.parse_args()
     failed = False
     for seed in range(options.seed, options.seed + options.runs):
         report = chaos(
-            Plan(seed, options.seconds, options.workers, options.threads, options.preload, options.killed)
+            Plan(
+                seed,
+                options.seconds,
+                options.workers,
+                options.threads,
+                options.preload,
+                options.killed,
+                options.log,
+            )
         )
         print(json.dumps(report.as_data()) if options.json else report, flush=True)
         failed = failed or bool(report.faults)

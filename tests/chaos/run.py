@@ -38,7 +38,9 @@ SHOWN: Final = 12
 
 @dataclass(frozen=True, slots=True)
 class Plan:
-    """One run. ``killed``: the master ends by SIGKILL and not by TERM."""
+    """One run. ``killed``: the master ends by SIGKILL and not by TERM. ``log``: a file to keep the server's
+    log in.
+    """
 
     seed: int = 1
     seconds: float = 30.0
@@ -46,6 +48,7 @@ class Plan:
     threads: int = 1
     preload: bool = False
     killed: bool = False
+    log: str = ""
 
 
 @dataclass(slots=True)
@@ -212,11 +215,11 @@ def _rest(report: Report, world: World) -> None:
     """No faults any more: the server must come to rest, and be as small as it was."""
     world.undo_all()
     world.deploy()
-    since = world.status().master.generation
+    since = world.log_size()
     world.server.signal(signal.SIGHUP)
     begun_s = time.monotonic()
     try:
-        eventually(lambda: world.converged(since), CONVERGE_S, what="rest")
+        eventually(lambda: world.log_has("HUP: ", since) and world.converged(), CONVERGE_S, what="rest")
         report.converged_s.append(time.monotonic() - begun_s)
     except AssertionError as error:
         report.faults.append(f"the server does not come to rest: {error}; {world.status().master}")
@@ -251,5 +254,8 @@ def _end(plan: Plan, report: Report, server: Server) -> None:
             again.bind(("127.0.0.1", server.port))
         except OSError as error:
             report.faults.append(f"the port is not free: {error}")
-    for line in INTERNAL.findall(server.log()):
+    log = server.log()
+    if plan.log:
+        Path(plan.log).write_text(log)
+    for line in INTERNAL.findall(log):
         report.faults.append(f"in the log: {line}")

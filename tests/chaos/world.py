@@ -127,15 +127,13 @@ class World:
             log.seek(since)
             return re.search(pattern, log.read().decode(errors="replace")) is not None
 
-    def converged(self, since: int) -> bool:
-        """As many workers as wanted serve, of one code newer than generation ``since``, and nothing is under
-        way.
-        """
+    def converged(self) -> bool:
+        """As many workers as wanted serve, of one code, and nothing is under way."""
         status = self.status()
         master = status.master
         return (
             master.state == "serving"
-            and master.generation > since
+            and not master.state_reason
             and master.reloading_to is None
             and len(status.workers) == master.workers_wanted
             and all(w.state in ("idle", "busy") for w in status.workers)
