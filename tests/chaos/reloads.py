@@ -102,11 +102,14 @@ def _changes(name: str, preload: bool, change: Callable[[Server, int], None], am
             while tally.total < amount.requests and not tally.failures:
                 time.sleep(0.005)
             took_s = time.monotonic() - begun_s
-        twice = called_twice(calls(record))
+        called = calls(record)
+    twice = called_twice(called)
     rate = tally.total / took_s
     failed = f"{len(tally.failures)} of {tally.total + len(tally.failures):,} requests failed"
     text = f"{' '.join(arguments)}: {failed} over {amount.changes} changes, {rate:,.0f} a second"
     missed = _first(tally.failures) or "; ".join(twice[:3])
+    if not missed and len(called) < tally.total:
+        missed = f"only {len(called)} were called"
     if not missed and rate < amount.least_per_s:
         missed = f"at least {amount.least_per_s:,.0f} a second are asked for"
     return Result(name, text, missed)
