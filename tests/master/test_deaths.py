@@ -308,6 +308,20 @@ def test_many_workers_that_die_soon_after_they_are_ready(
     assert world.advance_until(world.converged, 120) < 75
 
 
+def test_kills_from_outside_use_up_no_tries(make: Make) -> None:
+    """Somebody kills one worker after the other, and the first was so young that it counts as a failure."""
+    world = make(4).start()
+    world.workers()[0].die(signal.SIGKILL)
+    world.settle()
+    assert world.roster.boot_failures == 1
+    for number in range(120):
+        world.advance(0.5)
+        living = world.workers()
+        assert len(living) >= 3, f"after {number} kills: {condition(world.roster, world.clock.now)}"
+        living[0].die(signal.SIGKILL)
+    world.advance_until(world.converged, 3)
+
+
 @pytest.mark.parametrize("fate", ["fails", "dies", "hangs"])
 @pytest.mark.parametrize("dead", [1, 4])
 def test_workers_that_cannot_boot_any_more(make: Make, fate: str, dead: int) -> None:

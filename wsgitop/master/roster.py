@@ -202,6 +202,11 @@ class Roster:
         delay = min(BACKOFF_LIMIT_S, BACKOFF_FIRST_S * 2 ** min(20, self.boot_failures - 1))
         self.fork_not_before = max(self.fork_not_before, now + delay)
 
+    def acquit(self, worker: WorkerRecord) -> None:
+        """A worker that served has ended by no fault of its own: forking it is no failed try."""
+        if worker.asked_at in self.tries:
+            self.tries.remove(worker.asked_at)
+
     def count_zygote_failure(self, now: float) -> None:
         """A zygote died or could not load while it was needed: wait longer before the next one."""
         self.zygote_failures += 1

@@ -375,6 +375,8 @@ class Workers:
             self._died_booting(record, status, found, last_lines)
         elif record.abort_at is None and is_crash(found, time.monotonic() - record.ready_at):
             self._count_boot_failure(record)
+        elif found.cause == "killed":
+            self._context.roster.acquit(record)
 
     def _died_booting(self, record: WorkerRecord, status: int, found: Verdict, last_lines: str) -> None:
         # Where the kernel does not count its kills for want of memory, a kill may be one.
