@@ -184,8 +184,11 @@ def ttin(preload: bool, times: int = 10, import_s: float = 0.3) -> Result:
     return Result("ttin", text, f"at most {allowed_s * 1000:.0f} ms" if took[-1] > allowed_s else "")
 
 
-def p99(preload: bool, seconds: float, rounds: int = 3) -> Result:
-    """The 99th percentile with reloads and without, alternating so that a busy machine disturbs both."""
+def p99(preload: bool, seconds: float, rounds: int = 3, *, slow: bool = False) -> Result:
+    """The 99th percentile with reloads and without, alternating so that a busy machine disturbs both.
+
+    ``slow``: the application takes 5 ms for each request, and not next to nothing.
+    """
     quiet: list[float] = []
     busy: list[float] = []
     with site_server("--workers", "4", *(["--preload"] * preload)) as (server, _):
@@ -193,7 +196,7 @@ def p99(preload: bool, seconds: float, rounds: int = 3) -> Result:
             for found, with_reload in ((quiet, False), (busy, True)):
                 # Far below what the cores can do: a reload costs time, too, that nobody else may take.
                 with Clients(
-                    server.port, each=2, pause_s=0.004, slow_every=0, keep_latencies=True
+                    server.port, each=2, pause_s=0.004, slow_every=int(slow), keep_latencies=True
                 ) as clients:
                     end_s = time.monotonic() + seconds
                     while time.monotonic() < end_s:
@@ -207,7 +210,8 @@ def p99(preload: bool, seconds: float, rounds: int = 3) -> Result:
     ratio = with_s / without_s
     figures = f"p99 {without_s * 1000:.2f} ms without, {with_s * 1000:.2f} ms with a reload each second or so"
     rate = len(busy) / seconds / rounds
-    text = f"{'--preload, ' * preload}{figures} ({ratio:.2f} times), {rate:.0f} requests a second"
+    shape = "--preload, " * preload + "5 ms a request, " * slow
+    text = f"{shape}{figures} ({ratio:.2f} times), {rate:.0f} requests a second"
     return Result("p99", text, f"at most {allowed} times" if with_s > allowed * without_s else "")
 
 
@@ -286,7 +290,7 @@ def main() -> int:
         "scaling": lambda: [scaling(preload) for preload in (True, False)],
         "kills": lambda: [kills(30)],
         "ttin": lambda: [ttin(True), ttin(False)],
-        "p99": lambda: [p99(True, 8), p99(False, 8)],
+        "p99": lambda: [p99(preload, 6, slow=slow) for preload in (True, False) for slow in (False, True)],
         "idle": lambda: [idle(20)],
         "growth": lambda: [growth(500)],
         "loop": lambda: [loop(60)],
