@@ -82,6 +82,7 @@ class Amount:
     requests: int = 100_000
     least_per_s: float = LEAST_PER_S
     workers: int = 4
+    pause_s: float = 0.0  # of each client, behind each answer
 
 
 FULL: Final = Amount()
@@ -91,7 +92,7 @@ def _changes(name: str, preload: bool, change: Callable[[Server, int], None], am
     """Changes under load from three kinds of client: no request may fail."""
     arguments = ("--workers", str(amount.workers), *(["--preload"] * preload))
     with site_server(*arguments) as (server, record):
-        clients = Clients(server.port, pause_s=0.0, slow_every=0)
+        clients = Clients(server.port, pause_s=amount.pause_s, slow_every=0)
         tally = clients.tally
         begun_s = time.monotonic()
         with clients:
