@@ -10,7 +10,7 @@ import tempfile
 import threading
 import time
 from collections import Counter
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any, Final
 
@@ -72,7 +72,9 @@ class Report:
 
     def as_data(self) -> dict[str, Any]:
         """For ``--json``."""
-        return asdict(self)
+        counts = {"injected": dict(self.injected), "answered": dict(self.answered)}
+        # asdict() makes a Counter of pairs out of a Counter.
+        return asdict(replace(self, injected=Counter(), answered=Counter())) | counts
 
     def __str__(self) -> str:
         plan = self.plan

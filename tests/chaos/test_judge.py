@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from itertools import islice
 
 import pytest
@@ -9,6 +10,7 @@ import pytest
 from tests.chaos.client import Failure
 from tests.chaos.faults import TABLE, draw
 from tests.chaos.judge import Kill, Strength, called_twice, excuse, grown, too_many
+from tests.chaos.run import Plan, Report
 
 KILL = Kill(pid=7, at_s=10.0)
 
@@ -49,6 +51,13 @@ def test_those_that_were_wanted_before_may_take_their_time() -> None:
     before = Strength(1.0, 5, 0, 5)
     assert not too_many([before, Strength(3.0, 5, 0, 3)], 1, 5.0)
     assert too_many([before, Strength(3.0, 3, 0, 3), Strength(9.0, 5, 0, 3)], 1, 5.0)
+
+
+def test_a_report_can_be_written_as_json() -> None:
+    report = Report(Plan(seed=3))
+    report.injected["reload"] += 2
+    data = json.loads(json.dumps(report.as_data()))
+    assert (data["plan"]["seed"], data["injected"]) == (3, {"reload": 2})
 
 
 def test_growth() -> None:
