@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import signal
 import socket
@@ -30,11 +31,12 @@ def master_of(server: Server) -> int:
 
 
 def masters_in(server: Server) -> set[int]:
-    return {
-        process.pid
-        for process in server.processes()
-        if " ".join(process.cmdline()).startswith("wsgitop: master")
-    }
+    found = set()
+    for process in server.processes():
+        with contextlib.suppress(psutil.NoSuchProcess):  # the middle one of a double fork
+            if " ".join(process.cmdline()).startswith("wsgitop: master"):
+                found.add(process.pid)
+    return found
 
 
 def end(server: Server) -> None:
