@@ -182,6 +182,8 @@ def test_a_log_configuration_with_classes_in_it(start_server: StartServer, tmp_p
     server = start_server("printing:application", "--access-logfile", "access.log", cwd=tmp_path)
     server.get("/log")
     server.get("/fail")
+    # The client has its answer before the line is written.
+    eventually(lambda: "/fail" in (tmp_path / "access.out").read_text(), what="the line of the last request")
     (tmp_path / "access.out").rename(tmp_path / "access.1")
     (tmp_path / "error.out").rename(tmp_path / "error.1")
     server.signal(signal.SIGUSR1)
