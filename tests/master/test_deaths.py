@@ -4,31 +4,17 @@ from __future__ import annotations
 
 import os
 import signal
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 
 import pytest
 
-from tests.master.world import FakeWorker, World
+from tests.master.world import FakeWorker, Make, World
 from wsgitop.channel import messages as m
 from wsgitop.master.condition import condition
 from wsgitop.master.workers import BOOT_KILLS_BORNE
 from wsgitop.snapshot import Death, InFlight
 
-Make = Callable[..., World]
 FORKS_A_MINUTE = 10
-
-
-@pytest.fixture
-def make() -> Iterator[Make]:
-    worlds: list[World] = []
-
-    def build(wanted: int = 2, **settings: object) -> World:
-        worlds.append(World(wanted, **settings))
-        return worlds[-1]
-
-    yield build
-    for world in worlds:
-        world.close()
 
 
 def last(world: World) -> Death:

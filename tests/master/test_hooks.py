@@ -3,31 +3,26 @@
 from __future__ import annotations
 
 import signal
-from collections.abc import Callable, Iterator
 
 import pytest
 
-from tests.master.world import World
+from tests.master.world import Make, World
 from wsgitop.channel import messages as m
 from wsgitop.settings.hooks import BY_ZYGOTE
 
-Make = Callable[..., World]
 ALL = tuple(sorted(BY_ZYGOTE))
 
 
 @pytest.fixture
-def make() -> Iterator[Make]:
-    worlds: list[World] = []
+def make(make: Make) -> Make:
+    """Worlds whose config files have ``hooks``, in each generation."""
 
     def build(wanted: int = 2, hooks: tuple[str, ...] = ALL, **settings: object) -> World:
-        world = World(wanted, **settings)
+        world = make(wanted, **settings)
         world.hooks = dict.fromkeys(range(20), hooks)
-        worlds.append(world)
         return world
 
-    yield build
-    for world in worlds:
-        world.close()
+    return build
 
 
 def names(world: World) -> list[tuple[int, str]]:

@@ -3,11 +3,10 @@
 from __future__ import annotations
 
 import signal
-from collections.abc import Callable, Iterator
 
 import pytest
 
-from tests.master.world import ADDRESS, World
+from tests.master.world import ADDRESS, Make, World
 from wsgitop.channel import messages as m
 from wsgitop.errors import ActionFailed
 from wsgitop.master.condition import condition
@@ -15,21 +14,6 @@ from wsgitop.master.quarantine import QUARANTINE_LIMIT
 from wsgitop.master.recycling import Usage
 from wsgitop.master.states import GenerationPhase, WorkerPhase
 from wsgitop.settings.load import Layer
-
-Make = Callable[..., World]
-
-
-@pytest.fixture
-def make() -> Iterator[Make]:
-    worlds: list[World] = []
-
-    def build(wanted: int = 2, **settings: object) -> World:
-        worlds.append(World(wanted, **settings))
-        return worlds[-1]
-
-    yield build
-    for world in worlds:
-        world.close()
 
 
 def state(world: World) -> tuple[str, str]:

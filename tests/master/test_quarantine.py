@@ -2,31 +2,20 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
-
 import pytest
 
-from tests.master.world import FakeWorker, World
+from tests.master.world import FakeWorker, Make, World
 from wsgitop.channel import messages as m
 from wsgitop.errors import ActionFailed
 from wsgitop.master.quarantine import QUARANTINE_LIMIT
 from wsgitop.master.recycling import Usage
 from wsgitop.master.roster import WorkerRecord
 
-Make = Callable[..., World]
-
 
 @pytest.fixture
-def make() -> Iterator[Make]:
-    worlds: list[World] = []
-
-    def build(wanted: int = 2, **settings: object) -> World:
-        worlds.append(World(wanted, **settings))
-        return worlds[-1].start()
-
-    yield build
-    for world in worlds:
-        world.close()
+def make(make: Make) -> Make:
+    """Worlds that serve already."""
+    return lambda *wanted, **settings: make(*wanted, **settings).start()
 
 
 def record(world: World, process: FakeWorker) -> WorkerRecord:

@@ -3,31 +3,15 @@
 from __future__ import annotations
 
 import signal
-from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
 
-from tests.master.world import ADDRESS, World
+from tests.master.world import ADDRESS, Make, World
 from wsgitop.master.condition import condition
 from wsgitop.master.progress import progress
 from wsgitop.settings.load import Layer
 from wsgitop.snapshot import ReloadSnapshot
-
-Make = Callable[..., World]
-
-
-@pytest.fixture
-def make() -> Iterator[Make]:
-    worlds: list[World] = []
-
-    def build(wanted: int = 2, **settings: object) -> World:
-        worlds.append(World(wanted, **settings))
-        return worlds[-1]
-
-    yield build
-    for world in worlds:
-        world.close()
 
 
 def configure(world: World, **values: object) -> None:

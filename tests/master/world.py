@@ -45,6 +45,10 @@ Fate = Literal["well", "fails", "dies", "hangs"]
 """What becomes of a process: it comes up, says that it cannot, dies without a word, or never gets there."""
 
 
+Make = Callable[..., "World"]
+"""Makes a world; arguments as for :class:`World`."""
+
+
 class Clock:
     """Stands for the module ``time``."""
 

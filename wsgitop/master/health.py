@@ -90,11 +90,8 @@ class HealthServer:
             return _render(431, "the head is longer than 4 KiB", as_json=False, head_only=False)
         lines = head.split(b"\r\n")
         words = lines[0].split(b" ")
-        if (
-            len(words) != 3
-            or words[2] not in (b"HTTP/1.0", b"HTTP/1.1")
-            or any(byte in head.replace(b"\r\n", b"") for byte in (b"\r", b"\n"))
-        ):
+        bare = head.replace(b"\r\n", b"")
+        if len(words) != 3 or words[2] not in (b"HTTP/1.0", b"HTTP/1.1") or b"\r" in bare or b"\n" in bare:
             return _render(400, "this is no HTTP request", as_json=False, head_only=False)
         method, target, _ = words
         as_json = any(

@@ -77,39 +77,46 @@ class Operations:
 
     async def signal(self, name: str, slot: int, target: Identity) -> None:
         """Send a signal to exactly the process that was chosen, even if its slot is another's by now."""
-        pid, started_at = target
-        await self._do(
-            f"sending {name} to worker {slot} (pid {pid})",
-            f"{name} not sent",
-            lambda source: source.signal(name, pid=pid, started_at=started_at),
-        )
+        await self._order(
+            f"sending {name} to {{}}", f"{name} not sent", slot, target,
+            lambda source, pid, started_at: source.signal(name, pid=pid, started_at=started_at),
+        )  # fmt: skip
 
     async def put_aside(self, slot: int, target: Identity) -> None:
-        """Quarantine for exactly the process that was chosen."""
-        pid, started_at = target
-        await self._do(
-            f"putting worker {slot} (pid {pid}) into quarantine",
-            "not put into quarantine",
-            lambda source: source.quarantine(pid, started_at),
-        )
+        """Quarantine for that process."""
+        await self._order(
+            "putting {} into quarantine", "not put into quarantine", slot, target,
+            lambda source, pid, started_at: source.quarantine(pid, started_at),
+        )  # fmt: skip
 
     async def retire(self, slot: int, target: Identity) -> None:
         """Its end, once another serves in its place."""
-        pid, started_at = target
-        await self._do(
-            f"replacing worker {slot} (pid {pid})",
-            "not retired",
-            lambda source: source.retire(pid, started_at),
-        )
+        await self._order(
+            "replacing {}", "not retired", slot, target,
+            lambda source, pid, started_at: source.retire(pid, started_at),
+        )  # fmt: skip
 
     async def release(self, slot: int, target: Identity) -> None:
         """The end of its quarantine."""
+        await self._order(
+            "releasing {}", "not released", slot, target,
+            lambda source, pid, started_at: source.release(pid, started_at),
+        )  # fmt: skip
+
+    async def _order(
+        self,
+        doing: str,
+        failed: str,
+        slot: int,
+        target: Identity,
+        call: Callable[[Source, int, float], Awaitable[Outcome]],
+    ) -> None:
+        """An order for exactly the process that was chosen, even if its slot is another's by now. ``doing``
+        has {} where the worker is named.
+        """
         pid, started_at = target
-        await self._do(
-            f"releasing worker {slot} (pid {pid})",
-            "not released",
-            lambda source: source.release(pid, started_at),
-        )
+        what = doing.format(f"worker {slot} (pid {pid})")
+        await self._do(what, failed, lambda source: call(source, pid, started_at))
 
     def is_current(self, worker: WorkerSnapshot) -> bool:
         """Whether this very process is still among the workers."""
