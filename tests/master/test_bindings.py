@@ -160,6 +160,42 @@ def test_descriptor_that_goes_takes_nobody_in_any_more(sites: list[Site]) -> Non
     assert f"fd://{fd}" not in site.open()
 
 
+def test_descriptor_of_an_earlier_master_is_nothing_here(sites: list[Site]) -> None:
+    """What a new master inherited was adopted from that descriptor of another process."""
+    with socket.create_server(("127.0.0.1", 0)) as given, Path("/dev/null").open() as other:
+        sites.append(site := Site(f"fd://{given.fileno()}", "127.0.0.1:0"))
+        inherited = site.bindings.open[0]
+        inherited.given, inherited.adopted_fd = f"fd://{other.fileno()}", -1
+        site.prepare("127.0.0.1:0")
+        site.accept()
+        assert Path(f"/proc/self/fd/{other.fileno()}").resolve() == Path("/dev/null")
+
+
+def test_unix_socket_that_a_new_master_may_take_over_keeps_its_file(
+    sites: list[Site], tmp_path: Path
+) -> None:
+    path = tmp_path / "s"
+    sites.append(site := Site(f"unix:{path}", "127.0.0.1:0"))
+    site.bindings.open[0].lent = True
+    site.prepare("127.0.0.1:0")
+    site.accept()
+    assert path.is_socket()
+
+
+def test_another_mode_goes_to_no_other_file(sites: list[Site], tmp_path: Path) -> None:
+    """Who owns the directory puts a link in the socket's place at the worst moment."""
+    path, other = tmp_path / "s", tmp_path / "shadow"
+    other.touch(0o600)
+    sites.append(site := Site(f"unix:{path}", umask=0o077))
+    (listener,) = site.bindings.open
+    path.unlink()
+    path.symlink_to(other)
+    listener.inode = (other.stat().st_dev, other.stat().st_ino)  # as a look that follows links would find
+    site.prepare(f"unix:{path}.2", umask=0)
+    listener.chmod(0o777)
+    assert stat.S_IMODE(other.stat().st_mode) == 0o600
+
+
 def test_unix_socket_stays_and_gets_another_mode(sites: list[Site], tmp_path: Path) -> None:
     path = tmp_path / "s"
     sites.append(site := Site(f"unix:{path}", umask=0o077))

@@ -224,6 +224,23 @@ def test_before_exec(make: Make, fate: str) -> None:
     assert [name for _, name in names(world)].count("pre_exec") == 1
 
 
+def test_before_exec_without_a_zygote_that_could(make: Make) -> None:
+    world = make(1).start()
+    world.zygote_fate = "hangs"
+    world.kill(world.zygote(1).pid, signal.SIGKILL)
+    world.settle()
+    done: list[float] = []
+    world.supervisor.hooks.before_exec(lambda: done.append(world.clock.now))
+    assert done == []
+    world.advance(16)
+    assert len(done) == 1, "a server without a zygote may need just that: a new master"
+    assert "hook pre_exec was not run" in world.texts()
+    world.hooked.clear()
+    world.zygote_fate = "well"
+    world.advance_until(world.converged, 120)
+    assert "pre_exec" not in [name for _, name in names(world)], "it is not run behind"
+
+
 def test_before_exec_without_such_a_hook(make: Make) -> None:
     world = make(1, hooks=("on_exit",)).start()
     done: list[bool] = []

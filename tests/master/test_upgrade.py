@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import os
+import shutil
 import signal
 import socket
 import threading
@@ -167,6 +168,32 @@ def test_a_new_master_takes_over_from_one_that_was_killed(start_server: StartSer
     assert successor != server.process.pid
     assert server.get()[0] == 200
     end(server)
+
+
+@pytest.mark.parametrize("remade", [True, False], ids=["can be made again", "cannot"])
+def test_taking_over_when_the_runtime_directory_was_cleared(
+    start_server: StartServer, site: Path, remade: bool
+) -> None:
+    health = f"127.0.0.1:{free_port()}"
+    server = start_server(APP, "--health-bind", health, cwd=site)
+    assert server.ctl("signal", "USR2").returncode == 0
+    runtime = server.runtime_dir / "wsgitop"
+    shutil.rmtree(runtime)
+    if not remade:
+        runtime.write_text("in the way")
+    server.signal(signal.SIGTERM)
+    eventually(lambda: "has taken over from process" in server.log(), what="the new master")
+    assert server.process.wait(10) == 0
+    with urllib.request.urlopen(f"http://{health}/ready", timeout=5) as answer:
+        assert answer.status == 200
+    assert "Traceback" not in server.log()
+    if remade:
+        end(server)
+        return
+    assert "there is no control socket any more" in server.log()
+    (successor,) = masters_in(server)
+    os.kill(successor, signal.SIGTERM)
+    server.wait_for_end()
 
 
 def test_systemd_and_health_checks_follow(start_server: StartServer, runtime_dir: Path) -> None:

@@ -79,6 +79,16 @@ class Claim:
             file.write(msgspec.json.encode(record))
         os.rename(new_name, RECORD_NAME, src_dir_fd=entry_fd, dst_dir_fd=entry_fd)
 
+    def stands(self) -> bool:
+        """Whether clients still get to the socket: somebody may have cleared its directory away."""
+        try:
+            found = os.lstat(self.path)
+        except OSError:
+            return False
+        return (found.st_dev, found.st_ino) == self.deed.bound and (
+            not self.deed.entry or Path(self.deed.entry).is_dir()
+        )
+
     def descriptors(self) -> tuple[int, ...]:
         """What another process needs to have this claim as well. A lock belongs to the open file, so it is
         kept for as long as one of them has it.

@@ -118,7 +118,7 @@ class ControlServer:
         role_of: Callable[[int], m.Role | None] = role_of_uid,
         inherited: Claim | None = None,
     ) -> None:
-        self.path = path
+        self.path = self._asked = path
         self.limits = limits or Limits()
         self._app = app
         self._name = name or app
@@ -145,9 +145,12 @@ class ControlServer:
     async def start(self, backend: Backend, *, bind: Sequence[str] = ()) -> None:
         """Serve ``backend`` from now on, and let this master be found.
 
-        ``bind`` is where it listens, for people.
+        ``bind`` is where it listens, for people. Raises ControlSocketError.
         """
+        if self._claim is not None and not self._claim.stands():
+            self.let_go()
         if self._claim is None:
+            self.path = self._asked
             self.open()
         assert self._claim is not None
         self.turns = Turns(self.limits)

@@ -11,7 +11,6 @@ from __future__ import annotations
 import contextlib
 import os
 import socket
-from pathlib import Path
 
 from wsgitop.errors import BindError, ConfigError
 from wsgitop.master.events import EventLog
@@ -119,12 +118,8 @@ class Bindings:
             if listener.backlog != settings.backlog:
                 listener.socket.listen(settings.backlog)
                 listener.backlog = settings.backlog
-            if settings.umask != self._umask and listener.inode is not None:
-                # Gone, or another's by now: then there is nothing of ours to change.
-                with contextlib.suppress(OSError):
-                    found = os.lstat(listener.address.path)
-                    if (found.st_dev, found.st_ino) == listener.inode:
-                        Path(listener.address.path).chmod(0o777 & ~settings.umask)
+            if settings.umask != self._umask:
+                listener.chmod(0o777 & ~settings.umask)
         self._umask = settings.umask
 
     def give_up(self, *numbers: int) -> None:
@@ -139,10 +134,11 @@ class Bindings:
 
     def _close(self, listener: Listener) -> None:
         listener.close()
-        if listener.given.startswith("fd://"):
-            # The descriptor that it was adopted from is the same socket, and would go on to take clients in.
+        if listener.adopted_fd >= 0:
+            # It is the same socket, and would go on to take clients in.
             with contextlib.suppress(OSError):
-                os.close(int(listener.given.removeprefix("fd://")))
+                os.close(listener.adopted_fd)
+            listener.adopted_fd = -1
 
 
 def _overlap(ours: Address, address: Address) -> bool:

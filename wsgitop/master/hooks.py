@@ -38,7 +38,9 @@ AT_ONCE = 16
 """Hooks that a zygote has been sent and has not run yet: its channel must not be full."""
 WAITING_LIMIT = 1000
 ANSWER_S = 15.0
-"""How long the zygote that is to run on_exit may take to begin with it."""
+"""How long the zygote that is to run on_exit may take to begin with it, and how long pre_exec may wait for
+one.
+"""
 
 
 class ServerHooks:
@@ -106,6 +108,8 @@ class ServerHooks:
         self._before_exec.append(then)
         self._await("pre_exec")
         self.look()
+        if any(message.name == "pre_exec" for message in self._waiting):
+            self._context.loop.call_later(ANSWER_S, self._exec_without)
 
     def begun(self, number: int, message: m.HookBegun) -> None:
         """A zygote runs a hook now."""
@@ -247,6 +251,17 @@ class ServerHooks:
     def _anywhere(self, name: str) -> bool:
         """Some generation has this hook; whether that which is to run it has, is seen when it is sent."""
         return any(name in names for names in self._declared.values())
+
+    def _exec_without(self) -> None:
+        """A server without a zygote may be in need of just that: a new master."""
+        waiting = [message for message in self._waiting if message.name == "pre_exec"]
+        if not waiting:
+            return
+        for message in waiting:
+            self._waiting.remove(message)
+        text = f"hook pre_exec was not run: there was no zygote that could within {ANSWER_S:g} s"
+        self._context.events.add("warning", "hook", text)
+        self._exec()
 
     def _exec(self) -> None:
         waiting, self._before_exec = self._before_exec, []

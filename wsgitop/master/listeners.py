@@ -41,16 +41,16 @@ class Listener:
     inode: tuple[int, int] | None = None  # of a unix socket's file: only our own is unlinked
     given: str = ""
     v6_only: bool = False
+    adopted_fd: int = -1
+    """The descriptor of this process that it was adopted from, and is a copy of. That ``given`` names one
+    says nothing here if the socket was inherited from another master.
+    """
+    lent: bool = False
+    """A new master has a copy, and may be about to take over: a unix socket's file is left to it."""
 
     def reachable(self) -> bool:
         """Whether clients can still get to it: the file of a unix socket may have been removed."""
-        if self.address.kind != "unix" or self.inode is None:
-            return True
-        try:
-            found = os.lstat(self.address.path)
-        except OSError:
-            return False
-        return (found.st_dev, found.st_ino) == self.inode
+        return self.address.kind != "unix" or self.inode is None or is_file(self.address.path, self.inode)
 
     def close(self) -> None:
         """Close it and remove a unix socket's file, if it is still the one that we made. May be called
@@ -59,11 +59,34 @@ class Listener:
         self.socket.close()
         # Once only: the number of an inode that is gone may be given to the socket of a successor.
         inode, self.inode = self.inode, None
-        if self.address.kind == "unix" and inode is not None:
+        if self.address.kind == "unix" and inode is not None and not self.lent:
             with contextlib.suppress(OSError):
-                found = os.lstat(self.address.path)
-                if (found.st_dev, found.st_ino) == inode:
+                if is_file(self.address.path, inode):
                     Path(self.address.path).unlink()
+
+    def chmod(self, mode: int) -> None:
+        """Give a unix socket's file this mode, if it is still the one that we made: in a directory of another
+        user that name may lead anywhere by now, so no name is trusted after the look.
+        """
+        if self.address.kind != "unix" or self.inode is None:
+            return
+        with contextlib.suppress(OSError):  # gone, or another's: then there is nothing of ours to change
+            fd = os.open(self.address.path, os.O_PATH | os.O_NOFOLLOW | os.O_CLOEXEC)
+            try:
+                found = os.fstat(fd)
+                if (found.st_dev, found.st_ino) == self.inode:
+                    Path(f"/proc/self/fd/{fd}").chmod(mode)
+            finally:
+                os.close(fd)
+
+
+def is_file(path: str, inode: tuple[int, int]) -> bool:
+    """Whether ``path`` still leads to this file, given by its device and inode."""
+    try:
+        found = os.lstat(path)
+    except OSError:
+        return False
+    return (found.st_dev, found.st_ino) == inode
 
 
 def open_listeners(settings: Settings) -> list[Listener]:
@@ -208,7 +231,7 @@ def _adopt(address: Address, settings: Settings) -> Listener:
             bound = Address("tcp6", host=name[0], port=name[1])
         case _:
             bound = Address("tcp", host=name[0], port=name[1])
-    return Listener(bound, sock, settings.backlog)
+    return Listener(bound, sock, settings.backlog, adopted_fd=address.fd)
 
 
 def _somebody_listens(path: str) -> bool:

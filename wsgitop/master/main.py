@@ -21,7 +21,7 @@ import msgspec
 
 from wsgitop import __version__
 from wsgitop.control.server import ControlServer
-from wsgitop.errors import ConfigError
+from wsgitop.errors import ConfigError, ControlSocketError
 from wsgitop.logs import error_log
 from wsgitop.logs.sink import Sink, SinkHandler, open_log
 from wsgitop.master import daemon, signals, systemd
@@ -355,7 +355,16 @@ class Master:
             except OSError as error:
                 text = f"pid file {self._pidfile.path} cannot be renamed: {error.strerror}"
                 self._events.add("error", "pidfile", text)
-        await self._open_control()
+        try:
+            await self._open_control()
+        except (ControlSocketError, OSError) as error:
+            cause = (
+                error.cause
+                if isinstance(error, ControlSocketError)
+                else f"{error.filename}: {error.strerror}"
+            )
+            text = f"there is no control socket any more, only signals: {cause}"
+            self._events.add("error", "control", text, detail="An upgrade (USR2) tries again.")
         text = f"this master has taken over from process {predecessor.handover.pid}"
         self._events.add("good", "upgrade", text)
         assert self._supervisor is not None

@@ -19,7 +19,7 @@ from wsgitop.channel.channel import Channel, ChannelClosed, ChannelFull
 from wsgitop.control.claim import Claim
 from wsgitop.errors import ConfigError, ProtocolError, UpgradeError, WorkerBootError
 from wsgitop.master import handover as h
-from wsgitop.master.listeners import Listener, open_listener, wanted_addresses
+from wsgitop.master.listeners import Listener, is_file, open_listener, wanted_addresses
 from wsgitop.master.supervisor import Supervisor
 from wsgitop.settings.addresses import Address, parse_address
 from wsgitop.settings.table import Settings
@@ -134,7 +134,10 @@ class Predecessor:
     def _inherited(self, address: Address, v6_only: bool) -> Listener | None:
         for index in self._sockets:
             record = self.handover.listeners[index]
-            if (record.given, record.v6_only) == (str(address), v6_only):
+            if (record.given, record.v6_only) != (str(address), v6_only):
+                continue
+            # A unix socket whose file was removed is of no use to anybody: it is made anew.
+            if record.inode is None or is_file(address.path, record.inode):
                 return self._adopt(index)
         return None
 

@@ -217,6 +217,8 @@ class Upgrade:
     def _handover(self) -> tuple[h.Handover, list[int]]:
         asked = {str(parse_address(text)) for text in self._configuration.settings.bind}
         self._lent = list(self._listeners)
+        for listener in self._lent:
+            listener.lent = True
         descriptors = [2, *(end.fileno() for end in self._supervisor.exchange)]
         descriptors += [listener.socket.fileno() for listener in self._lent]
         claim = None if self._control is None else self._control.held
@@ -373,6 +375,8 @@ class Upgrade:
         self._close()
         self.phase = Phase.IDLE
         self._serving = None
+        for listener in self._lent:
+            listener.lent = False
         self._lent = []
 
     def _close(self) -> None:
