@@ -72,12 +72,12 @@ def test_the_master_answers_while_every_thread_is_busy(start_server: StartServer
         eventually(lambda: server.status()["totals"]["threads_busy"] == 1)
         assert get(port, "/healthy")[0].startswith(b"HTTP/1.1 200 ")
         for data, status in {
-            b"POST /ready HTTP/1.1\r\n\r\n": b"405",
-            b"GET / HTTP/1.1\r\n\r\n": b"404",
+            b"POST /ready HTTP/1.0\r\n\r\n": b"405",
+            b"GET / HTTP/1.0\r\n\r\n": b"404",
             b"GET /ready\r\n\r\n": b"400",
             b"GET /ready HTTP/2\r\n\r\n": b"400",
             b"GET /ready HTTP/1.1\nHost: t\r\n\r\n": b"400",
             b"GET /ready HTTP/1.1\r\nX: " + b"x" * 5000 + b"\r\n\r\n": b"431",
         }.items():
             assert ask(port, data)[0].split(b" ")[1] == status, data[:40]
-        assert ask(port, b"HEAD /ready HTTP/1.1\r\n\r\n")[1] == b""
+        assert ask(port, b"HEAD /ready HTTP/1.0\r\n\r\n")[1] == b""

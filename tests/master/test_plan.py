@@ -40,6 +40,13 @@ def rolling(found: Roster) -> Roster:
     return found
 
 
+def failed(found: Roster, *, commanded: bool = True) -> Roster:
+    """With a generation 2 that could not be loaded, besides those that there are."""
+    record = found.generations.get(2) or found.add_generation(NOW - 5, roll=True)
+    record.commanded, record.error, record.phase = commanded, "ImportError: shop", GenerationPhase.FAILED
+    return found
+
+
 def plan(
     found: Roster,
     now: float = NOW,
@@ -339,6 +346,9 @@ def test_quick_stop_after_a_graceful_one() -> None:
             ("degraded", "3 failed boots in a row, next try in 7 s"),
         ),
         (roster(1, (1, R)), {"zygote_failures": 1}, ("serving", "")),
+        (failed(roster(1, (1, R))), {}, ("serving", "the reload to generation 2 failed")),
+        (failed(roster(1, (1, R)), commanded=False), {}, ("serving", "")),
+        (failed(roster(1, (3, R), generations=3)), {}, ("serving", "")),
     ],
 )  # fmt: skip
 def test_condition(found: Roster, changes: dict[str, object], expected: tuple[str, str]) -> None:

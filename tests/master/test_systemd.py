@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import asyncio
+import contextlib
 import os
 import signal
 import socket
@@ -16,6 +18,7 @@ import pytest
 from tests.conftest import StartServer
 from tests.support.server import APPS, PROGRAM, environment
 from wsgitop.master.roster import Roster
+from wsgitop.master.states import GenerationPhase
 from wsgitop.master.systemd import Notifier, Unit, take_sockets
 
 
@@ -114,6 +117,42 @@ def test_phases(systemd: Systemd) -> None:
     roster.stopping = True
     unit.look()
     assert systemd.until("STOPPING=1")[-2:] == ["READY=1", "STOPPING=1"]
+    notifier.close()
+
+
+def test_what_counts_is_not_lost_when_systemd_is_slow(systemd: Systemd) -> None:
+    async def slow() -> None:
+        notifier = Notifier(systemd.path)
+        for _ in range(100):
+            notifier.mention(WATCHDOG=1)  # as many as there is room for
+        notifier.tell(MAINPID=7)
+        notifier.tell(READY=1)
+        notifier.mention(STATUS="stale by the time there is room")
+        while "READY=1" not in systemd.heard:
+            systemd.socket.setblocking(False)
+            with contextlib.suppress(BlockingIOError):
+                systemd.heard.append(systemd.socket.recv(4096).decode())
+            await asyncio.sleep(0.001)
+        notifier.close()
+
+    asyncio.run(asyncio.wait_for(slow(), 20))
+    assert systemd.heard[-2:] == ["MAINPID=7", "READY=1"]
+    assert set(systemd.heard[:-2]) == {"WATCHDOG=1"}
+
+
+def test_each_reload_is_told(systemd: Systemd) -> None:
+    roster = Roster(1, ever_ready=True)
+    notifier = Notifier(systemd.path)
+    unit = Unit(notifier, roster, FakeLoop())
+    first = roster.add_generation(0.0, roll=True)
+    unit.look()
+    first.phase = GenerationPhase.FAILED  # superseded
+    roster.add_generation(0.0, roll=True)
+    unit.look()
+    systemd.until("STATUS=")
+    while len([line for line in systemd.heard if line.startswith("MONOTONIC_USEC=")]) < 2:
+        systemd.heard += systemd.socket.recv(4096).decode().split("\n")
+    assert systemd.heard.count("RELOADING=1") == 2 and "READY=1" not in systemd.heard
     notifier.close()
 
 

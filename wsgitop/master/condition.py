@@ -31,6 +31,14 @@ def reloading_to(roster: Roster) -> int | None:
     return roster.target if roster.rolling else None
 
 
+def failed_reload(roster: Roster) -> int:
+    """The generation of the last reload that was asked for, if it failed: what is on disk is not what serves.
+    0: it did not.
+    """
+    newest = max((g.number for g in roster.generations.values() if g.commanded), default=0)
+    return newest if newest > roster.target and roster.generations[newest].error else 0
+
+
 def _strength(roster: Roster) -> tuple[MasterState, str]:
     if not roster.wanted:
         return "degraded", "no workers are wanted since WINCH; HUP or TTIN brings them back"
@@ -39,6 +47,8 @@ def _strength(roster: Roster) -> tuple[MasterState, str]:
         held = len(roster.quarantined())
         remarks = ["generations are mixed"] if roster.mixed() else []
         remarks += [f"{held} in quarantine"] if held else []
+        failed = failed_reload(roster)
+        remarks += [f"the reload to generation {failed} failed"] if failed else []
         return "serving", ", ".join(remarks)
     coming = sum(1 for worker in roster.live() if worker.coming)
     expected = serving > 0 and serving + coming >= roster.wanted

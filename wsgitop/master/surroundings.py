@@ -13,8 +13,9 @@ import msgspec
 
 from wsgitop.errors import WsgitopError
 from wsgitop.master.events import LOGGER
-from wsgitop.master.health import HealthServer
+from wsgitop.master.health import answer_checks
 from wsgitop.master.listeners import Listener, open_listeners
+from wsgitop.master.responder import Responder
 from wsgitop.master.supervisor import Supervisor
 from wsgitop.master.systemd import Notifier, Unit
 from wsgitop.settings.table import Settings
@@ -41,7 +42,7 @@ class Surroundings:
         self._settings = msgspec.structs.replace(settings, bind=(settings.health_bind,))
         self._notifier = Notifier.from_environment(os.environ)
         self._listener = inherited
-        self._health: HealthServer | None = None
+        self._health: Responder | None = None
         self._unit: Unit | None = None
         if self._address and not guest:
             (self._listener,) = open_listeners(self._settings)
@@ -62,7 +63,7 @@ class Surroundings:
         if self._listener is None:
             self._listener = await self._take_over_address()
         if self._listener is not None:
-            self._health = HealthServer(self._listener, supervisor.roster)
+            self._health = Responder(self._listener, answer_checks(supervisor.roster))
             await self._health.start()
             LOGGER.info("health checks at %s: /healthy, /ready", self._listener.address)
 

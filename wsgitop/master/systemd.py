@@ -7,6 +7,7 @@ nor what the application starts believe that they are meant.
 
 from __future__ import annotations
 
+import asyncio
 import os
 import socket
 import time
@@ -19,6 +20,9 @@ from wsgitop.master.roster import Roster
 
 LISTEN_FDS_START = 3
 STATUS_INTERVAL_S = 1.0
+RETRY_S = 0.05
+UNSENT_LIMIT = 50
+"""Beyond it the oldest are given up: systemd has not read for long, or never will."""
 
 
 class Notifier:
@@ -32,6 +36,8 @@ class Notifier:
         self._address = f"\0{address[1:]}" if address.startswith("@") else address
         self._socket = socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM | socket.SOCK_NONBLOCK)
         self._complained = False
+        self._unsent: list[str] = []
+        self._waits = False
 
     @classmethod
     def from_environment(cls, environ: MutableMapping[str, str]) -> Notifier | None:
@@ -46,18 +52,53 @@ class Notifier:
         return cls(address, watchdog_s)
 
     def tell(self, **state: object) -> None:
-        """Send assignments, for example ``READY=1``. Never waits and raises nothing."""
-        text = "\n".join(f"{name}={value}" for name, value in state.items())
+        """Send assignments that count, for example ``READY=1``, in order. Never waits and raises nothing: if
+        systemd has no room for them, they are sent again in a moment.
+        """
+        self._unsent.append(_text(state))
+        del self._unsent[:-UNSENT_LIMIT]
+        self._send_on()
+
+    def mention(self, **state: object) -> None:
+        """Send assignments that lose their worth at once, such as ``WATCHDOG=1``: now, or never."""
+        if not self._unsent:
+            self._send(_text(state))
+
+    def _send_on(self) -> None:
+        while self._unsent and self._send(self._unsent[0]):
+            self._unsent.pop(0)
+        if self._unsent and not self._waits:
+            self._waits = True
+            asyncio.get_running_loop().call_later(RETRY_S, self._try_again)
+
+    def _try_again(self) -> None:
+        self._waits = False
+        if self._socket.fileno() >= 0:
+            self._send_on()
+
+    def _send(self, text: str) -> bool:
+        """False: there is no room."""
         try:
             self._socket.sendto(text.encode(errors="replace"), self._address)
+        except BlockingIOError:
+            return False
         except OSError as error:
             if not self._complained:
                 self._complained = True
                 LOGGER.warning("systemd cannot be told anything at NOTIFY_SOCKET: %s", error.strerror)
+        return True
 
     def close(self) -> None:
-        """Say no more."""
+        """Say no more. What could not be sent before is tried once more."""
+        if self._socket.fileno() >= 0:
+            for text in self._unsent:
+                self._send(text)
+        self._unsent.clear()
         self._socket.close()
+
+
+def _text(state: dict[str, object]) -> str:
+    return "\n".join(f"{name}={value}" for name, value in state.items())
 
 
 def take_sockets(environ: MutableMapping[str, str]) -> tuple[str, ...]:
@@ -85,6 +126,8 @@ class Unit:
         self._roster = roster
         self._loop = loop
         self._phase = "starting"
+        self._number: int | None = None
+        self._rps: float | None = None
         self._status = ""
         self._said_at = 0.0
         self._silent = False
@@ -95,14 +138,18 @@ class Unit:
         """Tell what has changed; called whenever something may have, and once a second."""
         if self._silent:
             return
-        phase = self._current()
-        if phase != self._phase:
+        phase, number = self._current(), reloading_to(self._roster)
+        # Each reload is told, also one that is ordered while another is under way: systemd waits for it.
+        if phase != self._phase or (phase == "reloading" and number != self._number):
+            self._number = number
             self._enter(phase)
         now = time.monotonic()
-        status = self.status(rps)
+        if rps is not None:
+            self._rps = rps
+        status = self.status(self._rps)
         if status != self._status and now - self._said_at >= STATUS_INTERVAL_S:
             self._status, self._said_at = status, now
-            self._notifier.tell(STATUS=status)
+            self._notifier.mention(STATUS=status)
 
     def status(self, rps: float | None) -> str:
         """One line for ``systemctl status``."""
@@ -142,5 +189,5 @@ class Unit:
         if self._silent:
             return
         # From the loop itself: if it hangs, systemd is right to act.
-        self._notifier.tell(WATCHDOG=1)
+        self._notifier.mention(WATCHDOG=1)
         self._loop.call_later(self._notifier.watchdog_s / 2, self._beat)
