@@ -270,6 +270,52 @@ def test_a_full_disk_is_one_warning_and_the_next_death_is_the_next_try(
     assert [one.pid for one in make().after(0, 10)] == [1, 2, 3, 4]
 
 
+def test_a_look_at_the_file_that_fails_loses_no_death(
+    make: Any, path: Path, warnings: Warnings, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    ledger = make()
+    merge = LedgerFile._merge
+    faults = [OSError(errno.EIO, "Input/output error")]
+
+    def look(file: LedgerFile) -> None:
+        if faults:
+            raise faults.pop()
+        merge(file)
+
+    monkeypatch.setattr(LedgerFile, "_merge", look)
+    ledger.add(death(1))
+    eventually(lambda: warnings.texts)
+    ledger.add(death(2, at=2))
+    make.finish()
+    assert [one.pid for one in make().after(0, 10)] == [1, 2]
+
+
+def test_two_masters_that_write_at_once_lose_nothing(make: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(ledger_file, "PAUSE_S", 0.0)
+    old, new = make(), make(beside=True)
+    merge, looked, other = LedgerFile._merge, threading.Event(), threading.Event()
+
+    def look(file: LedgerFile) -> None:
+        merge(file)
+        if not looked.is_set():  # the other one comes between this look and the rename
+            looked.set()
+            other.wait(0.3)
+
+    monkeypatch.setattr(LedgerFile, "_merge", look)
+    replace = LedgerFile._replace
+
+    def write(file: LedgerFile, data: bytes) -> None:
+        replace(file, data)
+        other.set()
+
+    monkeypatch.setattr(LedgerFile, "_replace", write)
+    old.add(death(1, at=1.0))
+    assert looked.wait(5)
+    new.add(death(2, at=2.0))
+    make.finish()
+    assert [one.pid for one in make().after(0, 10)] == [1, 2]
+
+
 def test_a_disk_that_hangs_holds_nobody_up(
     make: Any, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:

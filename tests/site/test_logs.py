@@ -334,6 +334,63 @@ def test_rotation_under_load_loses_and_splits_no_line(start_server: StartServer,
     assert all(re.match(r"\[[^]]+\] \[\d+\] \[INFO\] ", line) for line in error.read_text().splitlines())
 
 
+def test_rotation_while_a_reload_changes_the_files(start_server: StartServer, tmp_path: Path) -> None:
+    """The new generation writes to its own file from its first request on."""
+    first, second = tmp_path / "first", tmp_path / "second"
+    config = tmp_path / "gunicorn.conf.py"
+    text = 'accesslog = {!r}\nerrorlog = {!r}\naccess_log_format = "%(p)s"\nworkers = 2\n'
+    config.write_text(text.format(str(first), f"{first}.error"))
+    server = start_server("slow_boot:application", "-c", str(config), env={"SLOW_BOOT_S": "0.6"})
+    old = {worker["pid"] for worker in server.workers()}
+    config.write_text(text.format(str(second), f"{second}.error"))
+    server.signal(signal.SIGHUP)
+
+    def served_by_new() -> bool:
+        server.get("/")
+        return any(w["pid"] not in old and w["state"] == "idle" for w in server.workers())
+
+    eventually(served_by_new, what="a first new worker")
+    assert len({w["pid"] for w in server.workers()} & old) > 0, "the reload is under way"
+    first.rename(tmp_path / "first.1")
+    server.signal(signal.SIGUSR1)
+    eventually(first.exists, what="the old file, opened again")
+    eventually(
+        lambda: server.get("/") and {w["pid"] for w in server.workers()}.isdisjoint(old),
+        what="the end of the reload",
+    )
+    for _ in range(10):
+        server.get("/")
+    server.signal(signal.SIGHUP)  # so that all lines are written
+    eventually(lambda: second.stat().st_size)
+    written = {f"<{pid}>" for file in (first, tmp_path / "first.1") for pid in file.read_text().split()}
+    assert written <= {f"<<{pid}>>" for pid in old}
+    eventually(lambda: "the error log was" in Path(f"{second}.error").read_text())
+
+
+def test_a_reload_that_fails_leaves_the_files(start_server: StartServer, tmp_path: Path) -> None:
+    config, access, error = tmp_path / "gunicorn.conf.py", tmp_path / "access", tmp_path / "error"
+    text = "accesslog = {!r}\nerrorlog = {!r}\n"
+    config.write_text(text.format(str(access), str(error)))
+    server = start_server("hello:application", "-c", str(config))
+    for broken in (
+        text.format(str(tmp_path / "nowhere" / "access"), str(error)),
+        text.format(str(access), str(tmp_path / "nowhere" / "error")),
+        text.format(str(tmp_path / "other"), str(tmp_path / "other.error")) + f"chdir = {str(tmp_path)!r}\n",
+    ):
+        config.write_text(broken)
+        result = server.ctl("reload")
+        assert result.returncode == 1, result.stdout
+        before = access.read_text().count("GET /")
+        server.get("/")
+        eventually(lambda before=before: access.read_text().count("GET /") > before)  # type: ignore[misc]
+    assert error.read_text().count("reload to generation") == 3
+    config.write_text(text.format(str(access), "-"))
+    assert server.ctl("reload").returncode == 0
+    server.signal(signal.SIGUSR1)
+    eventually(lambda: "log files reopened" in server.log_path.read_text())
+    assert "log files reopened" not in error.read_text()
+
+
 def test_reopening_that_cannot_work_changes_neither_log(start_server: StartServer, tmp_path: Path) -> None:
     place = tmp_path / "logs"
     place.mkdir()

@@ -34,13 +34,10 @@ MAX_WORKERS = 1000
 class Backend:
     """The control server's view of the master."""
 
-    def __init__(
-        self, supervisor: Supervisor, sampler: Sampler, reopen: Callable[[str], None], upgrade: Upgrade
-    ) -> None:
+    def __init__(self, supervisor: Supervisor, sampler: Sampler, upgrade: Upgrade) -> None:
         self._upgrade = upgrade
         self._supervisor = supervisor
         self._sampler = sampler
-        self._reopen = reopen
         self._reloads: dict[int, asyncio.Future[tuple[str, str]]] = {}
         self._waiting: list[tuple[Callable[[], str | None], asyncio.Future[str]]] = []
         supervisor.on_change.append(self._check)
@@ -211,7 +208,7 @@ class Backend:
             case "INT" | "QUIT":
                 return await self.stop(StopArguments(quick=True), actor)
             case "USR1":
-                self._reopen(actor)
+                self._supervisor.reopen_logs(actor)
                 text = "log files reopened"
             case "USR2":
                 text = await self._upgrade.begin(actor, automatic=False)

@@ -17,13 +17,15 @@ from __future__ import annotations
 
 import contextlib
 import errno
+import fcntl
 import hashlib
 import logging
 import os
 import re
 import stat
 import threading
-from collections.abc import Mapping
+import time
+from collections.abc import Iterator, Mapping
 from itertools import pairwise
 from pathlib import Path
 
@@ -41,6 +43,7 @@ SET_ASIDE = ".set-aside"
 NEW = ".new"
 PAUSE_S = 0.2
 """Between two versions: many workers that end together are one."""
+LOCK_TRIES, LOCK_PAUSE_S = 50, 0.02
 _QUIET = frozenset({errno.EROFS, errno.EACCES, errno.EPERM})
 """What is ordinary in a container, where nobody has asked for a state directory."""
 _UNFIT = re.compile(r"[^A-Za-z0-9.]+")
@@ -176,12 +179,15 @@ class LedgerFile:
             self._write(news)
 
     def _write(self, news: list[Death]) -> None:
+        # First of all: whatever fails below, they are tried again with the next one.
+        self._entries.extend(news)
+        thin(self._entries)
         try:
-            self._merge()
-            self._entries.extend(news)
-            thin(self._entries)
-            lines = [msgspec.json.encode(self._head), *map(msgspec.json.encode, self._entries), b""]
-            self._replace(b"\n".join(lines))
+            with self._alone():
+                self._merge()
+                thin(self._entries)
+                lines = [msgspec.json.encode(self._head), *map(msgspec.json.encode, self._entries), b""]
+                self._replace(b"\n".join(lines))
         except OSError as error:
             if not self._failing:
                 self._failing = True
@@ -192,6 +198,26 @@ class LedgerFile:
                 )  # fmt: skip
         else:
             self._failing = False
+
+    @contextlib.contextmanager
+    def _alone(self) -> Iterator[None]:
+        """While another master has the same file: between a look at it and the rename nothing may come. The
+        lock is given up when the directory is closed. One that is held for long is not waited for: its holder
+        may be stopped.
+        """
+        fd = os.open(self.path.parent, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+        try:
+            for _ in range(LOCK_TRIES):
+                try:
+                    fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                    break
+                except BlockingIOError:
+                    time.sleep(LOCK_PAUSE_S)
+                except OSError:
+                    break  # a file system without locks
+            yield
+        finally:
+            os.close(fd)
 
     def _replace(self, data: bytes) -> None:
         new = self.path.with_name(f"{self.path.name}.{os.getpid()}{NEW}")

@@ -21,7 +21,7 @@ import msgspec
 
 from wsgitop import __version__
 from wsgitop.control.server import ControlServer
-from wsgitop.errors import ConfigError, ControlSocketError
+from wsgitop.errors import ControlSocketError
 from wsgitop.logs import error_log
 from wsgitop.logs.sink import Sink, SinkHandler, open_log
 from wsgitop.master import daemon, signals, systemd
@@ -179,6 +179,7 @@ class Master:
                 access_pipe_fd=self._access_pipe_fd,
                 ledger=self._ledger,
             )
+            supervisor.logs.on_error_log = self._let_go_of_terminal
             self._statsd = open_statsd(settings, sampler, self._sink)
             self._supervisor, self._sampler, self._control = supervisor, sampler, control
             self._upgrade = upgrade = Upgrade(
@@ -194,7 +195,7 @@ class Master:
                 environment=self._surroundings.environment,
             )
             upgrade.on_hand_over.append(self._surroundings.hand_over)
-            backend = Backend(supervisor, sampler, self._reopen, upgrade)
+            backend = Backend(supervisor, sampler, upgrade)
             thread = signals.SignalThread(loop, self._signal)
             LOGGER.info(
                 "wsgitop %s, master pid %d, Python %s", __version__, os.getpid(), sys.version.split()[0]
@@ -289,7 +290,7 @@ class Master:
             case signal.SIGWINCH if self._in_background:
                 supervisor.winch(actor)
             case signal.SIGUSR1:
-                self._reopen(actor)
+                supervisor.reopen_logs(actor)
             case signal.SIGUSR2:
                 self._upgrade.on_signal(actor)
             case _:
@@ -376,26 +377,8 @@ class Master:
     def _let_go_of_terminal(self) -> None:
         """With --daemon: whoever started the server gets its terminal back."""
         if self._in_background:
-            daemon.let_go_of_terminal(self._configuration.settings.errorlog)
+            daemon.let_go_of_terminal(self._sink.path)
             self._sink.reopen()  # without a file it was a copy of standard error
-
-    def _reopen(self, actor: str) -> None:
-        """USR1: open the log files again, after rotation."""
-        assert self._supervisor is not None
-        access_log_fd = -1
-        try:
-            # Both or neither: the access log is not in use before the error log has been opened.
-            access_log_fd = _open_access_log(self._configuration.settings.accesslog)
-            self._sink.reopen()
-            self._let_go_of_terminal()
-        except ConfigError as error:
-            if access_log_fd >= 0:
-                os.close(access_log_fd)
-            self._events.add("error", "reopen", f"the old log files stay open: {error.cause}", actor=actor)
-            return
-        os.dup2(access_log_fd, self._access_log_fd, inheritable=False)
-        os.close(access_log_fd)
-        self._supervisor.reopen_logs(actor, self._access_log_fd)
 
 
 def _log_internal_error(_loop: asyncio.AbstractEventLoop, context: dict[str, Any]) -> None:

@@ -1,4 +1,4 @@
-"""Other log files in the configuration: opened for a new generation, in force when it serves.
+"""The log files over reloads and rotation: others are opened for a new generation, in force when it serves.
 
 Who runs this: the loop of the master. The descriptor of the access log that the master hands to everybody
 keeps its number for life; what changes is the file behind it.
@@ -7,7 +7,7 @@ keeps its number for life; what changes is the file behind it.
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -29,6 +29,8 @@ class ReloadLogs:
         self._sink = sink
         self._sampler = sampler
         self._events = events
+        self.on_error_log: Callable[[], None] = lambda: None
+        """Called when the error log has been opened again, or is another one."""
 
     @contextmanager
     def prepared(self, settings: Settings) -> Iterator[int]:
@@ -45,6 +47,38 @@ class ReloadLogs:
             yield descriptor
         finally:
             os.close(descriptor)
+
+    @contextmanager
+    def reopened(self, generations: Mapping[int, Settings]) -> Iterator[dict[int, int]]:
+        """Open the log files again, after rotation: the descriptor of the access log for each of these
+        generations. One whose settings are not in force yet, or not any more, has its own; if that cannot be
+        opened it is told, and the generation is left out. Raises ConfigError if a log that is in force cannot
+        be opened; then nothing has changed.
+        """
+        access_log_fd = _open_access_log(self._settings)
+        try:
+            self._sink.reopen()
+            self.on_error_log()
+            os.dup2(access_log_fd, self._access_log_fd, inheritable=False)
+        finally:
+            os.close(access_log_fd)
+        opened: dict[str, int] = {self._settings.accesslog: self._access_log_fd}
+        try:
+            for settings in generations.values():
+                if settings.accesslog not in opened:
+                    try:
+                        opened[settings.accesslog] = _open_access_log(settings)
+                    except ConfigError as error:
+                        self._events.add("error", "reopen", f"the old log file stays open: {error.cause}")
+            yield {
+                number: opened[settings.accesslog]
+                for number, settings in generations.items()
+                if settings.accesslog in opened
+            }
+        finally:
+            for descriptor in opened.values():
+                if descriptor != self._access_log_fd:
+                    os.close(descriptor)
 
     def accept(self, settings: Settings) -> None:
         """A generation with these settings serves."""
@@ -70,6 +104,7 @@ class ReloadLogs:
         except ConfigError:
             self._sink.path = before
             raise
+        self.on_error_log()
         self._sampler.log = "" if path == "-" else str(Path(path).absolute())
         self._events.add("info", "reopen", f"the error log was {before} before")
 

@@ -90,6 +90,7 @@ class Supervisor:
         self.roster = roster
         self.events = events
         self.ledger = self._context.deaths.ledger
+        self.logs = self._context.logs
         self.workers = Workers(self._context)
         self.quarantine = Quarantine(self._context, self.workers)
         self.scaling = Scaling(self._context)
@@ -195,10 +196,16 @@ class Supervisor:
         self._context.taken_over = True
         self._context.hands_on = by_exchange
 
-    def reopen_logs(self, actor: str, access_log_fd: int) -> None:
-        """Hand the newly opened access log to everybody; the caller has reopened the error log."""
-        self._zygotes.reopen(access_log_fd)
-        self.workers.reopen(access_log_fd)
+    def reopen_logs(self, actor: str) -> None:
+        """Open the log files again, after rotation, and hand the access logs to everybody."""
+        generations = {number: each.settings for number, each in self._context.generations.items()}
+        try:
+            with self.logs.reopened(generations) as access_logs:
+                self._zygotes.reopen(access_logs)
+                self.workers.reopen(access_logs)
+        except ConfigError as error:
+            self.events.add("error", "reopen", f"the old log files stay open: {error.cause}", actor=actor)
+            return
         self.events.add("info", "reopen", "log files reopened", actor=actor)
 
     def reap(self) -> None:

@@ -11,6 +11,7 @@ import random
 import signal
 import time
 from collections import OrderedDict
+from collections.abc import Mapping
 
 from wsgitop.channel import messages as m
 from wsgitop.master.causes import Verdict, is_crash
@@ -429,7 +430,9 @@ class Workers:
         generation.free_rows.append(record.row)
         self._context.hooks.child_exit(record, gauge)
 
-    def reopen(self, access_log_fd: int) -> None:
-        """Hand on the newly opened access log."""
-        for process in self._processes.values():
-            process.peer.send(m.Reopen(), [access_log_fd])
+    def reopen(self, access_logs: Mapping[int, int]) -> None:
+        """Hand on the newly opened access logs, given by generation."""
+        for worker, process in self._processes.items():
+            number = self._context.roster.workers[worker].generation
+            if number in access_logs:
+                process.peer.send(m.Reopen(), [access_logs[number]])

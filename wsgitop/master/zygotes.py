@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import os
 import time
+from collections.abc import Mapping
 
 import msgspec
 
@@ -277,7 +278,8 @@ class Zygotes:
         self._workers.zygote_gone(number)
         return True
 
-    def reopen(self, access_log_fd: int) -> None:
-        """Hand on the newly opened access log."""
-        for process in self.processes.values():
-            process.peer.send(m.Reopen(), [access_log_fd])
+    def reopen(self, access_logs: Mapping[int, int]) -> None:
+        """Hand on the newly opened access logs, given by generation."""
+        for number, process in self.processes.items():
+            if number in access_logs:
+                process.peer.send(m.Reopen(), [access_logs[number]])

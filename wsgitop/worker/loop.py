@@ -494,7 +494,7 @@ class Engine:
         """
         self._draining = True
         self._row[at.READY_NS] = 0
-        self._acceptor.close(last=self._settlement.closes_idle)
+        self._acceptor.close(last=self._settlement.closes_idle and not self.caretaker.passes_on)
         self.caretaker.end()
         now_s = _monotonic()
         for connection in list(self._table.connections.values()):
