@@ -19,7 +19,7 @@ from wsgitop.errors import AppImportError, ConfigError, HookError, WorkerBootErr
 from wsgitop.logs.sink import Sink
 from wsgitop.master import plan as p
 from wsgitop.master.bindings import Bindings
-from wsgitop.master.condition import condition
+from wsgitop.master.condition import condition, failed_reload
 from wsgitop.master.configuration import Configuration
 from wsgitop.master.context import Context
 from wsgitop.master.deaths import Deaths
@@ -302,7 +302,9 @@ class Supervisor:
             case p.ReloadDone(number):
                 self.roster.rolling = False
                 self.roster.good = number
-                self._context.watch.keep(number, hopes=False)
+                # It may be the one that a reload that has failed went back to.
+                failed = failed_reload(self.roster)
+                self._context.watch.keep(number, failed, hopes=bool(failed))
                 self.events.add(
                     "good", "reloaded", f"generation {number} serves with {self.roster.wanted} workers"
                 )

@@ -27,6 +27,7 @@ QUIET_S = 0.05
 """Editors and version control write several files: a change is told when there is no other for so long."""
 QUIET_LIMIT_S = 2.0
 FILES_LIMIT = 50_000
+RECENT_S = 60.0
 
 _Seen = tuple[int, int, int] | frozenset[str] | None
 
@@ -104,7 +105,7 @@ class FileWatch:
         if len(files) > FILES_LIMIT:
             files = self._extra
         directories = (os.path.dirname(name) for name in files if "-packages/" not in name)  # noqa: PTH120
-        self._thread.watch(files, frozenset(directories) if self._hopes else frozenset())
+        self._thread.watch(files, frozenset(directories), hopes=self._hopes)
 
     def _tell(self, changed: list[str]) -> None:
         """In the thread."""
@@ -121,6 +122,10 @@ def describe(changed: list[str], home: str) -> str:
     first = changed[0]
     if home and first.startswith(home.rstrip("/") + "/"):
         first = first[len(home.rstrip("/")) + 1 :]
+    if first.endswith("/"):
+        return f"there are new modules in {first}"
+    if not first:
+        return "there are new modules"
     more = f" and {len(changed) - 1} more" if len(changed) > 1 else ""
     return f"file changed: {first}{more}"
 
@@ -132,18 +137,21 @@ class _Watcher(threading.Thread):
         super().__init__(name="wsgitop-watch", daemon=True)
         self._news = news
         self._tell = tell
-        self._wanted: tuple[frozenset[str], frozenset[str]] = (frozenset(), frozenset())
+        self._wanted: tuple[frozenset[str], frozenset[str], bool] = (frozenset(), frozenset(), False)
         self._seen: dict[str, _Seen] = {}
+        self._grown: dict[str, float] = {}  # directories with other modules than before, and since when
         self._stopping = False
         self._lock = threading.Lock()  # the descriptor is written to by the loop and closed by the thread
         self._wake_fd = os.eventfd(0, os.EFD_CLOEXEC | os.EFD_NONBLOCK)
 
     # -- for the loop ------------------------------------------------
 
-    def watch(self, files: frozenset[str], directories: frozenset[str]) -> None:
-        """From now on these files, and new names in these directories."""
-        if (files, directories) != self._wanted:
-            self._wanted = files, directories
+    def watch(self, files: frozenset[str], directories: frozenset[str], *, hopes: bool = False) -> None:
+        """From now on these files; if it ``hopes``, new names in these directories as well, those of the last
+        RECENT_S included: what is missing may appear while it is being found out that it is.
+        """
+        if (files, directories, hopes) != self._wanted:
+            self._wanted = files, directories, hopes
             self._wake()
 
     def stop(self) -> None:
@@ -186,7 +194,7 @@ class _Watcher(threading.Thread):
     def _sleep(self) -> None:
         watched = [self._wake_fd]
         if self._news is not None:
-            files, directories = self._wanted
+            files, directories, _ = self._wanted
             self._news.watch(files, directories)
             watched.append(self._news.fileno())
         deadline_s = time.monotonic() + INTERVAL_S
@@ -203,11 +211,19 @@ class _Watcher(threading.Thread):
 
     def _look(self) -> set[str]:
         """What has changed since the last look. What is new to us has not."""
-        files, directories = self._wanted
+        files, directories, hopes = self._wanted
         seen: dict[str, _Seen] = {name: _stamp(name) for name in files}
         seen |= {name + "/": _listing(name) for name in directories}
         before, self._seen = self._seen, seen
-        return {name for name, stamp in seen.items() if name in before and before[name] != stamp}
+        changed = {name for name, stamp in seen.items() if name in before and before[name] != stamp}
+        now_s = time.monotonic()
+        self._grown.update((name, now_s) for name in changed if name.endswith("/"))
+        files_changed = {name for name in changed if not name.endswith("/")}
+        if not hopes:
+            return files_changed
+        grown = {name for name, at_s in self._grown.items() if now_s - at_s < RECENT_S and name in seen}
+        self._grown.clear()
+        return files_changed | grown
 
 
 def _stamp(name: str) -> _Seen:
