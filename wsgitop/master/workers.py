@@ -220,9 +220,9 @@ class Workers:
             self._context.give_up(generation, error)
         else:
             self._count_boot_failure(record)
-            self._context.events.add(
-                "error", "boot-failed", f"worker {record.slot} could not boot: {error}", detail=traceback
-            )
+            # Cause and remedy are lines of their own.
+            text = f"worker {record.slot} could not boot: {'. '.join(error.splitlines())}"
+            self._context.events.add("error", "boot-failed", text, detail=traceback)
 
     def _lost(self, worker: int, fault: str) -> None:
         """The worker's channel has ended; its death is told by SIGCHLD, unless its pid was never known."""
