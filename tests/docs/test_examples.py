@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import re
 import shlex
 import shutil
@@ -44,17 +45,21 @@ def test_systemd_unit_is_accepted_by_systemd(tmp_path: Path) -> None:
     text = text.replace("/srv/mysite/venv/bin/wsgitop", "/bin/true").replace(
         "User=mysite\nGroup=mysite\n", ""
     )
-    unit = tmp_path / "mysite.service"
+    unit, sockets = tmp_path / "mysite.service", tmp_path / "mysite.socket"
     unit.write_text(text.replace("/srv/mysite/current", "/"))
+    sockets.write_text((EXAMPLES / "systemd" / "mysite.socket").read_text())
     result = subprocess.run(
-        ["systemd-analyze", "verify", str(unit)], capture_output=True, text=True, check=False
+        ["systemd-analyze", "verify", str(unit), str(sockets)], capture_output=True, text=True, check=False
     )
-    complaints = [line for line in result.stderr.splitlines() if "mysite.service" in line]
+    complaints = [line for line in result.stderr.splitlines() if "mysite.s" in line]
     assert complaints == [], result.stderr
 
 
 def test_docker_command() -> None:
     text = (EXAMPLES / "docker" / "Dockerfile").read_text()
+    (check,) = re.findall(r"^    CMD (\[.*\])$", text, re.MULTILINE)
+    assert "/healthy" in json.loads(check)[2]
+    compile(json.loads(check)[2], "healthcheck", "exec")
     found = re.search(r"^CMD \[(.*)\]$", text, re.MULTILINE | re.DOTALL)
     assert found
     program, command, *words = re.findall(r'"([^"]*)"', found[1])
