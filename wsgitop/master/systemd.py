@@ -21,6 +21,7 @@ from wsgitop.master.roster import Roster
 LISTEN_FDS_START = 3
 STATUS_INTERVAL_S = 1.0
 RETRY_S = 0.05
+FAREWELL_S = 1.0
 UNSENT_LIMIT = 50
 """Beyond it the oldest are given up: systemd has not read for long, or never will."""
 
@@ -80,7 +81,7 @@ class Notifier:
         """False: there is no room."""
         try:
             self._socket.sendto(text.encode(errors="replace"), self._address)
-        except BlockingIOError:
+        except (BlockingIOError, TimeoutError):
             return False
         except OSError as error:
             if not self._complained:
@@ -89,8 +90,9 @@ class Notifier:
         return True
 
     def close(self) -> None:
-        """Say no more. What could not be sent before is tried once more."""
-        if self._socket.fileno() >= 0:
+        """Say no more. What could not be sent before is waited for, FAREWELL_S at most."""
+        if self._unsent and self._socket.fileno() >= 0:
+            self._socket.settimeout(FAREWELL_S / len(self._unsent))
             for text in self._unsent:
                 self._send(text)
         self._unsent.clear()
