@@ -70,13 +70,16 @@ class Struct(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class InFlight(Struct, frozen=True):
-    """One request that a thread of a worker is working on."""
+    """One request that a thread of a worker is working on. ``request`` tells it from the thread's other ones
+    (0: not known).
+    """
 
     thread: int
     method: str
     path: str
     client: str
     elapsed_s: float
+    request: int = 0
 
 
 class WorkerSnapshot(Struct, frozen=True):

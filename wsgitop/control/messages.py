@@ -3,8 +3,8 @@
 Server, client, command line and interface all use them. Fields may be added; their meaning never changes.
 Requests:       {"jsonrpc": "2.0", "id": 1, "method": "scale", "params": {"workers": 4}}
 Answers:        {"jsonrpc": "2.0", "id": 1, "result": {...}}  or  {"jsonrpc": "2.0", "id": 1, "error":
-{"code": ..., "message": ...}} Notifications:  {"jsonrpc": "2.0", "method": "snapshot" | "event", "params":
-{...}} Source: https://www.jsonrpc.org/specification
+{"code": ..., "message": ...}} Notifications:  {"jsonrpc": "2.0", "method": "snapshot" | "event" | "log",
+"params": {...}} Source: https://www.jsonrpc.org/specification
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ from typing import Literal
 
 import msgspec
 
-from wsgitop.snapshot import Death, Event, Second, Snapshot, Struct, WorkerSnapshot
+from wsgitop.snapshot import Death, Event, InFlight, Second, Snapshot, Struct, WorkerSnapshot
 
 PROTOCOL = 1
 """Raised when an old client could no longer understand a new server. Adding fields does not raise it."""
@@ -77,7 +77,16 @@ class NoArguments(Struct, frozen=True):
     """For methods that take none."""
 
 
-class ScaleArguments(Struct, frozen=True):
+class OrderArguments(Struct, frozen=True, kw_only=True):
+    """What every order takes. ``key`` (at most 128 characters) makes it safe to give the order again after a
+    connection was lost: for ten minutes the same user's same key is the same order, carried out once, and who
+    repeats it gets the first one's outcome. '' for none.
+    """
+
+    key: str = ""
+
+
+class ScaleArguments(OrderArguments, frozen=True):
     """Exactly one of the two: ``workers`` is the number wanted, ``change`` what to add to it (negative: take
     away).
     """
@@ -86,7 +95,7 @@ class ScaleArguments(Struct, frozen=True):
     change: int | None = None
 
 
-class SignalArguments(Struct, frozen=True):
+class SignalArguments(OrderArguments, frozen=True):
     """``signal`` as a name without SIG ("HUP"). Without ``pid`` it is for the master; with it for that
     worker, and ``started_at`` (as in its snapshot) then proves that the same process is meant."""
 
@@ -95,23 +104,54 @@ class SignalArguments(Struct, frozen=True):
     started_at: float | None = None
 
 
-class WorkerArguments(Struct, frozen=True):
+class WorkerArguments(OrderArguments, frozen=True):
     """One worker, as in :class:`SignalArguments`."""
 
     pid: int
     started_at: float | None = None
 
 
-class StopArguments(Struct, frozen=True):
+class StackArguments(Struct, frozen=True):
+    """The worker, as in :class:`SignalArguments`, and which of its threads; without ``thread`` all of them,
+    the application's own too."""
+
+    pid: int
+    started_at: float | None = None
+    thread: int | None = None
+
+
+class CancelArguments(OrderArguments, frozen=True):
+    """The one request to cut: its worker, its thread, and the ``request`` of :class:`InFlight`, so that no
+    later one on the same thread can be hit."""
+
+    pid: int
+    started_at: float | None
+    thread: int
+    request: int
+
+
+class LogLevelArguments(OrderArguments, frozen=True):
+    """``level``: debug, info, warning, error or critical; of the error log, in all processes."""
+
+    level: str
+
+
+class StopArguments(OrderArguments, frozen=True):
     """``quick``: do not wait for requests in flight."""
 
     quick: bool = False
 
 
 class SubscribeArguments(Struct, frozen=True):
-    """``interval_s``: time between snapshots, 0.25 to 10."""
+    """What to send. ``interval_s``: time between snapshots, 0.25 to 10. The logs are for operators; lines
+    that a reader is too slow for are dropped and counted.
+    """
 
     interval_s: float = 1.0
+    snapshots: bool = True
+    events: bool = True
+    error_log: bool = False
+    access_log: bool = False
 
 
 class EventsArguments(Struct, frozen=True):
@@ -134,12 +174,26 @@ class HistoryArguments(Struct, frozen=True):
     seconds: int = 60
 
 
+class RequestsArguments(Struct, frozen=True):
+    """At most ``limit`` requests in flight and as many that have finished."""
+
+    limit: int = 100
+
+
+class SettingsArguments(Struct, frozen=True):
+    """``changed``: only those that are not at their default."""
+
+    changed: bool = False
+
+
 # -- results
 # ----------------------------------------------------------------------------------------------------------
 
 
 class Hello(Struct, frozen=True):
-    """Who answers. ``methods`` names what this server offers to this client."""
+    """Who answers. ``methods`` names what this server offers to this client, ``capabilities`` what else it
+    can: "keys" (orders may be repeated, see :class:`OrderArguments`), "logs" (subscriptions to the logs).
+    """
 
     protocol: int
     version: str
@@ -147,10 +201,117 @@ class Hello(Struct, frozen=True):
     role: Role
     app: str
     methods: tuple[str, ...] = ()
+    capabilities: tuple[str, ...] = ()
 
 
 class WorkersResult(Struct, frozen=True):
     workers: tuple[WorkerSnapshot, ...]
+
+
+class RequestInFlight(Struct, frozen=True):
+    """A request that is being served, and where."""
+
+    slot: int
+    pid: int
+    started_at: float
+    generation: int
+    request: InFlight
+
+
+class SlowRequest(Struct, frozen=True):
+    """A request that has finished and took long. ``at`` is when it ended; ``status`` 0: nothing was answered.
+    ``cut``: it was ended, by a time limit or by an operator.
+    """
+
+    at: float
+    slot: int
+    pid: int
+    generation: int
+    method: str
+    path: str
+    client: str
+    status: int
+    elapsed_s: float
+    cut: bool = False
+
+
+class RequestsResult(Struct, frozen=True):
+    """``in_flight``, the oldest first, and the ``slowest`` of the last quarter of an hour, the slowest first.
+    ``total`` is how many are in flight.
+    """
+
+    in_flight: tuple[RequestInFlight, ...]
+    slowest: tuple[SlowRequest, ...] = ()
+    total: int = 0
+
+
+class Frame(Struct, frozen=True):
+    """One call of a stack. ``application``: neither the standard library's, nor an installed package's, nor
+    the server's. ``code`` is the line's text, '' if the file cannot be read.
+    """
+
+    file: str
+    line: int
+    function: str
+    code: str = ""
+    application: bool = False
+
+
+class ThreadStack(Struct, frozen=True):
+    """The stack of one thread, the outermost call first. ``thread`` as in :class:`InFlight`; None: it is none
+    of those that serve requests. ``request`` is what it serves; None: nothing.
+    """
+
+    name: str
+    frames: tuple[Frame, ...]
+    thread: int | None = None
+    request: InFlight | None = None
+
+
+class StackResult(Struct, frozen=True):
+    """Stacks of a worker. ``taken_by``: "watchdog", or "faulthandler" when the interpreter did not answer:
+    then ``text`` is all there is, and ``threads`` is empty. ``dropped`` counts frames that were left out for
+    size.
+    """
+
+    slot: int
+    pid: int
+    taken_by: Literal["watchdog", "faulthandler"]
+    threads: tuple[ThreadStack, ...] = ()
+    text: str = ""
+    dropped: int = 0
+
+
+class SettingShown(Struct, frozen=True):
+    """One setting. Values are as people write them; secrets in them are hidden. ``source`` is where the value
+    comes from, '' for its default. ``flags`` are those of the command line.
+    """
+
+    name: str
+    value: str
+    default: str
+    source: str = ""
+    section: str = ""
+    help: str = ""
+    flags: tuple[str, ...] = ()
+
+
+class SettingsResult(Struct, frozen=True):
+    settings: tuple[SettingShown, ...]
+
+
+class MetricsResult(Struct, frozen=True):
+    """OpenMetrics text, as at --metrics."""
+
+    text: str
+
+
+class LogLine(Struct, frozen=True):
+    """A line of a log for a subscriber; ``dropped`` counts the lines it missed before this one."""
+
+    log: Literal["error", "access"]
+    text: str
+    dropped: int = 0
 
 
 class Outcome(Struct, frozen=True):
@@ -160,6 +321,17 @@ class Outcome(Struct, frozen=True):
     generation: int
     workers: int
     elapsed_s: float = 0.0
+
+
+class Cancelled(Outcome, frozen=True):
+    """What came of cutting a request. ``end``: "finished": it was over by itself; "raised": the connection
+    was cut and the application ended by the exception that its next write met; "disconnected": the connection
+    was cut, and the thread still runs the request. ``answered``: the client got an error answer, not merely
+    an end.
+    """
+
+    end: Literal["finished", "raised", "disconnected"] = "finished"
+    answered: bool = False
 
 
 class EventsResult(Struct, frozen=True):

@@ -24,6 +24,10 @@ COUNTER_LIMIT = 1 << 48
 """No thread gets so far. A row that was overwritten must not make a sum that no message can carry."""
 
 
+LARGEST = (1 << 63) - 1
+"""What a message can carry; a row that was overwritten may hold more."""
+
+
 class Rate:
     """The growth per second of a counter, over RATE_WINDOW_S; None until there are two samples."""
 
@@ -182,6 +186,7 @@ class WorkerGauge:
                     path=printable(text.path.decode("utf-8", "backslashreplace"), PATH_LIMIT),
                     client=printable(text.client.decode("latin-1")),
                     elapsed_s=round(max(0, now_ns - started) / 1e9, 3),
+                    request=min(started, LARGEST),
                 )
             )
         found.sort(key=lambda request: -request.elapsed_s)
