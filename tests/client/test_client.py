@@ -103,7 +103,7 @@ async def test_a_subscription_beside_calls(path: Path) -> None:
         news = client.subscribe(0.25)
         first = await anext(news)
         assert isinstance(first, Snapshot)
-        server.publish_event(backend.event("now"))
+        server.publisher.event(backend.event("now"))
         backend.gate.clear()
         reloading = asyncio.create_task(client.reload())
         assert await anext(news) == backend.remembered[0]
@@ -112,7 +112,7 @@ async def test_a_subscription_beside_calls(path: Path) -> None:
         assert (await reloading).text == "reload is done"
         await news.aclose()  # type: ignore[attr-defined]  # it is an async generator
         await client.status()
-        assert server.fastest_interval_s() is None
+        assert server.publisher.fastest_interval_s() is None
 
 
 @asynchronous
@@ -124,8 +124,8 @@ async def test_a_slow_reader_gets_the_newest_snapshot_and_all_events(path: Path)
             for connection in server._connections:
                 if connection.subscription:
                     connection.subscription.due_at = 0.0
-            server.publish_snapshot(backend.snapshot())
-            server.publish_event(backend.event("x"))
+            server.publisher.snapshot(backend.snapshot())
+            server.publisher.event(backend.event("x"))
         newest = backend.sequence
         await client.workers()  # behind everything that was published
         got = [await anext(news) for _ in range(6)]
@@ -142,7 +142,7 @@ async def test_a_new_subscription_ends_the_old_one(path: Path) -> None:
         await anext(new)
         assert [item async for item in old] == []
         await client.status()
-        assert server.fastest_interval_s() == 5.0
+        assert server.publisher.fastest_interval_s() == 5.0
 
 
 @asynchronous

@@ -12,8 +12,17 @@ from pathlib import Path
 from typing import Any, Self
 
 from wsgitop.control.connection import Limits
-from wsgitop.control.messages import Outcome, ScaleArguments, SignalArguments, StopArguments, WorkerArguments
-from wsgitop.control.server import ControlServer, TargetGone
+from wsgitop.control.faults import TargetGone
+from wsgitop.control.messages import (
+    LogLevelArguments,
+    Outcome,
+    ScaleArguments,
+    SettingShown,
+    SignalArguments,
+    StopArguments,
+    WorkerArguments,
+)
+from wsgitop.control.server import ControlServer
 from wsgitop.errors import ActionFailed, WsgitopError
 from wsgitop.snapshot import (
     Death,
@@ -45,6 +54,8 @@ class FakeBackend:
         self.remembered: list[Event] = []
         self.ledger: list[Death] = []
         self.fault: WsgitopError | Exception | None = None
+        self.follows = (False, False)
+        self.notes: list[tuple[str, str, str, str]] = []
         self.gate = asyncio.Event()
         self.gate.set()
 
@@ -120,6 +131,23 @@ class FakeBackend:
 
     def history(self, seconds: int) -> Sequence[Second]:
         return [Second(at=float(second)) for second in range(seconds)]
+
+    def settings(self) -> Sequence[SettingShown]:
+        return (SettingShown("workers", "2", "1", "command line"), SettingShown("threads", "1", "1"))
+
+    def follow_logs(self, error_log: bool, access_log: bool) -> None:
+        if self.fault is not None and (error_log or access_log):
+            raise self.fault
+        self.follows = (error_log, access_log)
+
+    def note(self, severity: str, kind: str, text: str, actor: str) -> None:
+        self.notes.append((severity, kind, text, actor))
+
+    async def loglevel(self, arguments: LogLevelArguments, actor: str) -> Outcome:
+        return await self._do("loglevel", arguments, actor)
+
+    async def reopen(self, actor: str) -> Outcome:
+        return await self._do("reopen", None, actor)
 
     async def reload(self, actor: str) -> Outcome:
         return await self._do("reload", None, actor)
@@ -209,8 +237,8 @@ class ServerThread:
         self._ready.set()
 
         def sample() -> None:
-            if server.fastest_interval_s() is not None:
-                server.publish_snapshot(self.backend.snapshot())
+            if server.publisher.fastest_interval_s() is not None:
+                server.publisher.snapshot(self.backend.snapshot())
             if not self._end.is_set():
                 self.loop.call_later(0.05, sample)
 

@@ -12,11 +12,13 @@ from collections.abc import Awaitable, Callable
 from pathlib import Path
 from typing import Any
 
+import msgspec
 import pytest
 
 from tests.control.fake_backend import PATIENT, FakeBackend, failed_reload, raw_client, serving
 from wsgitop.control import messages as m
 from wsgitop.control.connection import Limits
+from wsgitop.control.examples import EXAMPLES
 from wsgitop.control.methods import METHODS
 from wsgitop.control.server import ControlServer
 
@@ -121,6 +123,9 @@ async def test_events_that_do_not_fit_give_way_oldest_first(path: Path) -> None:
         ("signal", {"signal": "HUP; rm"}, m.INVALID_PARAMS),
         ("signal", {"signal": "TERM", "pid": 4001}, m.INVALID_PARAMS),
         ("signal", {"signal": "TERM", "pid": 4001, "started_at": 1.0}, m.TARGET_GONE),
+        ("retire", {"pid": 4001}, m.INVALID_PARAMS),
+        ("loglevel", {"level": "loud"}, m.INVALID_PARAMS),
+        ("reload", {"key": "x" * 129}, m.INVALID_PARAMS),
         ("events", {"limit": 0}, m.INVALID_PARAMS),
         ("deaths", {"limit": 0}, m.INVALID_PARAMS),
         ("deaths", {"after": -1}, m.INVALID_PARAMS),
@@ -159,10 +164,11 @@ async def test_actions_name_their_actor(path: Path) -> None:
 
 @asynchronous
 async def test_every_method_of_the_table_is_answered(path: Path) -> None:
-    examples: dict[str, dict[str, object]] = {"scale": {"change": 1}, "signal": {"signal": "HUP"}}
     async with serving(path) as (_, _backend), raw_client(path) as client:
         for row in METHODS.values():
-            params = examples.get(row.name, {"pid": 4001} if row.arguments is m.WorkerArguments else {})
+            params = msgspec.to_builtins(EXAMPLES[row.name].arguments)
+            if "pid" in params:
+                params |= {"pid": 4001, "started_at": 1_700_000_000.25}
             assert "result" in await client.call(row.name, params), row.name
 
 
@@ -281,15 +287,15 @@ async def test_a_client_that_ends_its_side_still_gets_its_answers(path: Path) ->
 @asynchronous
 async def test_a_subscriber_gets_a_snapshot_at_once_and_then_at_its_rate(path: Path) -> None:
     async with serving(path) as (server, backend), raw_client(path) as client:
-        assert server.fastest_interval_s() is None
+        assert server.publisher.fastest_interval_s() is None
         granted = (await client.call("subscribe", {"interval_s": 0.5}))["result"]
         assert (granted["interval_s"], granted["snapshot"]["sequence"]) == (0.5, 1)
-        assert server.fastest_interval_s() == 0.5
-        server.publish_snapshot(backend.snapshot())  # too early: nobody is due
-        server.publish_event(backend.event("hello"))
+        assert server.publisher.fastest_interval_s() == 0.5
+        server.publisher.snapshot(backend.snapshot())  # too early: nobody is due
+        server.publisher.event(backend.event("hello"))
         assert (await client.frame())["method"] == "event"
         await asyncio.sleep(0.5)
-        server.publish_snapshot(backend.snapshot())
+        server.publisher.snapshot(backend.snapshot())
         frame = await client.frame()
         assert (frame["method"], frame["params"]["sequence"], frame["params"]["dropped"]) == (
             "snapshot",
@@ -297,7 +303,7 @@ async def test_a_subscriber_gets_a_snapshot_at_once_and_then_at_its_rate(path: P
             0,
         )
         await client.call("unsubscribe")
-        assert server.fastest_interval_s() is None
+        assert server.publisher.fastest_interval_s() is None
 
 
 @pytest.mark.parametrize(("asked", "granted"), [(0, 0.25), (-5, 0.25), (1e300, 10.0), (2.5, 2.5)])
@@ -325,8 +331,8 @@ async def test_a_subscriber_that_does_not_read_is_passed_over_and_told(path: Pat
                 for connection in server._connections:
                     if connection.subscription:
                         connection.subscription.due_at = 0.0
-                server.publish_snapshot(backend.snapshot())
-                server.publish_event(backend.event("something"))
+                server.publisher.snapshot(backend.snapshot())
+                server.publisher.event(backend.event("something"))
                 assert (await reading.frame())["method"] == "snapshot"
                 assert (await reading.frame())["method"] == "event"
                 most = max(most, *(c.unsent_bytes for c in server._connections))
@@ -340,7 +346,7 @@ async def test_a_subscriber_that_does_not_read_is_passed_over_and_told(path: Pat
             for connection in server._connections:
                 if connection.subscription:
                     connection.subscription.due_at = 0.0
-            server.publish_snapshot(backend.snapshot())
+            server.publisher.snapshot(backend.snapshot())
             while not (received.endswith(b"}\n") and b'"dropped":0' not in received.splitlines()[-1]):
                 received += await loop.sock_recv(deaf, 1 << 20)
             lines = [json.loads(line) for line in received.splitlines()]
@@ -355,7 +361,7 @@ async def test_an_event_comes_only_once_when_a_subscription_is_renewed(path: Pat
         backend.event("before")
         await client.call("subscribe")
         await client.call("subscribe", {"interval_s": 2})
-        server.publish_event(backend.event("after"))
+        server.publisher.event(backend.event("after"))
         assert (await client.frame())["params"]["text"] == "after"
         assert "result" in await client.call("hello")
 
@@ -381,13 +387,17 @@ async def test_a_viewer_may_look_and_not_touch(path: Path) -> None:
         for row in METHODS.values():
             offered = row.name in hello["methods"]
             assert offered == (row.role == "viewer")
-            params = (
-                {"signal": "HUP"} if row.name == "signal" else {"change": 1} if row.name == "scale" else None
-            )
+            params = msgspec.to_builtins(EXAMPLES[row.name].arguments)
+            if row.name == "subscribe":
+                params["error_log"] = False
             answer = await client.call(row.name, params)
             assert ("result" in answer) == offered
             assert offered or answer["error"]["code"] == m.REFUSED
         assert backend.told == []
+        refused = [note[2] for note in backend.notes]
+        assert refused == [
+            f"{row.name}: refused to a viewer" for row in METHODS.values() if row.role == "operator"
+        ]
 
 
 @asynchronous

@@ -10,7 +10,7 @@ from typing import Annotated
 
 import msgspec
 
-PROTOCOL = 3
+PROTOCOL = 4
 """Raised with any change of these structs or of the scoreboard's layout."""
 
 MESSAGE_LIMIT_BYTES = 160 * 1024
@@ -258,6 +258,14 @@ class Reopen(Message, frozen=True):
     """Use the new access log. Descriptor: the log. Sent to zygotes as well."""
 
 
+class SetLogLevel(Message, frozen=True):
+    """Log from this severity on (a name as in the setting ``loglevel``). Sent to zygotes as well, for the
+    workers that they fork later.
+    """
+
+    level: str
+
+
 FromZygote = (
     ZygoteHello
     | ConfigLoaded
@@ -269,9 +277,9 @@ FromZygote = (
     | HookDone
     | ModuleFiles
 )
-ToZygote = LoadConfig | Prepare | Fork | RunHook | CloseListeners | EndZygote | Reopen
+ToZygote = LoadConfig | Prepare | Fork | RunHook | CloseListeners | EndZygote | Reopen | SetLogLevel
 FromWorker = WorkerReady | BootFailed | Retiring | RequestTimeout | ModuleFiles
-ToWorker = Retire | Quarantine | Quit | Reopen
+ToWorker = Retire | Quarantine | Quit | Reopen | SetLogLevel
 
 
 def clip(text: str, limit: int = TEXT_LIMIT) -> str:

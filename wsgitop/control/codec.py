@@ -17,6 +17,7 @@ from wsgitop.control.messages import (
     PARSE_ERROR,
     ErrorData,
     ErrorObject,
+    LogLine,
     Request,
     Response,
 )
@@ -25,6 +26,10 @@ from wsgitop.snapshot import Event, Snapshot
 _ENCODER = msgspec.json.Encoder()
 _REQUESTS = msgspec.json.Decoder(Request)
 _RESPONSES = msgspec.json.Decoder(Response)
+MOST_BRACKETS = 64
+MOST_COLONS = 1024
+"""What a call may have of each, in its texts too: depth and number of keys, bounded before anything is
+parsed."""
 _DROPPED_NONE = b'"dropped":0}}'
 
 
@@ -80,6 +85,8 @@ class Splitter:
 
 def decode_request(frame: bytes) -> Request:
     """A call. Raises CallFault."""
+    if frame.count(b"[") + frame.count(b"{") > MOST_BRACKETS or frame.count(b":") > MOST_COLONS:
+        raise CallFault(PARSE_ERROR, "nested too deeply, or too many keys")
     try:
         request = _REQUESTS.decode(frame)
     except msgspec.ValidationError as error:
@@ -149,6 +156,11 @@ def encode_error(
 def encode_event(event: Event) -> bytes:
     """An event for subscribers as a frame."""
     return _line({"jsonrpc": "2.0", "method": "event", "params": event})
+
+
+def encode_log_line(line: LogLine) -> bytes:
+    """A line of a log for subscribers as a frame."""
+    return _line({"jsonrpc": "2.0", "method": "log", "params": line})
 
 
 class SnapshotFrame(NamedTuple):

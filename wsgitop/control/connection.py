@@ -63,16 +63,42 @@ def peer_of(sock: socket.socket) -> Peer:
 class Subscription:
     """What a subscriber gets, and what it has missed.
 
-    ``event_cursor``: sequence of the last event it was sent.
+    ``event_cursor``: sequence of the last event it was sent; ``lines_dropped``: of each log since the last
+    line it was sent.
     """
 
-    __slots__ = ("dropped", "due_at", "event_cursor", "interval_s")
+    __slots__ = (
+        "access_log",
+        "dropped",
+        "due_at",
+        "error_log",
+        "event_cursor",
+        "events",
+        "interval_s",
+        "lines_dropped",
+        "snapshots",
+    )
 
-    def __init__(self, interval_s: float, now: float, event_cursor: int) -> None:
+    def __init__(
+        self,
+        interval_s: float,
+        now: float,
+        event_cursor: int,
+        *,
+        snapshots: bool = True,
+        events: bool = True,
+        error_log: bool = False,
+        access_log: bool = False,
+    ) -> None:
         self.interval_s = interval_s
         self.due_at = now + interval_s
         self.event_cursor = event_cursor
         self.dropped = 0
+        self.snapshots = snapshots
+        self.events = events
+        self.error_log = error_log
+        self.access_log = access_log
+        self.lines_dropped = {"error": 0, "access": 0}
 
     def is_due(self, now: float) -> bool:
         """Whether the next snapshot is for this one.

@@ -11,15 +11,29 @@ import signal
 import time
 from collections.abc import Callable
 
-from wsgitop.control.messages import Outcome, ScaleArguments, SignalArguments, StopArguments, WorkerArguments
-from wsgitop.control.server import TargetGone
+import msgspec
+
+from wsgitop.control.faults import TargetGone
+from wsgitop.control.messages import (
+    LogLevelArguments,
+    Outcome,
+    ScaleArguments,
+    SettingShown,
+    SignalArguments,
+    StopArguments,
+    WorkerArguments,
+)
+from wsgitop.control.settings_shown import shown
 from wsgitop.errors import ActionFailed, Refused
+from wsgitop.master.configuration import Configuration
+from wsgitop.master.log_streams import LogStreams
 from wsgitop.master.roster import WorkerRecord
 from wsgitop.master.sampler import Sampler
 from wsgitop.master.states import WorkerPhase
 from wsgitop.master.supervisor import Supervisor
 from wsgitop.master.upgrade import Upgrade
-from wsgitop.snapshot import Death, Event, Second, Snapshot
+from wsgitop.settings.table import LogLevel
+from wsgitop.snapshot import Death, Event, Second, Severity, Snapshot
 
 WORKER_SIGNALS = {
     name: signal.Signals[f"SIG{name}"]
@@ -34,8 +48,18 @@ MAX_WORKERS = 1000
 class Backend:
     """The control server's view of the master."""
 
-    def __init__(self, supervisor: Supervisor, sampler: Sampler, upgrade: Upgrade) -> None:
+    def __init__(
+        self,
+        supervisor: Supervisor,
+        sampler: Sampler,
+        upgrade: Upgrade,
+        *,
+        configuration: Configuration,
+        streams: LogStreams,
+    ) -> None:
         self._upgrade = upgrade
+        self._configuration = configuration
+        self.follow_logs = streams.follow
         self._supervisor = supervisor
         self._sampler = sampler
         self._reloads: dict[int, asyncio.Future[tuple[str, str]]] = {}
@@ -61,6 +85,14 @@ class Backend:
         """The last seconds, oldest first."""
         past = self._sampler.history
         return tuple(past)[-seconds:] if seconds > 0 else ()
+
+    def settings(self) -> tuple[SettingShown, ...]:
+        """Every setting in force, secrets hidden."""
+        return shown(self._configuration.settings, self._configuration.sources)
+
+    def note(self, severity: Severity, kind: str, text: str, actor: str) -> None:
+        """Record an event."""
+        self._supervisor.events.add(severity, kind, text, actor=actor)
 
     # -- acting ------------------------------------------------
 
@@ -165,6 +197,21 @@ class Backend:
             )
         return self._outcome(text, started)
 
+    async def loglevel(self, arguments: LogLevelArguments, actor: str) -> Outcome:
+        """Log from this severity on, in all processes."""
+        started = time.monotonic()
+        level = msgspec.convert(arguments.level, LogLevel)
+        self._supervisor.set_log_level(level, actor)
+        return self._outcome(f"the log has everything from {level} on", started)
+
+    async def reopen(self, actor: str) -> Outcome:
+        """Open the log files again. Raises ActionFailed."""
+        started = time.monotonic()
+        problem = self._supervisor.reopen_logs(actor)
+        if problem:
+            raise ActionFailed(f"the old log files stay open: {problem}", "Mend that and reopen again.")
+        return self._outcome("log files reopened", started)
+
     async def _about(
         self,
         record: WorkerRecord,
@@ -195,7 +242,9 @@ class Backend:
             )
         return record
 
-    async def _signal_master(self, name: str, actor: str, started: float) -> Outcome:
+    async def _signal_master(  # noqa: PLR0911 - a row for each signal
+        self, name: str, actor: str, started: float
+    ) -> Outcome:
         match name:
             case "HUP":
                 return await self.reload(actor)
@@ -208,8 +257,7 @@ class Backend:
             case "INT" | "QUIT":
                 return await self.stop(StopArguments(quick=True), actor)
             case "USR1":
-                self._supervisor.reopen_logs(actor)
-                text = "log files reopened"
+                return await self.reopen(actor)
             case "USR2":
                 text = await self._upgrade.begin(actor, automatic=False)
             case _:

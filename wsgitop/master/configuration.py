@@ -5,12 +5,15 @@ each reload.
 from __future__ import annotations
 
 import json
+from collections import deque
 from collections.abc import Sequence
 from pathlib import Path
 
+import msgspec
+
 from wsgitop.errors import ConfigError
 from wsgitop.settings.load import Layer, Resolved, read_toml, resolve, resolve_with_file
-from wsgitop.settings.table import Settings
+from wsgitop.settings.table import LogLevel, Settings
 from wsgitop.settings.workers import count_workers
 
 MODULE_PREFIX = "python:"
@@ -26,6 +29,29 @@ class Configuration:
         self.directory = directory
         self._layers = tuple(layers)
         self._first = resolved.settings
+        self._candidates: deque[tuple[Settings, dict[str, str]]] = deque(maxlen=8)
+        self._ordered_level = ("", "", "")
+
+    def order_level(self, level: LogLevel, source: str) -> None:
+        """Another level of the log by order: it outlives reloads that do not change the setting itself.
+        ``source`` says by what order.
+        """
+        said = self._ordered_level[1] or self.settings.loglevel
+        self._ordered_level = (level, said, source)
+        self.settings, self.sources = self._with_ordered_level(
+            msgspec.structs.replace(self.settings, loglevel=said), self.sources
+        )
+
+    def _with_ordered_level(
+        self, settings: Settings, sources: dict[str, str]
+    ) -> tuple[Settings, dict[str, str]]:
+        level, said, source = self._ordered_level
+        if not level:
+            return settings, sources
+        if settings.loglevel != said:  # the setting has changed since
+            self._ordered_level = ("", "", "")
+            return settings, sources
+        return msgspec.structs.replace(settings, loglevel=level), sources | {"loglevel": source}
 
     @property
     def python_file(self) -> str:
@@ -51,7 +77,7 @@ class Configuration:
             )
         else:
             resolved = resolve(self._layers)
-        settings = resolved.settings
+        settings, sources = self._with_ordered_level(resolved.settings, resolved.sources)
         if not settings.wsgi_app:
             raise ConfigError(
                 "wsgi_app: no application is named any more",
@@ -62,11 +88,13 @@ class Configuration:
             for name in _OPENED_AT_START
             if getattr(settings, name) != getattr(self._first, name)
         ]
+        self._candidates.append((settings, sources))
         return settings, tuple(notes)
 
     def accept(self, settings: Settings) -> None:
         """These settings are in force: the next reload starts from them."""
         self.settings = settings
+        self.sources = next((s for known, s in self._candidates if known == settings), self.sources)
         self.workers = count_workers(settings.workers)
 
 

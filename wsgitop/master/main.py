@@ -31,6 +31,7 @@ from wsgitop.master.descriptors import raise_limit
 from wsgitop.master.events import LOGGER, EventLog
 from wsgitop.master.ledger_file import open_ledger
 from wsgitop.master.listeners import Listener, close_listeners, open_listeners
+from wsgitop.master.log_streams import LogStreams
 from wsgitop.master.pidfile import SUCCESSOR_SUFFIX, Pidfile
 from wsgitop.master.roster import Roster
 from wsgitop.master.sampler import Sampler
@@ -195,13 +196,12 @@ class Master:
                 environment=self._surroundings.environment,
             )
             upgrade.on_hand_over.append(self._surroundings.hand_over)
-            backend = Backend(supervisor, sampler, upgrade)
             thread = signals.SignalThread(loop, self._signal)
             LOGGER.info(
                 "wsgitop %s, master pid %d, Python %s", __version__, os.getpid(), sys.version.split()[0]
             )
             LOGGER.info("listening at %s", ", ".join(str(listener.address) for listener in self._listeners))
-            self._backend = backend
+            self._backend = self._make_backend(loop, supervisor, sampler)
             if predecessor is None:
                 await self._open_control()
                 await self._surroundings.start(supervisor, loop)
@@ -228,6 +228,16 @@ class Master:
                     control.let_go()
                 await control.close()
 
+    def _make_backend(
+        self, loop: asyncio.AbstractEventLoop, supervisor: Supervisor, sampler: Sampler
+    ) -> Backend:
+        """What the control socket may ask for."""
+        configuration = self._configuration
+        streams = LogStreams(loop, self._sink, lambda: configuration.settings.accesslog)
+        if self._control is not None:
+            streams.publish = self._control.publisher.lines
+        return Backend(supervisor, sampler, self._upgrade, configuration=configuration, streams=streams)
+
     def end(self) -> int:
         """After the loop: the exit status, or the error that the start failed with."""
         assert self._supervisor is not None
@@ -245,7 +255,7 @@ class Master:
         assert self._supervisor is not None and self._sampler is not None
         if self._supervisor.finished.is_set():
             return
-        asked = None if self._control is None else self._control.fastest_interval_s()
+        asked = None if self._control is None else self._control.publisher.fastest_interval_s()
         # The next one is certain before anything can go wrong with this one.
         asyncio.get_running_loop().call_later(
             min(SAMPLE_INTERVAL_S, asked or SAMPLE_INTERVAL_S), self._sample
@@ -253,7 +263,7 @@ class Master:
         try:
             snapshot: Snapshot = self._sampler.sample(watched=asked is not None)
             if self._control is not None and asked is not None:
-                self._control.publish_snapshot(snapshot)
+                self._control.publisher.snapshot(snapshot)
             if self._statsd is not None:
                 self._statsd.tick(snapshot)
             self._surroundings.look(snapshot.totals.rps)
@@ -324,7 +334,7 @@ class Master:
         if control is not None:
             bind = tuple(str(listener.address) for listener in self._listeners)
             await control.start(self._backend, bind=bind)
-            self._events.announce = control.publish_event
+            self._events.announce = control.publisher.event
             LOGGER.info("control socket %s (wsgitop attach %d)", control.path, os.getpid())
 
     def _relinquish(self, control_is_theirs: bool) -> None:

@@ -23,7 +23,7 @@ from wsgitop.master.condition import condition, failed_reload
 from wsgitop.master.configuration import Configuration
 from wsgitop.master.context import Context
 from wsgitop.master.deaths import Deaths
-from wsgitop.master.events import EventLog
+from wsgitop.master.events import LOGGER, EventLog
 from wsgitop.master.ledger import Ledger
 from wsgitop.master.listeners import Listener
 from wsgitop.master.oom import OomWatch
@@ -38,7 +38,7 @@ from wsgitop.master.states import GenerationEvent
 from wsgitop.master.watching import FileWatch
 from wsgitop.master.workers import Workers
 from wsgitop.master.zygotes import Zygotes
-from wsgitop.settings.table import Settings
+from wsgitop.settings.table import LogLevel, Settings
 from wsgitop.snapshot import printable_lines
 
 ACTIONS_PER_TURN = 100
@@ -196,8 +196,20 @@ class Supervisor:
         self._context.taken_over = True
         self._context.hands_on = by_exchange
 
-    def reopen_logs(self, actor: str) -> None:
-        """Open the log files again, after rotation, and hand the access logs to everybody."""
+    def set_log_level(self, level: LogLevel, actor: str) -> None:
+        """Log from this severity on, in all processes."""
+        context = self._context
+        context.configuration.order_level(level, f"ctl loglevel, by {actor}")
+        context.settings = context.configuration.settings
+        LOGGER.setLevel(level.upper())
+        self.workers.set_log_level(level)
+        self._zygotes.set_log_level(level)
+        self.events.add("info", "loglevel", f"the log has everything from {level} on", actor=actor)
+
+    def reopen_logs(self, actor: str) -> str:
+        """Open the log files again, after rotation, and hand the access logs to everybody. What went wrong,
+        '' for nothing.
+        """
         generations = {number: each.settings for number, each in self._context.generations.items()}
         try:
             with self.logs.reopened(generations) as access_logs:
@@ -205,8 +217,9 @@ class Supervisor:
                 self.workers.reopen(access_logs)
         except ConfigError as error:
             self.events.add("error", "reopen", f"the old log files stay open: {error.cause}", actor=actor)
-            return
+            return error.cause
         self.events.add("info", "reopen", "log files reopened", actor=actor)
+        return ""
 
     def reap(self) -> None:
         """Collect every child that has ended, known or not (PID 1 duty)."""

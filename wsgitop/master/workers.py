@@ -436,3 +436,8 @@ class Workers:
             number = self._context.roster.workers[worker].generation
             if number in access_logs:
                 process.peer.send(m.Reopen(), [access_logs[number]])
+
+    def set_log_level(self, level: str) -> None:
+        """Have all of them log from this severity on."""
+        for process in self._processes.values():
+            process.peer.send(m.SetLogLevel(level))

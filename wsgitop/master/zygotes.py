@@ -283,3 +283,8 @@ class Zygotes:
         for number, process in self.processes.items():
             if number in access_logs:
                 process.peer.send(m.Reopen(), [access_logs[number]])
+
+    def set_log_level(self, level: str) -> None:
+        """Have all of them log from this severity on."""
+        for process in self.processes.values():
+            process.peer.send(m.SetLogLevel(level))

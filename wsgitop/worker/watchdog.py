@@ -334,6 +334,8 @@ class Watchdog(threading.Thread):
                         self.send(m.WorkerReady(os.getpid()))
             case m.Quit():
                 self._quit_now()
+            case m.SetLogLevel(level):
+                LOGGER.setLevel(level.upper())
             case m.Reopen():
                 logging_config.reopen_files()
                 if self._engine.access_log is not None and descriptors:

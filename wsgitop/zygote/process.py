@@ -108,6 +108,8 @@ class Zygote:
                     self._hooks.run(message)
                 case m.Reopen():
                     self._reopen(descriptors)
+                case m.SetLogLevel(level):
+                    error_log.LOGGER.setLevel(level.upper())
                 case m.EndZygote():
                     sys.exit(0)
 

@@ -1,0 +1,177 @@
+"""Orders: carried out once per key, remembered for their user alone, and told to everybody."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable, Coroutine
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from tests.control.fake_backend import FakeBackend, RawClient, failed_reload, raw_client, serving
+from wsgitop.control import messages as m
+from wsgitop.control import orders
+from wsgitop.control.connection import Limits
+from wsgitop.control.orders import described
+
+
+@pytest.fixture
+def path(runtime_dir: Path) -> Path:
+    directory = runtime_dir / "control"
+    directory.mkdir(mode=0o700)
+    return directory / "control.sock"
+
+
+def asynchronous(test: Callable[[Path], Coroutine[Any, Any, None]]) -> Callable[[Path], None]:
+    def run(path: Path) -> None:
+        asyncio.run(test(path))
+
+    run.__name__ = test.__name__
+    return run
+
+
+async def scale(client: RawClient, key: str, change: int = 1) -> dict[str, Any]:
+    return await client.call("scale", {"change": change, "key": key})
+
+
+@asynchronous
+async def test_an_order_given_again_with_its_key_is_carried_out_once(path: Path) -> None:
+    async with serving(path) as (_, backend), raw_client(path) as one, raw_client(path) as two:
+        first = await scale(one, "a")
+        assert first == await scale(one, "a") == await scale(two, "a")
+        assert len(backend.told) == 1
+        await scale(one, "b")
+        await scale(one, "")
+        await scale(one, "")
+        assert len(backend.told) == 4
+
+
+@asynchronous
+async def test_who_joins_an_order_under_way_gets_its_outcome(path: Path) -> None:
+    async with serving(path) as (_, backend), raw_client(path) as one, raw_client(path) as two:
+        backend.gate.clear()
+        for client in (one, two):
+            await client.send(b'{"jsonrpc":"2.0","id":1,"method":"reload","params":{"key":"k"}}\n')
+        await one.call("hello", call_id=2)
+        await two.call("hello", call_id=2)
+        assert len(backend.told) == 1
+        backend.fault = failed_reload()
+        backend.gate.set()
+        answer = await one.answer()
+        assert answer["error"]["code"] == m.ACTION_FAILED and "NameError" in answer["error"]["data"]["detail"]
+        assert answer == await two.answer()
+
+
+@asynchronous
+async def test_an_order_whose_giver_is_gone_is_carried_out_and_its_outcome_kept(path: Path) -> None:
+    async with serving(path) as (server, backend), raw_client(path) as again:
+        backend.gate.clear()
+        async with raw_client(path) as gone:
+            await gone.send(b'{"jsonrpc":"2.0","id":1,"method":"reload","params":{"key":"k"}}\n')
+            await gone.call("hello", call_id=2)
+        async with asyncio.timeout(5):
+            while not any(c._at_end for c in server._connections):
+                await asyncio.sleep(0)
+        backend.gate.set()
+        assert (await again.call("reload", {"key": "k"}))["result"]["text"] == "reload is done"
+        assert len(backend.told) == 1
+
+
+@asynchronous
+async def test_a_key_belongs_to_one_order(path: Path) -> None:
+    async with serving(path) as (_, backend), raw_client(path) as client:
+        await scale(client, "a")
+        for answer in (await scale(client, "a", change=2), await client.call("reload", {"key": "a"})):
+            assert answer["error"]["code"] == m.INVALID_PARAMS
+            assert "another order" in answer["error"]["message"]
+        assert len(backend.told) == 1
+
+
+@asynchronous
+async def test_the_oldest_keys_give_way(path: Path) -> None:
+    most = orders.KEYS_PER_UID
+    async with serving(path) as (server, backend), raw_client(path) as client:
+        for number in range(most + 1):
+            await client.call("loglevel", {"level": "info", "key": str(number)})
+        await client.call("loglevel", {"level": "info", "key": "1"})
+        assert len(backend.told) == most + 1
+        await client.call("loglevel", {"level": "info", "key": "0"})
+        assert len(backend.told) == most + 2
+        assert sum(map(len, server._orders._remembered.values())) == most
+
+
+def test_a_key_is_forgotten_in_time(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(orders, "KEY_LIFE_S", 0.01)
+
+    @asynchronous
+    async def check(path: Path) -> None:
+        async with serving(path) as (server, backend), raw_client(path) as client:
+            await scale(client, "a")
+            async with asyncio.timeout(5):
+                while server._orders._remembered:
+                    await asyncio.sleep(0.005)
+            await scale(client, "a")
+            assert len(backend.told) == 2
+
+    check(path)
+
+
+@asynchronous
+async def test_each_order_is_told_with_who_what_and_outcome(path: Path) -> None:
+    async with serving(path) as (_, backend), raw_client(path) as client:
+        await scale(client, "secret-key")
+        backend.fault = failed_reload()
+        await client.call("reload")
+        backend.fault = RuntimeError("x")
+        await client.call("stop", {"quick": True})
+        await client.call("status")
+        assert [note[:3] for note in backend.notes] == [
+            ("info", "order", "scale change=1: scale is done"),
+            (
+                "warning",
+                "order",
+                "reload: failed: reload to generation 8 failed: NameError: name 'x' is not defined",
+            ),
+            ("error", "order", "stop quick=True: failed: internal error; the server's log says more"),
+        ]
+        assert all("(pid " in note[3] for note in backend.notes)
+
+
+@asynchronous
+async def test_too_many_orders_of_one_client(path: Path) -> None:
+    limits = Limits(calls_in_flight=2, calls_per_s=1e6, calls_burst=1e6, rest_s=0.0)
+    async with serving(path, limits=limits) as (_, backend), raw_client(path) as client:
+        backend.gate.clear()
+        for number in (1, 2):
+            await client.send(b'{"jsonrpc":"2.0","id":%d,"method":"reload"}\n' % number)
+        answer = await client.call("reload", call_id=3)
+        assert (answer["id"], answer["error"]["code"]) == (3, m.BUSY)
+        backend.gate.set()
+        assert {(await client.answer())["id"] for _ in range(2)} == {1, 2}
+        assert "result" in await client.call("reload", call_id=4)
+
+
+@asynchronous
+async def test_an_order_that_the_end_of_the_server_breaks_off(path: Path) -> None:
+    backend = FakeBackend()
+    async with serving(path, backend) as (server, _), raw_client(path) as client:
+        backend.gate.clear()
+        await client.send(b'{"jsonrpc":"2.0","id":1,"method":"reload"}\n')
+        await client.call("hello", call_id=2)
+        await server.close(drain_s=0.05)
+        error = (await client.answer())["error"]
+        assert error["message"] == "the server ended before this was done"
+
+
+@pytest.mark.parametrize(
+    ("method", "arguments", "text"),
+    [
+        ("reload", m.OrderArguments(key="k"), "reload"),
+        ("scale", m.ScaleArguments(change=-1), "scale change=-1"),
+        ("retire", m.WorkerArguments(pid=7, started_at=1.5), "retire pid=7"),
+        ("stop", m.StopArguments(), "stop"),
+    ],
+)
+def test_an_order_in_one_line(method: str, arguments: object, text: str) -> None:
+    assert described(method, arguments) == text

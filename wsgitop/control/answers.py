@@ -1,0 +1,121 @@
+"""The answers to questions: each at once, from what the backend says, never above what one answer may hold.
+
+What only operators may see (tracebacks, stacks, the last lines of a worker) is left out for viewers here and
+nowhere else.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import os
+from collections.abc import Callable, Sequence
+from typing import Any, TypeVar
+
+import msgspec
+
+from wsgitop import __version__
+from wsgitop.control import messages as m
+from wsgitop.control.backend import Backend
+from wsgitop.control.codec import size
+from wsgitop.control.connection import Connection, Subscription
+from wsgitop.control.methods import METHODS
+from wsgitop.control.publisher import MOST_EVENTS, for_viewers
+from wsgitop.errors import Refused
+from wsgitop.snapshot import Death, Event, Second
+
+SHORTEST_INTERVAL_S = 0.25
+LONGEST_INTERVAL_S = 10.0
+MOST_SECONDS = 900
+CAPABILITIES = ("keys", "logs")
+
+Kept = TypeVar("Kept", Event, Death, Second)
+
+
+class Answers:
+    """Answers by method name; call with the connection and the arguments. ``followers_changed`` is called
+    when somebody begins or ends to follow a log.
+    """
+
+    def __init__(self, backend: Backend, app: str, followers_changed: Callable[[], None]) -> None:
+        self._backend = backend
+        self._app = app
+        self._followers_changed = followers_changed
+        self.by_method: dict[str, Callable[[Connection, Any], object]] = {
+            "hello": self._hello,
+            "status": lambda _connection, _arguments: backend.snapshot(),
+            "workers": lambda _connection, _arguments: m.WorkersResult(backend.snapshot().workers),
+            "events": self._events,
+            "deaths": self._deaths,
+            "history": self._history,
+            "settings": self._settings,
+            "subscribe": self._subscribe,
+            "unsubscribe": self._unsubscribe,
+        }
+
+    def _hello(self, connection: Connection, _arguments: m.NoArguments) -> m.Hello:
+        offered = tuple(
+            row.name for row in METHODS.values() if row.role == "viewer" or connection.role == "operator"
+        )
+        return m.Hello(
+            m.PROTOCOL, __version__, os.getpid(), connection.role, self._app, offered, CAPABILITIES
+        )
+
+    def _events(self, connection: Connection, arguments: m.EventsArguments) -> m.EventsResult:
+        found = self._backend.events(arguments.after, min(arguments.limit, MOST_EVENTS))
+        if connection.role != "operator":
+            found = [for_viewers(event) for event in found]
+        return m.EventsResult(_newest_that_fit(found))
+
+    def _deaths(self, connection: Connection, arguments: m.DeathsArguments) -> m.DeathsResult:
+        found = self._backend.deaths(arguments.after, min(arguments.limit, MOST_EVENTS))
+        if connection.role != "operator":
+            found = [msgspec.structs.replace(death, stack="", lines=()) for death in found]
+        return m.DeathsResult(_newest_that_fit(found))
+
+    def _history(self, _connection: Connection, arguments: m.HistoryArguments) -> m.HistoryResult:
+        return m.HistoryResult(_newest_that_fit(self._backend.history(min(arguments.seconds, MOST_SECONDS))))
+
+    def _settings(self, _connection: Connection, arguments: m.SettingsArguments) -> m.SettingsResult:
+        shown = self._backend.settings()
+        return m.SettingsResult(tuple(s for s in shown if s.source or not arguments.changed))
+
+    def _subscribe(self, connection: Connection, arguments: m.SubscribeArguments) -> m.Subscribed:
+        if (arguments.error_log or arguments.access_log) and connection.role != "operator":
+            raise Refused("the logs are for operators, and you are a viewer")
+        interval_s = min(max(arguments.interval_s, SHORTEST_INTERVAL_S), LONGEST_INTERVAL_S)
+        newest = self._backend.events(0, 1)
+        cursor = newest[-1].sequence if newest else 0
+        now = asyncio.get_running_loop().time()
+        before = connection.subscription
+        connection.subscription = Subscription(
+            interval_s,
+            now,
+            cursor,
+            snapshots=arguments.snapshots,
+            events=arguments.events,
+            error_log=arguments.error_log,
+            access_log=arguments.access_log,
+        )
+        try:
+            self._followers_changed()
+        except BaseException:
+            connection.subscription = before
+            raise
+        return m.Subscribed(interval_s, self._backend.snapshot())
+
+    def _unsubscribe(self, connection: Connection, _arguments: m.NoArguments) -> m.NoArguments:
+        connection.subscription = None
+        self._followers_changed()
+        return m.NoArguments()
+
+
+def _newest_that_fit(found: Sequence[Kept]) -> tuple[Kept, ...]:
+    """As many as one answer may hold: a traceback may be in each."""
+    room = m.RESULT_LIMIT_BYTES - 1024
+    kept: list[Kept] = []
+    for one in reversed(found):
+        room -= size(one) + 1
+        if room < 0:
+            break
+        kept.append(one)
+    return tuple(reversed(kept))

@@ -1,0 +1,72 @@
+"""What the types of the arguments cannot say: one check for each method that needs one. Pure.
+
+A check returns what is wrong, '' if nothing is.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable
+from typing import Any
+
+from wsgitop.control import messages as m
+
+KEY_LIMIT = 128
+LEVELS = ("debug", "info", "warning", "error", "critical")
+_SIGNAL_NAME = re.compile(r"[A-Z][A-Z0-9]{1,11}")
+_NO_OTHER = "a worker is named by pid and started_at, so that no other process can be meant"
+
+
+def problem_with(method: str, arguments: Any) -> str:
+    """What is wrong with the arguments of a call, '' if nothing is."""
+    if isinstance(arguments, m.OrderArguments) and len(arguments.key) > KEY_LIMIT:
+        return f"key has at most {KEY_LIMIT} characters"
+    check = _CHECKS.get(method)
+    return check(arguments) if check is not None else ""
+
+
+def _scale(arguments: m.ScaleArguments) -> str:
+    one = (arguments.workers is None) != (arguments.change is None)
+    return "" if one else "give either workers or change"
+
+
+def _signal(arguments: m.SignalArguments) -> str:
+    if not _SIGNAL_NAME.fullmatch(arguments.signal):
+        return "signal is a name without SIG, such as HUP"
+    return _NO_OTHER if arguments.pid is not None and arguments.started_at is None else ""
+
+
+def _worker(arguments: m.WorkerArguments | m.StackArguments | m.CancelArguments) -> str:
+    return _NO_OTHER if arguments.started_at is None else ""
+
+
+def _log_level(arguments: m.LogLevelArguments) -> str:
+    return "" if arguments.level in LEVELS else f"level is one of {', '.join(LEVELS)}"
+
+
+def _tail(arguments: m.EventsArguments | m.DeathsArguments) -> str:
+    return "" if arguments.limit >= 1 and arguments.after >= 0 else "after is at least 0, limit at least 1"
+
+
+def _history(arguments: m.HistoryArguments) -> str:
+    return "" if arguments.seconds >= 1 else "seconds is at least 1"
+
+
+def _requests(arguments: m.RequestsArguments) -> str:
+    return "" if arguments.limit >= 1 else "limit is at least 1"
+
+
+_CHECKS: dict[str, Callable[[Any], str]] = {
+    "scale": _scale,
+    "signal": _signal,
+    "quarantine": _worker,
+    "release": _worker,
+    "retire": _worker,
+    "stack": _worker,
+    "cancel": _worker,
+    "loglevel": _log_level,
+    "events": _tail,
+    "deaths": _tail,
+    "history": _history,
+    "requests": _requests,
+}
