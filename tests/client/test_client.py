@@ -20,8 +20,7 @@ from tests.control.fake_backend import (
     hostile_server,
     serving,
 )
-from wsgitop import client as client_module
-from wsgitop.client import AsyncClient, Client, find, running
+from wsgitop.client import AsyncClient, Client, find, link, running
 from wsgitop.control.faults import TargetGone
 from wsgitop.errors import (
     ActionFailed,
@@ -308,7 +307,7 @@ def test_what_a_hostile_server_says_is_a_fault(
 
 
 def test_an_endless_frame_is_cut_off(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(client_module, "SNAPSHOT_LIMIT_BYTES", 1_000_000)
+    monkeypatch.setattr(link, "SNAPSHOT_LIMIT_BYTES", 1_000_000)
 
     def endless(client: socket.socket) -> None:
         while True:
@@ -329,7 +328,7 @@ def test_an_answer_that_is_too_long_for_its_call_is_refused(path: Path) -> None:
 
 
 def test_a_server_that_does_not_answer_is_given_up(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(client_module, "HELLO_DEADLINE_S", 0.1)
+    monkeypatch.setattr("wsgitop.client.asynchronous.HELLO_DEADLINE_S", 0.1)
 
     def silent(client: socket.socket) -> None:
         while client.recv(65536):
@@ -360,7 +359,7 @@ def test_events_without_end_are_bounded(path: Path) -> None:
             await client.workers()
             assert client._link is not None
             assert client._link.feed is not None
-            assert len(client._link.feed.events) == client_module.EVENTS_KEPT
+            assert len(client._link.feed.events) == link.EVENTS_KEPT
 
     with hostile_server(path, flood) as target:
         asyncio.run(check(target))

@@ -1,0 +1,108 @@
+"""The client for code without asyncio."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable, Iterator
+from types import TracebackType
+from typing import Self
+
+from wsgitop.client.asynchronous import AsyncClient
+from wsgitop.control import messages as m
+from wsgitop.snapshot import Death, Event, Second, Snapshot, WorkerSnapshot
+
+
+class Client:
+    """As AsyncClient, for code without asyncio. Not to be used inside a running event loop."""
+
+    def __init__(self, target: str) -> None:
+        self._client = AsyncClient(target)
+        self._runner = asyncio.Runner()
+
+    def __enter__(self) -> Self:
+        try:
+            self.connect()
+        except BaseException:
+            self.close()
+            raise
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
+    ) -> None:
+        self.close()
+
+    def connect(self) -> m.Hello:
+        """As AsyncClient.connect."""
+        return self._runner.run(self._client.connect())
+
+    def close(self) -> None:
+        """Close the connection. May be called again."""
+        self._runner.run(self._client.close())
+        self._runner.close()
+
+    def status(self) -> Snapshot:
+        """As AsyncClient.status."""
+        return self._runner.run(self._client.status())
+
+    def workers(self) -> tuple[WorkerSnapshot, ...]:
+        """As AsyncClient.workers."""
+        return self._runner.run(self._client.workers())
+
+    def history(self, seconds: int) -> tuple[Second, ...]:
+        """As AsyncClient.history."""
+        return self._runner.run(self._client.history(seconds))
+
+    def events(self, after: int = 0, limit: int = 100) -> tuple[Event, ...]:
+        """As AsyncClient.events."""
+        return self._runner.run(self._client.events(after, limit))
+
+    def deaths(self, after: int = 0, limit: int = 20) -> tuple[Death, ...]:
+        """As AsyncClient.deaths."""
+        return self._runner.run(self._client.deaths(after, limit))
+
+    def subscribe(self, interval_s: float) -> Iterator[Snapshot | Event]:
+        """As AsyncClient.subscribe."""
+        news = self._client.subscribe(interval_s)
+
+        async def following() -> Snapshot | Event | None:
+            return await anext(news, None)
+
+        while (item := self._runner.run(following())) is not None:
+            yield item
+
+    def reload(self) -> m.Outcome:
+        """As AsyncClient.reload."""
+        return self._runner.run(self._client.reload())
+
+    def reload_watched(self, told: Callable[[Event], None]) -> m.Outcome:
+        """As AsyncClient.reload_watched."""
+        return self._runner.run(self._client.reload_watched(told))
+
+    def scale(self, *, workers: int | None = None, change: int | None = None) -> m.Outcome:
+        """As AsyncClient.scale."""
+        return self._runner.run(self._client.scale(workers=workers, change=change))
+
+    def signal(self, name: str, *, pid: int | None = None, started_at: float | None = None) -> m.Outcome:
+        """As AsyncClient.signal."""
+        return self._runner.run(self._client.signal(name, pid=pid, started_at=started_at))
+
+    def quarantine(self, pid: int, started_at: float | None = None) -> m.Outcome:
+        """As AsyncClient.quarantine."""
+        return self._runner.run(self._client.quarantine(pid, started_at))
+
+    def release(self, pid: int, started_at: float | None = None) -> m.Outcome:
+        """As AsyncClient.release."""
+        return self._runner.run(self._client.release(pid, started_at))
+
+    def retire(self, pid: int, started_at: float | None = None) -> m.Outcome:
+        """As AsyncClient.retire."""
+        return self._runner.run(self._client.retire(pid, started_at))
+
+    def upgrade(self) -> m.Outcome:
+        """As AsyncClient.upgrade."""
+        return self._runner.run(self._client.upgrade())
+
+    def stop(self, *, quick: bool = False) -> m.Outcome:
+        """As AsyncClient.stop."""
+        return self._runner.run(self._client.stop(quick=quick))
