@@ -140,6 +140,9 @@ class FakeBackend:
             raise self.fault
         self.follows = (error_log, access_log)
 
+    def past_lines(self, log: str, count: int) -> Sequence[str]:
+        return [f"{log} {number}" for number in range(count)]
+
     def note(self, severity: str, kind: str, text: str, actor: str) -> None:
         self.notes.append((severity, kind, text, actor))
 

@@ -73,7 +73,7 @@ def test_the_limit_of_a_frame(data: bytes, frames: list[bytes], too_long: bool) 
         (b"{", m.PARSE_ERROR, None),
         (b"\xff\xfe", m.PARSE_ERROR, None),
         (b"[" * 60_000, m.PARSE_ERROR, None),
-        (b"{" + b"\"a\":1," * 2_000 + b"\"b\":1}", m.PARSE_ERROR, None),
+        (b"{" + b'"a":1,' * 2_000 + b'"b":1}', m.PARSE_ERROR, None),
         (b'{"params":' * 6_000, m.PARSE_ERROR, None),
         (b'{"jsonrpc":"2.0","id":1,"method":"a","params":' + b"[" * 50_000, m.PARSE_ERROR, None),
         (b"[]", m.INVALID_REQUEST, None),

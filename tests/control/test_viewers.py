@@ -89,6 +89,18 @@ async def test_lines_of_the_logs_come_to_those_who_asked(path: Path) -> None:
 
 
 @asynchronous
+async def test_the_last_lines_come_first(path: Path) -> None:
+    async with serving(path), raw_client(path) as client:
+        await client.call("subscribe", {"error_log": True, "access_log": True, "past_lines": 2})
+        lines = [(await client.frame())["params"]["text"] for _ in range(4)]
+        assert lines == ["error 0", "error 1", "access 0", "access 1"]
+        await client.call("subscribe", {"error_log": True, "past_lines": 10**9})
+        lines = [(await client.frame())["params"]["text"] for _ in range(500)]
+        assert lines[-1] == "error 499"
+        assert "result" in await client.call("hello")
+
+
+@asynchronous
 async def test_lines_that_are_lost_are_counted(path: Path) -> None:
     async with serving(path) as (server, _), raw_client(path) as client:
         await client.call("subscribe", {"error_log": True, "snapshots": False})

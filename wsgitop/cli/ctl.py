@@ -9,9 +9,11 @@ from collections.abc import Callable
 import click
 import msgspec
 
-from wsgitop.cli import obituaries, tables
+from wsgitop.cli import obituaries, scripting, tables
 from wsgitop.cli.group import Command, Group
-from wsgitop.client import Client, find
+from wsgitop.cli.targets import choose, only_one
+from wsgitop.client import AsyncClient, Client, find
+from wsgitop.control.checks import LEVELS
 from wsgitop.control.messages import Outcome
 from wsgitop.errors import UsageError
 from wsgitop.snapshot import Event, Snapshot, printable
@@ -27,7 +29,10 @@ Examples:
   wsgitop ctl status
   wsgitop ctl status --json | jq .totals.rps
   wsgitop ctl deaths 5
+  wsgitop ctl log -f --level warning
+  wsgitop ctl top
   wsgitop ctl reload && echo deployed
+  wsgitop ctl wait --ready --timeout 30
   wsgitop ctl scale +2
   wsgitop ctl signal TERM --worker 4251
   wsgitop ctl -s /run/site/control.sock stop
@@ -53,17 +58,25 @@ def _common() -> list[click.Parameter]:
     ]
 
 
-def _connect(context: click.Context) -> Client:
+def _target(context: click.Context) -> str | None:
+    """The server that was named, before or behind the subcommand."""
     parent = context.parent.params if context.parent is not None else {}
     target = context.params["server"]
     if target is None:
         target = parent.get("server")
     # An empty one is a fault, not the only server: a script's variable may be unset.
-    if target is not None:
-        return Client(find(target))
-    from wsgitop.cli.targets import choose
+    return None if target is None else str(target)
 
-    return Client(choose())
+
+def _make_client(context: click.Context) -> AsyncClient:
+    """A client that is not connected yet. Raises CannotConnect if there is not just one such server."""
+    target = _target(context)
+    return AsyncClient(only_one() if target is None else find(target))
+
+
+def _connect(context: click.Context) -> Client:
+    target = _target(context)
+    return Client(choose() if target is None else find(target))
 
 
 def _as_json(context: click.Context) -> bool:
@@ -185,6 +198,94 @@ def scale(context: click.Context) -> int:
     return _order(context, lambda client: client.scale(workers=number))
 
 
+def loglevel(context: click.Context) -> int:
+    """Log from this severity on, in all processes: debug, info, warning, error or critical.
+
+    Until the next start, or a reload that changes the setting itself.
+    """
+    return _order(context, lambda client: client.loglevel(context.params["level"]))
+
+
+def reopen(context: click.Context) -> int:
+    """Open the log files again, behind their rotation (USR1)."""
+    return _order(context, lambda client: client.reopen())
+
+
+def settings(context: click.Context) -> int:
+    """The settings in force, and where each value comes from; secrets in them are hidden.
+
+    With NAME all about one.
+    """
+    name = context.params["name"]
+    with _connect(context) as client:
+        found = client.settings(changed=context.params["changed"] and name is None)
+    if name is not None:
+        found = (scripting.find_setting(found, name),)
+    if _as_json(context):
+        _print_json(found if name is None else found[0])
+    else:
+        click.echo(scripting.settings_text(found) if name is None else scripting.setting_text(found[0]))
+    return 0
+
+
+def history(context: click.Context) -> int:
+    """A line for each of the last seconds, at most 900."""
+    with _connect(context) as client:
+        found = client.history(context.params["seconds"])
+    if _as_json(context):
+        _print_json(found)
+    else:
+        click.echo(scripting.history_text(found))
+    return 0
+
+
+def log(context: click.Context) -> int:
+    """The last lines of the error log or, with --access, of the access log; -f follows it."""
+    chosen = {
+        "access": context.params["access"],
+        "past_lines": context.params["lines"],
+        "level": context.params["level"],
+    }
+    with _connect(context) as client:
+        if context.params["follow"]:
+            scripting.follow_log(client, **chosen)
+        else:
+            scripting.print_log(client, **chosen)
+    return 0
+
+
+def top(context: click.Context) -> int:
+    """The picture again and again, as plain text: for terminals that can do no more, and for screen readers.
+
+    Where the output is no terminal, one picture follows the other.
+    """
+    with _connect(context) as client:
+        scripting.show_top(client, context.params["interval"], context.params["count"])
+    return 0
+
+
+def wait(context: click.Context) -> int:
+    """Wait until the server is as wanted; status 1 when the time is over before that.
+
+    Without a condition --ready is meant. A server that is not there yet is waited for, too.
+    """
+    params = context.params
+    ready = params["ready"] or (params["generation"] is None and params["workers"] is None)
+    snapshot = scripting.wait_for(
+        lambda: _make_client(context),
+        lambda seen: scripting.unmet(
+            seen, ready=ready, generation=params["generation"], workers=params["workers"]
+        ),
+        params["timeout"],
+    )
+    if _as_json(context):
+        _print_json(snapshot)
+    else:
+        serving = sum(worker.state in ("idle", "busy") for worker in snapshot.workers)
+        click.echo(f"generation {snapshot.master.generation} serves with {serving} workers")
+    return 0
+
+
 def signal(context: click.Context) -> int:
     """Send a signal to the master, or to one worker.
 
@@ -228,6 +329,16 @@ def _command(run: Callable[[click.Context], int], *params: click.Parameter, sign
     return Command(run.__name__, run, params=[*params, *_common()], ignore_unknown_options=signed)
 
 
+def _interval() -> click.Option:
+    return click.Option(
+        ["--interval"],
+        type=click.FloatRange(0.25, 10),
+        default=1.0,
+        metavar="SECONDS",
+        help="Time between snapshots, 0.25 to 10. Default: 1.",
+    )
+
+
 command = Group(
     "ctl",
     help=HELP,
@@ -254,15 +365,63 @@ command = Group(
         ),
         _command(
             watch,
-            click.Option(
-                ["--interval"],
-                type=click.FloatRange(0.25, 10),
-                default=1.0,
-                metavar="SECONDS",
-                help="Time between snapshots, 0.25 to 10. Default: 1.",
-            ),
+            _interval(),
             click.Option(["--count"], type=click.IntRange(1), metavar="N", help="End after N snapshots."),
         ),
+        _command(
+            wait,
+            click.Option(
+                ["--ready"], is_flag=True, help="All workers that are wanted serve; no reload runs."
+            ),
+            click.Option(
+                ["--generation"],
+                type=click.IntRange(1),
+                metavar="N",
+                help="Generation N or a newer one serves.",
+            ),
+            click.Option(["--workers"], type=click.IntRange(0), metavar="N", help="N workers serve."),
+            click.Option(
+                ["--timeout"],
+                type=click.FloatRange(0),
+                default=60.0,
+                metavar="SECONDS",
+                help="Give up after this time; 0: never. Default: 60.",
+            ),
+        ),
+        _command(
+            top,
+            _interval(),
+            click.Option(["--count"], type=click.IntRange(1), metavar="N", help="End after N pictures."),
+        ),
+        _command(
+            log,
+            click.Option(["--follow", "-f"], is_flag=True, help="Go on with the lines that come."),
+            click.Option(["--access"], is_flag=True, help="The access log, not the error log."),
+            click.Option(
+                ["--lines", "-n"],
+                type=click.IntRange(1, 500),
+                default=50,
+                metavar="N",
+                help="At most N of the last lines. Default: 50.",
+            ),
+            click.Option(
+                ["--level"],
+                type=click.Choice(LEVELS),
+                default="debug",
+                metavar="LEVEL",
+                help="Only lines of this severity or a higher one.",
+            ),
+        ),
+        _command(
+            settings,
+            click.Argument(["name"], metavar="[NAME]", required=False),
+            click.Option(["--changed"], is_flag=True, help="Only those that are not at their default."),
+        ),
+        _command(
+            history, click.Argument(["seconds"], type=click.IntRange(1, 900), default=60, metavar="[SECONDS]")
+        ),
+        _command(loglevel, click.Argument(["level"], type=click.Choice(LEVELS), metavar="LEVEL")),
+        _command(reopen),
         _command(reload),
         _command(scale, click.Argument(["amount"], metavar="N|+N|-N"), signed=True),
         _command(

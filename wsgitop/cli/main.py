@@ -35,6 +35,12 @@ ENTRIES = (
     Entry("ctl", "wsgitop.cli.ctl", WATCH, "Ask a running server or give it orders, for scripts."),
     Entry("check", "wsgitop.cli.check", TRY, "Load an application and say whether it could be served."),
     Entry("demo", "wsgitop.cli.demo", TRY, "Serve a small built-in site under load and open the interface."),
+    Entry(
+        "completion",
+        "wsgitop.cli.completion",
+        TRY,
+        "Print what a shell needs to complete commands and flags.",
+    ),
 )
 
 EPILOG = """

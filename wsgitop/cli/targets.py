@@ -13,8 +13,14 @@ from wsgitop.errors import CannotConnect
 from wsgitop.snapshot import printable
 
 
-def choose() -> str:
-    """The control socket of the only running server, or of the one that the user picks.
+def only_one() -> str:
+    """The control socket of the only running server; nobody is asked. Raises CannotConnect."""
+    return choose(may_ask=False)
+
+
+def choose(*, may_ask: bool = True) -> str:
+    """The control socket of the only running server, or of the one that the user picks, where there is a
+    terminal to ask at and ``may_ask`` allows it.
 
     Raises CannotConnect.
     """
@@ -26,7 +32,7 @@ def choose() -> str:
         )
     if len(masters) == 1:
         return masters[0].control
-    if not (sys.stdin.isatty() and sys.stderr.isatty()):
+    if not (may_ask and sys.stdin.isatty() and sys.stderr.isatty()):
         listed = "; ".join(_line(master) for master in masters)
         pid = masters[0].pid
         raise CannotConnect(

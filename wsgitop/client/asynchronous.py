@@ -114,6 +114,15 @@ class AsyncClient:
         """The newest ``limit`` ends of workers and zygotes with a sequence above ``after``, oldest first."""
         return (await self._ask("deaths", m.DeathsArguments(after=after, limit=limit), m.DeathsResult)).deaths
 
+    async def settings(self, *, changed: bool = False) -> tuple[m.SettingShown, ...]:
+        """The settings in force; ``changed``: only those that are not at their default."""
+        return (await self._ask("settings", m.SettingsArguments(changed), m.SettingsResult)).settings
+
+    async def log(self, lines: int = 100, *, access: bool = False) -> tuple[str, ...]:
+        """The last lines of the error log or, with ``access``, of the access log, the oldest first."""
+        arguments = m.LogArguments("access" if access else "error", lines)
+        return (await self._ask("log", arguments, m.LogResult)).lines
+
     async def subscribe(self, interval_s: float) -> AsyncGenerator[Snapshot | Event]:
         """Snapshots every ``interval_s`` seconds (0.25 to 10), the first one at once, and events as they
         happen.
@@ -121,13 +130,23 @@ class AsyncClient:
         A reader that is slower than that gets the newest snapshot and all events. There is one subscription
         at a time: a newer one ends this one. Raises CannotConnect when the link is lost.
         """
+        async with contextlib.aclosing(self.news(m.SubscribeArguments(interval_s))) as news:
+            async for item in news:
+                if not isinstance(item, m.LogLine):
+                    yield item
+
+    async def news(self, arguments: m.SubscribeArguments) -> AsyncGenerator[Snapshot | Event | m.LogLine]:
+        """As :meth:`subscribe`, of what ``arguments`` ask for; lines of the logs come in order.
+
+        Raises Refused and ActionFailed for a log that this user may not or nobody can follow.
+        """
         link = self._connected()
         if link.feed is not None:
             link.feed.end()
         feed = link.feed = Feed()
         try:
-            first = await self._ask("subscribe", m.SubscribeArguments(interval_s), m.Subscribed)
-            if feed.snapshot is None:
+            first = await self._ask("subscribe", arguments, m.Subscribed)
+            if feed.snapshot is None and arguments.snapshots:
                 feed.snapshot = first.snapshot
             while True:
                 feed.news.clear()
@@ -137,6 +156,8 @@ class AsyncClient:
                     yield snapshot
                 elif feed.events:
                     yield feed.events.popleft()
+                elif feed.lines:
+                    yield feed.next_line()
                 elif feed.ended:
                     break
                 else:
@@ -152,16 +173,20 @@ class AsyncClient:
 
     # -- actions ---------------------------------------------------------------------------------------------
 
-    async def reload(self) -> m.Outcome:
-        """Load the code again and replace the workers; returns when the last old one is gone."""
-        return await self._ask("reload", m.NoArguments(), m.Outcome)
+    async def reload(self, *, key: str = "") -> m.Outcome:
+        """Load the code again and replace the workers; returns when the last old one is gone.
 
-    async def reload_watched(self, told: Callable[[Event], None]) -> m.Outcome:
+        ``key``, here and below: give the order again with the same key after a connection was lost, and it is
+        carried out once.
+        """
+        return await self._ask("reload", m.OrderArguments(key=key), m.Outcome)
+
+    async def reload_watched(self, told: Callable[[Event], None], *, key: str = "") -> m.Outcome:
         """As :meth:`reload`; ``told`` is called with each event meanwhile. It ends a subscription."""
         news = self.subscribe(SLOWEST_S)
         try:
             await anext(news)  # the first snapshot: from here on events come
-            call = asyncio.ensure_future(self.reload())
+            call = asyncio.ensure_future(self.reload(key=key))
             upcoming = asyncio.ensure_future(anext(news))
             try:
                 idle = 0
@@ -187,9 +212,12 @@ class AsyncClient:
         finally:
             await news.aclose()
 
-    async def scale(self, *, workers: int | None = None, change: int | None = None) -> m.Outcome:
+    async def scale(
+        self, *, workers: int | None = None, change: int | None = None, key: str = ""
+    ) -> m.Outcome:
         """Set the number of workers, or change it; returns when they serve or are gone."""
-        return await self._ask("scale", m.ScaleArguments(workers=workers, change=change), m.Outcome)
+        arguments = m.ScaleArguments(workers=workers, change=change, key=key)
+        return await self._ask("scale", arguments, m.Outcome)
 
     async def signal(
         self, name: str, *, pid: int | None = None, started_at: float | None = None
@@ -217,9 +245,17 @@ class AsyncClient:
         """Have one worker finish and end."""
         return await self._about("retire", pid, started_at)
 
-    async def upgrade(self) -> m.Outcome:
+    async def loglevel(self, level: str) -> m.Outcome:
+        """Log from this severity on ("debug" to "critical"), in all processes."""
+        return await self._ask("loglevel", m.LogLevelArguments(level=level), m.Outcome)
+
+    async def reopen(self) -> m.Outcome:
+        """Open the log files again, behind their rotation."""
+        return await self._ask("reopen", m.OrderArguments(), m.Outcome)
+
+    async def upgrade(self, *, key: str = "") -> m.Outcome:
         """Hand over to a new master, from what is on disk."""
-        return await self._ask("upgrade", m.NoArguments(), m.Outcome)
+        return await self._ask("upgrade", m.OrderArguments(key=key), m.Outcome)
 
     async def stop(self, *, quick: bool = False) -> m.Outcome:
         """Stop the server; ``quick``: without waiting for requests in flight."""

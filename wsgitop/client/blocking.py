@@ -61,27 +61,41 @@ class Client:
         """As AsyncClient.deaths."""
         return self._runner.run(self._client.deaths(after, limit))
 
+    def settings(self, *, changed: bool = False) -> tuple[m.SettingShown, ...]:
+        """As AsyncClient.settings."""
+        return self._runner.run(self._client.settings(changed=changed))
+
+    def log(self, lines: int = 100, *, access: bool = False) -> tuple[str, ...]:
+        """As AsyncClient.log."""
+        return self._runner.run(self._client.log(lines, access=access))
+
     def subscribe(self, interval_s: float) -> Iterator[Snapshot | Event]:
         """As AsyncClient.subscribe."""
-        news = self._client.subscribe(interval_s)
+        for item in self.news(m.SubscribeArguments(interval_s)):
+            if not isinstance(item, m.LogLine):
+                yield item
 
-        async def following() -> Snapshot | Event | None:
+    def news(self, arguments: m.SubscribeArguments) -> Iterator[Snapshot | Event | m.LogLine]:
+        """As AsyncClient.news."""
+        news = self._client.news(arguments)
+
+        async def following() -> Snapshot | Event | m.LogLine | None:
             return await anext(news, None)
 
         while (item := self._runner.run(following())) is not None:
             yield item
 
-    def reload(self) -> m.Outcome:
+    def reload(self, *, key: str = "") -> m.Outcome:
         """As AsyncClient.reload."""
-        return self._runner.run(self._client.reload())
+        return self._runner.run(self._client.reload(key=key))
 
-    def reload_watched(self, told: Callable[[Event], None]) -> m.Outcome:
+    def reload_watched(self, told: Callable[[Event], None], *, key: str = "") -> m.Outcome:
         """As AsyncClient.reload_watched."""
-        return self._runner.run(self._client.reload_watched(told))
+        return self._runner.run(self._client.reload_watched(told, key=key))
 
-    def scale(self, *, workers: int | None = None, change: int | None = None) -> m.Outcome:
+    def scale(self, *, workers: int | None = None, change: int | None = None, key: str = "") -> m.Outcome:
         """As AsyncClient.scale."""
-        return self._runner.run(self._client.scale(workers=workers, change=change))
+        return self._runner.run(self._client.scale(workers=workers, change=change, key=key))
 
     def signal(self, name: str, *, pid: int | None = None, started_at: float | None = None) -> m.Outcome:
         """As AsyncClient.signal."""
@@ -99,9 +113,17 @@ class Client:
         """As AsyncClient.retire."""
         return self._runner.run(self._client.retire(pid, started_at))
 
-    def upgrade(self) -> m.Outcome:
+    def loglevel(self, level: str) -> m.Outcome:
+        """As AsyncClient.loglevel."""
+        return self._runner.run(self._client.loglevel(level))
+
+    def reopen(self) -> m.Outcome:
+        """As AsyncClient.reopen."""
+        return self._runner.run(self._client.reopen())
+
+    def upgrade(self, *, key: str = "") -> m.Outcome:
         """As AsyncClient.upgrade."""
-        return self._runner.run(self._client.upgrade())
+        return self._runner.run(self._client.upgrade(key=key))
 
     def stop(self, *, quick: bool = False) -> m.Outcome:
         """As AsyncClient.stop."""

@@ -10,6 +10,7 @@ import msgspec
 from wsgitop.control import messages as m
 from wsgitop.control.codec import FrameTooLong, Splitter, decode_response, encode_request
 from wsgitop.control.faults import as_fault
+from wsgitop.control.messages import LogLine
 from wsgitop.errors import CannotConnect, ProtocolError, Refused, WsgitopError
 from wsgitop.snapshot import Event, Snapshot, printable
 
@@ -18,11 +19,14 @@ SNAPSHOT_LIMIT_BYTES = 16 * 1024 * 1024
 LARGE_RESULTS = frozenset({"status", "workers", "subscribe"})
 EVENTS_KEPT = 1000
 """Events that wait for a reader that is slower than they come; the oldest give way."""
+LINES_KEPT = 5000
+"""As above, of the logs."""
 MALFORMED = (msgspec.MsgspecError, UnicodeDecodeError, RecursionError)
 """What reading a frame, or a part of it, may raise."""
 
 _SNAPSHOTS = msgspec.json.Decoder(Snapshot)
 _EVENTS = msgspec.json.Decoder(Event)
+_LINES = msgspec.json.Decoder(LogLine)
 
 
 class Feed:
@@ -32,8 +36,24 @@ class Feed:
     def __init__(self) -> None:
         self.snapshot: Snapshot | None = None
         self.events: deque[Event] = deque(maxlen=EVENTS_KEPT)
+        self.lines: deque[LogLine] = deque(maxlen=LINES_KEPT)
+        self.lines_lost = 0
         self.news = asyncio.Event()
         self.ended = False
+
+    def add_line(self, line: LogLine) -> None:
+        """Keep a line of a log; the oldest gives way, and is counted."""
+        if len(self.lines) == LINES_KEPT:
+            self.lines_lost += 1 + self.lines[0].dropped
+        self.lines.append(line)
+
+    def next_line(self) -> LogLine:
+        """The oldest line that is kept, with the count of those that were lost before it."""
+        line = self.lines.popleft()
+        if self.lines_lost:
+            line = msgspec.structs.replace(line, dropped=line.dropped + self.lines_lost)
+            self.lines_lost = 0
+        return line
 
     def end(self) -> None:
         self.ended = True
@@ -132,6 +152,8 @@ class Link(asyncio.Protocol):
             feed.snapshot = _SNAPSHOTS.decode(response.params)
         elif response.method == "event":
             feed.events.append(_EVENTS.decode(response.params))
+        elif response.method == "log":
+            feed.add_line(_LINES.decode(response.params))
         feed.news.set()
 
 

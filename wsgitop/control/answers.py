@@ -16,19 +16,20 @@ import msgspec
 from wsgitop import __version__
 from wsgitop.control import messages as m
 from wsgitop.control.backend import Backend
-from wsgitop.control.codec import size
+from wsgitop.control.codec import encode_log_line, size
 from wsgitop.control.connection import Connection, Subscription
 from wsgitop.control.methods import METHODS
-from wsgitop.control.publisher import MOST_EVENTS, for_viewers
+from wsgitop.control.publisher import MOST_EVENTS, LogName, for_viewers
 from wsgitop.errors import Refused
 from wsgitop.snapshot import Death, Event, Second
 
 SHORTEST_INTERVAL_S = 0.25
 LONGEST_INTERVAL_S = 10.0
 MOST_SECONDS = 900
+MOST_LINES = 500
 CAPABILITIES = ("keys", "logs")
 
-Kept = TypeVar("Kept", Event, Death, Second)
+Kept = TypeVar("Kept", Event, Death, Second, str)
 
 
 class Answers:
@@ -48,6 +49,7 @@ class Answers:
             "deaths": self._deaths,
             "history": self._history,
             "settings": self._settings,
+            "log": self._log,
             "subscribe": self._subscribe,
             "unsubscribe": self._unsubscribe,
         }
@@ -79,6 +81,10 @@ class Answers:
         shown = self._backend.settings()
         return m.SettingsResult(tuple(s for s in shown if s.source or not arguments.changed))
 
+    def _log(self, _connection: Connection, arguments: m.LogArguments) -> m.LogResult:
+        lines = self._backend.past_lines(arguments.log, min(arguments.lines, MOST_LINES))
+        return m.LogResult(_newest_that_fit(lines))
+
     def _subscribe(self, connection: Connection, arguments: m.SubscribeArguments) -> m.Subscribed:
         if (arguments.error_log or arguments.access_log) and connection.role != "operator":
             raise Refused("the logs are for operators, and you are a viewer")
@@ -101,7 +107,21 @@ class Answers:
         except BaseException:
             connection.subscription = before
             raise
+        if arguments.past_lines > 0:
+            # Behind the answer, which the caller sends when this returns.
+            asyncio.get_running_loop().call_soon(self._send_past, connection, arguments)
         return m.Subscribed(interval_s, self._backend.snapshot())
+
+    def _send_past(self, connection: Connection, arguments: m.SubscribeArguments) -> None:
+        count = min(arguments.past_lines, MOST_LINES)
+        wanted: tuple[tuple[LogName, bool], ...] = (
+            ("error", arguments.error_log),
+            ("access", arguments.access_log),
+        )
+        for log, is_wanted in wanted:
+            if is_wanted:
+                lines = self._backend.past_lines(log, count)
+                connection.send(b"".join(encode_log_line(m.LogLine(log, text)) for text in lines))
 
     def _unsubscribe(self, connection: Connection, _arguments: m.NoArguments) -> m.NoArguments:
         connection.subscription = None

@@ -6,7 +6,7 @@ The control server knows nothing else of the server behind it, so its tests put 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Protocol
+from typing import Literal, Protocol
 
 from wsgitop.control import messages as m
 from wsgitop.snapshot import Death, Event, Second, Severity, Snapshot
@@ -38,6 +38,9 @@ class Backend(Protocol):
         :meth:`~wsgitop.control.publisher.Publisher.publish_lines`. Raises ActionFailed if one of them cannot
         be followed.
         """
+
+    def past_lines(self, log: Literal["error", "access"], count: int) -> Sequence[str]:
+        """The last ``count`` lines of a log, as far as they are remembered."""
 
     def note(self, severity: Severity, kind: str, text: str, actor: str) -> None:
         """Record an event."""

@@ -52,6 +52,10 @@ def _history(arguments: m.HistoryArguments) -> str:
     return "" if arguments.seconds >= 1 else "seconds is at least 1"
 
 
+def _log(arguments: m.LogArguments) -> str:
+    return "" if arguments.lines >= 1 else "lines is at least 1"
+
+
 def _requests(arguments: m.RequestsArguments) -> str:
     return "" if arguments.limit >= 1 else "limit is at least 1"
 
@@ -69,4 +73,5 @@ _CHECKS: dict[str, Callable[[Any], str]] = {
     "deaths": _tail,
     "history": _history,
     "requests": _requests,
+    "log": _log,
 }

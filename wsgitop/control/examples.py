@@ -126,6 +126,10 @@ EXAMPLES: dict[str, Example] = {
             )
         ),
     ),
+    "log": Example(
+        m.LogArguments(lines=1),
+        m.LogResult(("[2025-11-29 09:00:00 +0000] [4251] [INFO] Booting worker with pid: 4251",)),
+    ),
     "metrics": Example(
         m.NoArguments(),
         m.MetricsResult("# TYPE wsgitop_workers gauge\nwsgitop_workers{state=\"busy\"} 1\n# EOF\n"),

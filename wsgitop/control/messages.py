@@ -144,7 +144,8 @@ class StopArguments(OrderArguments, frozen=True):
 
 class SubscribeArguments(Struct, frozen=True):
     """What to send. ``interval_s``: time between snapshots, 0.25 to 10. The logs are for operators; lines
-    that a reader is too slow for are dropped and counted.
+    that a reader is too slow for are dropped and counted. ``past_lines``: so many of the last lines of each
+    log first, at most 500 and as far as they are remembered.
     """
 
     interval_s: float = 1.0
@@ -152,6 +153,7 @@ class SubscribeArguments(Struct, frozen=True):
     events: bool = True
     error_log: bool = False
     access_log: bool = False
+    past_lines: int = 0
 
 
 class EventsArguments(Struct, frozen=True):
@@ -178,6 +180,13 @@ class RequestsArguments(Struct, frozen=True):
     """At most ``limit`` requests in flight and as many that have finished."""
 
     limit: int = 100
+
+
+class LogArguments(Struct, frozen=True):
+    """Which log, and how many of its last lines, at most 500 and as far as they are remembered."""
+
+    log: Literal["error", "access"] = "error"
+    lines: int = 100
 
 
 class SettingsArguments(Struct, frozen=True):
@@ -294,6 +303,12 @@ class SettingShown(Struct, frozen=True):
     section: str = ""
     help: str = ""
     flags: tuple[str, ...] = ()
+
+
+class LogResult(Struct, frozen=True):
+    """The oldest first, whatever could steer a terminal escaped."""
+
+    lines: tuple[str, ...]
 
 
 class SettingsResult(Struct, frozen=True):

@@ -37,6 +37,7 @@ METHODS: dict[str, Method] = {
                "One sample for each of the last seconds (at most 900)."),
         Method("settings", m.SettingsArguments, m.SettingsResult, "viewer",
                "The settings in force, and where each value comes from."),
+        Method("log", m.LogArguments, m.LogResult, "operator", "The last lines of the error or access log."),
         Method("subscribe", m.SubscribeArguments, m.Subscribed, "viewer",
                "Send snapshots, events and, to operators, lines of the logs from now on; replaces what was "
                "subscribed to before."),

@@ -48,7 +48,8 @@ def shown(settings: Settings, sources: Mapping[str, str]) -> tuple[SettingShown,
 def as_text(name: str, value: Any) -> str:
     """One value for a screen, secrets hidden, in one line."""
     if name == "raw_env":
-        value = tuple(f"{entry.partition('=')[0]}={HIDDEN}" for entry in value)
+        names = (entry.partition("=")[0] for entry in value)
+        return printable(", ".join(f"{name}={HIDDEN}" for name in names), VALUE_LIMIT)
     return printable(_plain(name, value), VALUE_LIMIT)
 
 

@@ -60,6 +60,7 @@ class Backend:
         self._upgrade = upgrade
         self._configuration = configuration
         self.follow_logs = streams.follow
+        self.past_lines = streams.past_lines
         self._supervisor = supervisor
         self._sampler = sampler
         self._reloads: dict[int, asyncio.Future[tuple[str, str]]] = {}

@@ -1,9 +1,10 @@
 """The logs for those who follow them over the control socket: lines as they come, bounded.
 
 Who runs this: the loop of the master; lines of the error log are handed in by any thread. While nobody
-follows a log it costs nothing. The error log is copied where it is written. The access log goes from the
-workers straight to its file, which is read from its end while somebody follows it, four times a second; a
-rotated or truncated file is found again. What comes faster than it can be passed on is dropped and counted.
+follows a log it costs next to nothing: the last lines of the error log are remembered. The error log is
+copied where it is written. The access log goes from the workers straight to its file, which is read from its
+end while somebody follows it, four times a second; a rotated or truncated file is found again. What comes
+faster than it can be passed on is dropped and counted.
 """
 
 from __future__ import annotations
@@ -27,6 +28,8 @@ LINE_LIMIT: Final = 4000
 PENDING_LIMIT: Final = 500
 """Lines of a log that wait for the loop; a traceback has a hundred."""
 LOOK_S: Final = 0.25
+PAST_BYTES: Final = 64 * 1024
+"""Of the error log that are remembered for who comes later."""
 READ_BYTES: Final = 128 * 1024
 """Of the access log at each look; behind more than that the look goes on at the end of the file."""
 
@@ -44,11 +47,14 @@ class LogStreams:
         self._error_wanted = False
         self._lock = threading.Lock()
         self._pending: deque[bytes] = deque()
+        self._past: deque[bytes] = deque()
+        self._past_bytes = 0
         self._lost = 0
         self._scheduled = False
         self._tail: Tail | None = None
         self._timer: asyncio.TimerHandle | None = None
         self.publish: Callable[[LogName, Sequence[str], int], None] = lambda _log, _lines, _dropped: None
+        sink.copies = [*sink.copies, self._keep]
 
     def follow(self, error_log: bool, access_log: bool) -> None:
         """Which of them are followed from now on. Raises ActionFailed for an access log that is no file."""
@@ -74,11 +80,29 @@ class LogStreams:
             self._sink.copies = [copy for copy in self._sink.copies if copy != self._take]
         self._error_wanted = error_log
 
+    def past_lines(self, log: LogName, count: int) -> list[str]:
+        """The last lines of a log, as far as they are remembered."""
+        if log == "error":
+            with self._lock:
+                data = b"".join(self._past)
+            lines = [line for line in data.split(b"\n") if line]
+        else:
+            lines = Tail(self._access_log()).last()
+        return [as_shown(line) for line in lines[-count:]]
+
     def close(self) -> None:
         """Follow nothing any more."""
         self.follow(False, False)
 
     # -- error log
+
+    def _keep(self, data: bytes) -> None:
+        """In any thread: a piece of the error log, for those who come later."""
+        with self._lock:
+            self._past.append(data[-PAST_BYTES:])
+            self._past_bytes += len(self._past[-1])
+            while self._past_bytes > PAST_BYTES:
+                self._past_bytes -= len(self._past.popleft())
 
     def _take(self, data: bytes) -> None:
         """In any thread: a piece of the error log."""
@@ -172,6 +196,20 @@ class Tail:
             lines, dropped = lines + more, dropped + passed
             self.find(from_end=False)
         return lines, dropped
+
+    def last(self) -> list[bytes]:
+        """The lines at the end of the file, as many as one look reads; the tail is closed afterwards."""
+        if not self.find(from_end=True):
+            return []
+        try:
+            start = max(0, self._offset - READ_BYTES)
+            data = os.pread(self._fd, READ_BYTES, start)
+        except OSError:
+            return []
+        finally:
+            self.close()
+        lines = data.split(b"\n")[:-1]
+        return [line for line in (lines[1:] if start else lines) if line]
 
     def close(self) -> None:
         """Close the file. May be called again."""
