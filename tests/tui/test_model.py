@@ -257,6 +257,19 @@ def test_events_are_taken_once_and_newest_first() -> None:
     )
 
 
+def test_orders_that_went_well_are_told_by_what_they_did() -> None:
+    model, _ = a_model()
+    model.take_events(
+        [
+            Event(1, 1.0, "info", "order", "scale change=1: done"),
+            Event(2, 1.0, "warning", "order", "reload: failed: broken"),
+            Event(3, 1.0, "info", "scale", "TTIN"),
+        ]
+    )
+    assert [event.sequence for event in model.view().events] == [3, 2]
+    assert model.last_sequence == 3
+
+
 def test_stale_since_the_first_loss() -> None:
     model, clock = a_model()
     model.lost("the master closed the connection")

@@ -374,7 +374,9 @@ class Model:
 
     def _events_newest_first(self) -> tuple[Event, ...]:
         if self._newest_first is None:
-            self._newest_first = tuple(reversed(self._events))
+            # What came of an order that went well is told by the events of what it did.
+            shown = (event for event in self._events if (event.kind, event.severity) != ("order", "info"))
+            self._newest_first = tuple(reversed([*shown]))
         return self._newest_first
 
     def _last_seconds(self) -> tuple[Second, ...]:
