@@ -152,6 +152,9 @@ class FakeBackend:
     async def reopen(self, actor: str) -> Outcome:
         return await self._do("reopen", None, actor)
 
+    def metrics(self) -> str:
+        return "# TYPE wsgitop_requests counter\nwsgitop_requests_total 30\n# EOF\n"
+
     async def reload(self, actor: str) -> Outcome:
         return await self._do("reload", None, actor)
 

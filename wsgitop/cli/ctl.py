@@ -14,7 +14,7 @@ from wsgitop.cli.group import Command, Group
 from wsgitop.cli.targets import choose, only_one
 from wsgitop.client import AsyncClient, Client, find
 from wsgitop.control.checks import LEVELS
-from wsgitop.control.messages import Outcome
+from wsgitop.control.messages import MetricsResult, Outcome
 from wsgitop.errors import UsageError
 from wsgitop.snapshot import Event, Snapshot, printable
 
@@ -150,6 +150,17 @@ def deaths(context: click.Context) -> int:
         click.echo("\n\n\n".join(obituaries.death_text(death) for death in found))
     else:
         click.echo(obituaries.deaths_text(found))
+    return 0
+
+
+def metrics(context: click.Context) -> int:
+    """The figures as OpenMetrics text, for Prometheus."""
+    with _connect(context) as client:
+        text = client.metrics()
+    if _as_json(context):
+        _print_json(MetricsResult(text))
+    else:
+        click.echo("\n".join(printable(line) for line in text.split("\n")), nl=False)
     return 0
 
 
@@ -363,6 +374,7 @@ command = Group(
             click.Argument(["number"], type=click.IntRange(1, 1000), default=20, metavar="[N]"),
             click.Option(["--pid"], type=click.IntRange(1), metavar="PID", help="All about this process."),
         ),
+        _command(metrics),
         _command(
             watch,
             _interval(),

@@ -123,6 +123,10 @@ class AsyncClient:
         arguments = m.LogArguments("access" if access else "error", lines)
         return (await self._ask("log", arguments, m.LogResult)).lines
 
+    async def metrics(self) -> str:
+        """The figures as OpenMetrics text."""
+        return (await self._ask("metrics", m.NoArguments(), m.MetricsResult)).text
+
     async def subscribe(self, interval_s: float) -> AsyncGenerator[Snapshot | Event]:
         """Snapshots every ``interval_s`` seconds (0.25 to 10), the first one at once, and events as they
         happen.

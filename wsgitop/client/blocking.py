@@ -69,6 +69,10 @@ class Client:
         """As AsyncClient.log."""
         return self._runner.run(self._client.log(lines, access=access))
 
+    def metrics(self) -> str:
+        """As AsyncClient.metrics."""
+        return self._runner.run(self._client.metrics())
+
     def subscribe(self, interval_s: float) -> Iterator[Snapshot | Event]:
         """As AsyncClient.subscribe."""
         for item in self.news(m.SubscribeArguments(interval_s)):

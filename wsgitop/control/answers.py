@@ -50,6 +50,7 @@ class Answers:
             "history": self._history,
             "settings": self._settings,
             "log": self._log,
+            "metrics": lambda _connection, _arguments: m.MetricsResult(backend.metrics()),
             "subscribe": self._subscribe,
             "unsubscribe": self._unsubscribe,
         }

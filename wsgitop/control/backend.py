@@ -30,6 +30,9 @@ class Backend(Protocol):
     def history(self, seconds: int) -> Sequence[Second]:
         """The last ``seconds`` seconds, oldest first."""
 
+    def metrics(self) -> str:
+        """The figures as OpenMetrics text."""
+
     def settings(self) -> Sequence[m.SettingShown]:
         """Every setting in force, secrets hidden."""
 

@@ -38,6 +38,8 @@ METHODS: dict[str, Method] = {
         Method("settings", m.SettingsArguments, m.SettingsResult, "viewer",
                "The settings in force, and where each value comes from."),
         Method("log", m.LogArguments, m.LogResult, "operator", "The last lines of the error or access log."),
+        Method("metrics", m.NoArguments, m.MetricsResult, "viewer",
+               "The figures as OpenMetrics text, for Prometheus."),
         Method("subscribe", m.SubscribeArguments, m.Subscribed, "viewer",
                "Send snapshots, events and, to operators, lines of the logs from now on; replaces what was "
                "subscribed to before."),

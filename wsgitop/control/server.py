@@ -112,6 +112,11 @@ class ControlServer:
         """The claim, for a successor to inherit; None if there is none any more."""
         return self._claim
 
+    @property
+    def clients(self) -> int:
+        """How many are connected."""
+        return len(self._connections)
+
     def hand_over(self) -> None:
         """Leave the socket to the master that has inherited it. Who only looks is disconnected, and finds
         that one; who waits for the outcome of an order still gets it.

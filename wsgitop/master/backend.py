@@ -27,6 +27,7 @@ from wsgitop.control.settings_shown import shown
 from wsgitop.errors import ActionFailed, Refused
 from wsgitop.master.configuration import Configuration
 from wsgitop.master.log_streams import LogStreams
+from wsgitop.master.monitoring import Metrics
 from wsgitop.master.roster import WorkerRecord
 from wsgitop.master.sampler import Sampler
 from wsgitop.master.states import WorkerPhase
@@ -56,7 +57,9 @@ class Backend:
         *,
         configuration: Configuration,
         streams: LogStreams,
+        metrics: Metrics,
     ) -> None:
+        self.metrics = metrics.text
         self._upgrade = upgrade
         self._configuration = configuration
         self.follow_logs = streams.follow

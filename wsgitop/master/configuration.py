@@ -103,5 +103,5 @@ _OPENED_AT_START = (
     "no_control_socket", "daemon", "state_dir",
     "syslog", "syslog_addr", "syslog_prefix", "syslog_facility",
     "disable_redirect_access_to_syslog", "statsd_host", "statsd_prefix", "dogstatsd_tags",
-    "enable_backlog_metric",
+    "enable_backlog_metric", "health_bind", "metrics",
 )  # fmt: skip

@@ -99,6 +99,11 @@ class WorkerGauge:
         self.percentiles: tuple[float | None, float | None, float | None] = (None, None, None)
         self._oldest_started_ns = 0
 
+    @property
+    def words(self) -> tuple[memoryview, list[memoryview]]:
+        """The words of the process and those of its threads, for who counts what is not counted here."""
+        return self._row, self._threads
+
     def read(self, now: float) -> None:
         """Read the counters."""
         requests = errors = busy = oldest = 0

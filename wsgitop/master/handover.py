@@ -12,6 +12,8 @@ when that is not enough; a new master that does not know the version does not st
 
 from __future__ import annotations
 
+from typing import Final, Literal
+
 import msgspec
 
 from wsgitop.channel.messages import Message
@@ -20,6 +22,10 @@ from wsgitop.control.claim import Deed
 VERSION = 1
 VARIABLE = "WSGITOP_HANDOVER_FD"
 """Environment variable with the number of the new master's end."""
+
+Monitor = Literal["health", "metrics"]
+MONITORS: Final[dict[Monitor, str]] = {"health": "health checks", "metrics": "requests for metrics"}
+"""Where the master itself answers, in the order in which the descriptors are handed over, and what."""
 
 
 class ListenerRecord(msgspec.Struct, frozen=True):
@@ -49,7 +55,7 @@ class ControlRecord(msgspec.Struct, frozen=True):
 class Handover(Message, frozen=True):
     """All that the new master may inherit. Descriptors: standard error, the two ends over which workers pass
     connections to each other (sending, receiving), one per listener, those of the control socket, the
-    tether, the listener of health checks.
+    tether, the listener of health checks, that of metrics.
 
     ``protocol`` is channel.messages.PROTOCOL: workers of another may not understand each other.
     ``configured`` is what the old one's configuration says about the number of workers, ``wanted`` how many
@@ -67,11 +73,12 @@ class Handover(Message, frozen=True):
     control: ControlRecord | None = None
     tether: bool = False
     health: ListenerRecord | None = None
+    metrics: ListenerRecord | None = None
 
 
 class Serving(Message, frozen=True):
     """The new master's workers are ready. ``listeners`` are the indices of those that it has taken over;
-    ``control``, ``exchange`` and ``health`` whether it has taken those.
+    ``control``, ``exchange``, ``health`` and ``metrics`` whether it has taken those.
     """
 
     pid: int
@@ -80,6 +87,7 @@ class Serving(Message, frozen=True):
     control: bool
     exchange: bool
     health: bool = False
+    metrics: bool = False
 
 
 class TakeOver(Message, frozen=True):

@@ -8,6 +8,7 @@ process or out of a file.
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Callable, Iterable
 
 import msgspec
@@ -34,12 +35,15 @@ class Ledger:
         self._entries: list[Death] = list(entries)
         self._sequence = self._entries[-1].sequence if self._entries else 0
         self._keep = keep
+        self.ends: Counter[tuple[str, DeathCause]] = Counter()
+        """How many there were since the start of this master, by process and cause."""
 
     def add(self, death: Death) -> Death:
         """File a death; it gets its number here."""
         self._sequence += 1
         filed = msgspec.structs.replace(clean(death), sequence=self._sequence)
         self._entries.append(filed)
+        self.ends[filed.process, filed.cause] += 1
         thin(self._entries)
         if self._keep is not None:
             self._keep(filed)

@@ -32,13 +32,14 @@ from wsgitop.master.events import LOGGER, EventLog
 from wsgitop.master.ledger_file import open_ledger
 from wsgitop.master.listeners import Listener, close_listeners, open_listeners
 from wsgitop.master.log_streams import LogStreams
+from wsgitop.master.monitoring import Metrics
 from wsgitop.master.pidfile import SUCCESSOR_SUFFIX, Pidfile
 from wsgitop.master.roster import Roster
 from wsgitop.master.sampler import Sampler
 from wsgitop.master.statsd import Reporter, open_statsd
 from wsgitop.master.successor import Guest, Predecessor
 from wsgitop.master.supervisor import Supervisor
-from wsgitop.master.surroundings import Surroundings
+from wsgitop.master.surroundings import Surroundings, monitor_addresses
 from wsgitop.master.syslog_output import open_syslog
 from wsgitop.master.upgrade import Upgrade
 from wsgitop.settings.identity import wanted_identity
@@ -122,7 +123,9 @@ class Master:
         self._surroundings = Surroundings(
             settings,
             guest=predecessor is not None,
-            inherited=None if predecessor is None else predecessor.health_listener(settings),
+            inherited=None
+            if predecessor is None
+            else predecessor.monitor_listeners(monitor_addresses(settings)),
         )
         stack.callback(self._surroundings.close)
         self._pidfile: Pidfile | None = None
@@ -190,21 +193,25 @@ class Master:
                 listeners=self._listeners,
                 control=control,
                 in_background=self._in_background,
-                health=lambda: self._surroundings.health_listener,
+                monitors=self._surroundings.listeners,
                 tether_fd=lambda: -1 if self._tether is None else self._tether.fileno(),
                 relinquish=self._relinquish,
                 environment=self._surroundings.environment,
             )
             upgrade.on_hand_over.append(self._surroundings.hand_over)
+            self._metrics = metrics = Metrics(
+                roster, sampler, ledger=self._ledger, reloads=supervisor.reloads,
+                clients=lambda: None if control is None else control.clients,
+            )  # fmt: skip
             thread = signals.SignalThread(loop, self._signal)
             LOGGER.info(
                 "wsgitop %s, master pid %d, Python %s", __version__, os.getpid(), sys.version.split()[0]
             )
             LOGGER.info("listening at %s", ", ".join(str(listener.address) for listener in self._listeners))
-            self._backend = self._make_backend(loop, supervisor, sampler)
+            self._backend = self._make_backend(loop, supervisor, sampler, metrics)
             if predecessor is None:
                 await self._open_control()
-                await self._surroundings.start(supervisor, loop)
+                await self._surroundings.start(supervisor, metrics, loop)
             else:
                 upgrade.is_guest = True
                 guest = Guest(
@@ -229,14 +236,17 @@ class Master:
                 await control.close()
 
     def _make_backend(
-        self, loop: asyncio.AbstractEventLoop, supervisor: Supervisor, sampler: Sampler
+        self, loop: asyncio.AbstractEventLoop, supervisor: Supervisor, sampler: Sampler, metrics: Metrics
     ) -> Backend:
         """What the control socket may ask for."""
         configuration = self._configuration
         streams = LogStreams(loop, self._sink, lambda: configuration.settings.accesslog)
         if self._control is not None:
             streams.publish = self._control.publisher.lines
-        return Backend(supervisor, sampler, self._upgrade, configuration=configuration, streams=streams)
+        return Backend(
+            supervisor, sampler, self._upgrade,
+            configuration=configuration, streams=streams, metrics=metrics,
+        )  # fmt: skip
 
     def end(self) -> int:
         """After the loop: the exit status, or the error that the start failed with."""
@@ -261,7 +271,7 @@ class Master:
             min(SAMPLE_INTERVAL_S, asked or SAMPLE_INTERVAL_S), self._sample
         )
         try:
-            snapshot: Snapshot = self._sampler.sample(watched=asked is not None)
+            snapshot: Snapshot = self._sampler.sample(watched=asked is not None or self._metrics.watched)
             if self._control is not None and asked is not None:
                 self._control.publisher.snapshot(snapshot)
             if self._statsd is not None:
@@ -379,7 +389,7 @@ class Master:
         text = f"this master has taken over from process {predecessor.handover.pid}"
         self._events.add("good", "upgrade", text)
         assert self._supervisor is not None
-        await self._surroundings.start(self._supervisor, asyncio.get_running_loop())
+        await self._surroundings.start(self._supervisor, self._metrics, asyncio.get_running_loop())
         if self._tether is not None:
             asyncio.get_running_loop().add_reader(self._tether.fileno(), self._tethered)
             self._tether.announce(os.getpid(), "" if self._control is None else self._control.path)

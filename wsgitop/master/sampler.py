@@ -101,6 +101,8 @@ class Sampler:
         self._heartbeat_floor_ns = 0
         self._folded_cpu_s = 0.0
         self._cpu_s: dict[int, float] = {}
+        self._folded_zygote_cpu_s = 0.0
+        self._zygote_cpu_s: dict[int, float] = {}
         self._master_rss: int | None = None
         self._cgroup: tuple[int | None, int | None, float | None] = (None, None, None)
         self._host = socket.gethostname()
@@ -111,7 +113,7 @@ class Sampler:
         self.history: deque[Second] = deque(maxlen=HISTORY_SECONDS)
         self.timeout_s = 0.0
         self.threads = 1
-        self.on_removed: Callable[[int, WorkerGauge], None] | None = None
+        self.on_removed: list[Callable[[int, WorkerGauge], None]] = []
 
     @property
     def gauges(self) -> Mapping[int, WorkerGauge]:
@@ -133,8 +135,8 @@ class Sampler:
         del self._processes[worker]
         gauge.read(time.monotonic())
         gauge.second()
-        if self.on_removed is not None:
-            self.on_removed(worker, gauge)
+        for callback in self.on_removed:
+            callback(worker, gauge)
         self._folded_requests += gauge.requests
         self._folded_errors += gauge.errors
         self._folded_cpu_s += self._cpu_s.pop(worker, 0.0)
@@ -186,6 +188,14 @@ class Sampler:
         gauge.read(time.monotonic())
         return gauge.requests, gauge.errors
 
+    def cpu_s(self, worker: int) -> float:
+        """CPU time of a worker, user and system, as of the last sample."""
+        return self._cpu_s.get(worker, 0.0)
+
+    def zygotes_cpu_s(self) -> float:
+        """CPU time of all zygotes that live or lived, as of the last sample that met them."""
+        return self._folded_zygote_cpu_s + sum(self._zygote_cpu_s.values())
+
     # -- sampling ------------------------------------------------
 
     def sample(self, *, watched: bool) -> Snapshot:
@@ -209,6 +219,13 @@ class Sampler:
         if new_second:
             self._remember(snapshot)
         return snapshot
+
+    def look(self) -> Snapshot:
+        """As :meth:`sample`, but what the kernel says about processes is as of the last sample."""
+        now = time.monotonic()
+        for gauge in self._gauges.values():
+            gauge.read(now)
+        return self._snapshot(now)
 
     def _merge(self, recent: list[list[int]]) -> None:
         total = [0] * at.BUCKETS
@@ -235,11 +252,15 @@ class Sampler:
                 gauge.cpu(now, times.user + times.system)
                 gauge.rss_bytes = process.memory_info().rss
                 self._processes[worker].memory.add(now, gauge.rss_bytes)
+        for generation in self._zygote_cpu_s.keys() - self._zygotes.keys():
+            self._folded_zygote_cpu_s += self._zygote_cpu_s.pop(generation)
         self._zygote_rss.clear()
         for generation, zygote in self._zygotes.items():
             if zygote.process is None:
                 continue
-            with contextlib.suppress(psutil.Error, OSError):
+            with contextlib.suppress(psutil.Error, OSError), zygote.process.oneshot():
+                times = zygote.process.cpu_times()
+                self._zygote_cpu_s[generation] = times.user + times.system
                 self._zygote_rss[generation] = zygote.process.memory_info().rss
                 zygote.memory.add(now, self._zygote_rss[generation])
         with contextlib.suppress(psutil.Error, OSError):

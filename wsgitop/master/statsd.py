@@ -58,7 +58,7 @@ class Reporter:
         self._backlog = settings.enable_backlog_metric
         self._statistics = Statistics()
         self._last_s = 0.0
-        sampler.on_removed = self._statistics.forget
+        sampler.on_removed.append(self._statistics.forget)
 
     def tick(self, snapshot: Snapshot) -> None:
         """Send, unless less than a second has passed."""
@@ -72,7 +72,7 @@ class Reporter:
 
     def close(self) -> None:
         """Send what is left."""
-        self._sampler.on_removed = None
+        self._sampler.on_removed.remove(self._statistics.forget)
         self._send(0, None)
         self._statsd.close()
 

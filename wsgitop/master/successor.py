@@ -11,7 +11,7 @@ import asyncio
 import os
 import select
 import socket
-from collections.abc import Callable, Coroutine
+from collections.abc import Callable, Coroutine, Mapping
 
 from wsgitop import __version__
 from wsgitop.channel import messages as m
@@ -50,10 +50,15 @@ class Predecessor:
         self._control_fds = rest[: handover.control.descriptors] if handover.control is not None else []
         rest = rest[len(self._control_fds) :]
         self._tether_fd = rest.pop(0) if handover.tether else -1
-        self._health_fd = rest.pop(0) if handover.health is not None else -1
+        self._monitors: dict[h.Monitor, tuple[h.ListenerRecord, int]] = {}
+        for monitor in h.MONITORS:
+            record: h.ListenerRecord | None = getattr(handover, monitor)
+            if record is not None:
+                self._monitors[monitor] = record, rest.pop(0)
         self._taken: tuple[int, ...] = ()
         self._guests: list[tuple[Listener, tuple[int, int]]] = []
-        self._claimed = self._took_health = False
+        self._claimed = False
+        self._took: set[h.Monitor] = set()
 
     @classmethod
     def from_environment(cls) -> Predecessor | None:
@@ -117,19 +122,20 @@ class Predecessor:
         self._sockets = {}
         return found
 
-    def health_listener(self, settings: Settings) -> Listener | None:
-        """The listener of the health checks, if the settings want it where it is. The old master answers
-        there until this one takes over.
+    def monitor_listeners(self, wanted: Mapping[h.Monitor, str]) -> dict[h.Monitor, Listener]:
+        """The listeners for what the master answers by itself, of those addresses that are ``wanted`` where
+        they are. The old master answers there until this one takes over.
         """
-        record = self.handover.health
-        fd, self._health_fd = self._health_fd, -1
-        if record is None or fd < 0:
-            return None
-        if not settings.health_bind or str(parse_address(settings.health_bind)) != record.given:
-            os.close(fd)
-            return None
-        self._took_health = True
-        return self._adopted(record, fd)
+        found: dict[h.Monitor, Listener] = {}
+        monitors, self._monitors = self._monitors, {}
+        for monitor, (record, fd) in monitors.items():
+            mine = next((each for each, address in wanted.items() if address == record.given), None)
+            if mine is None:
+                os.close(fd)
+            else:
+                self._took.add(monitor)
+                found[mine] = self._adopted(record, fd)
+        return found
 
     def _inherited(self, address: Address, v6_only: bool) -> Listener | None:
         for index in self._sockets:
@@ -197,8 +203,9 @@ class Predecessor:
         """Tell the old master that the workers are ready."""
         exchange = self._exchange is not None
         message = h.Serving(
-            os.getpid(), __version__, self._taken, self._claimed, exchange, health=self._took_health
-        )
+            os.getpid(), __version__, self._taken, self._claimed, exchange,
+            health="health" in self._took, metrics="metrics" in self._took,
+        )  # fmt: skip
         try:
             self._channel.send(message)
         except (ChannelClosed, ChannelFull):

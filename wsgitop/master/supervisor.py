@@ -11,6 +11,7 @@ import asyncio
 import os
 import socket
 import time
+from collections import Counter
 from collections.abc import Callable
 
 from setproctitle import setproctitle
@@ -113,6 +114,7 @@ class Supervisor:
         self.on_stop: Callable[[str], str] = lambda _actor: ""
         self.on_finish: list[Callable[[], None]] = []
         self.on_change: list[Callable[[], None]] = []
+        self.reloads = Counter(done=0, failed=0, superseded=0)
         self.on_reload_end: Callable[[int, str, str], None] | None = None
         sampler.set_zygotes(self._zygotes.processes)
 
@@ -402,7 +404,10 @@ class Supervisor:
     def _end_of_reload(self, error: str, detail: str) -> None:
         """Tell who waits for the reload that was commanded, if there is one."""
         number, self._reload = self._reload, None
-        if number is not None and self.on_reload_end is not None:
+        if number is None:
+            return
+        self.reloads["superseded" if error.startswith("superseded") else "failed" if error else "done"] += 1
+        if self.on_reload_end is not None:
             self.on_reload_end(number, error, detail)
 
     def _show_title(self) -> None:

@@ -1,81 +1,113 @@
-"""Who is told how the server is: systemd, and whoever asks at --health-bind.
+"""Who is told how the server is: systemd, and whoever asks at --health-bind and --metrics.
 
 Who runs this: the loop of the master. A new master (see ``upgrade.py``) does neither before it has taken
-over: systemd listens to the main process alone, and the address of the checks is the old one's until then.
+over: systemd listens to the main process alone, and the addresses are the old one's until then.
 """
 
 from __future__ import annotations
 
 import asyncio
 import os
+from collections.abc import Callable
 
 import msgspec
 
 from wsgitop.errors import WsgitopError
 from wsgitop.master.events import LOGGER
+from wsgitop.master.handover import MONITORS, Monitor
 from wsgitop.master.health import answer_checks
 from wsgitop.master.listeners import Listener, open_listeners
-from wsgitop.master.responder import Responder
+from wsgitop.master.monitoring import PATH, Metrics
+from wsgitop.master.responder import Asked, Reply, Responder
 from wsgitop.master.supervisor import Supervisor
 from wsgitop.master.systemd import Notifier, Unit
+from wsgitop.settings.addresses import parse_address
 from wsgitop.settings.table import Settings
 
 TRIES, TRY_S = 50, 0.1
 """How often and how fast an address is tried that the old master is about to give up."""
 
 
+def monitor_addresses(settings: Settings) -> dict[Monitor, str]:
+    """Where the master answers by itself. Both at one address share its listener, which goes by the name of
+    the health checks.
+    """
+    wanted: dict[Monitor, str] = {"health": settings.health_bind, "metrics": settings.metrics}
+    found = {monitor: str(parse_address(text)) for monitor, text in wanted.items() if text}
+    if found.get("health") == found.get("metrics"):
+        found.pop("metrics", None)
+    return found
+
+
 class Surroundings:
-    """Opens the address of the health checks at once, unless ``guest``: then in :meth:`start`, if it is not
-    the ``inherited`` one, where the old master answers until then.
+    """Opens the addresses at once, unless ``guest``: then in :meth:`start`, those that are not among the
+    ``inherited`` ones, where the old master answers until then.
 
     Raises BindError, ConfigError.
     """
 
-    def __init__(self, settings: Settings, *, guest: bool, inherited: Listener | None = None) -> None:
+    def __init__(
+        self, settings: Settings, *, guest: bool, inherited: dict[Monitor, Listener] | None = None
+    ) -> None:
         self.environment = {
             name: value
             for name, value in os.environ.items()
             if name in ("NOTIFY_SOCKET", "WATCHDOG_USEC", "WATCHDOG_PID")
         }
         """What systemd has given, for a new master; it is taken out of this one's environment."""
-        self._address = settings.health_bind
-        self._settings = msgspec.structs.replace(settings, bind=(settings.health_bind,))
+        self._addresses = monitor_addresses(settings)
+        self._settings = settings
         self._notifier = Notifier.from_environment(os.environ)
-        self._listener = inherited
-        self._health: Responder | None = None
+        self.listeners = dict(inherited or {})
+        """Where the master answers, for a new one to inherit."""
+        self._responders: list[Responder] = []
         self._unit: Unit | None = None
-        if self._address and not guest:
-            (self._listener,) = open_listeners(self._settings)
+        if not guest:
+            try:
+                for monitor in self._addresses:
+                    self.listeners[monitor] = self._open(monitor)
+            except WsgitopError:
+                self.close()
+                raise
 
-    @property
-    def health_listener(self) -> Listener | None:
-        """Where health checks are answered, for a new master to inherit."""
-        return self._listener
-
-    async def start(self, supervisor: Supervisor, loop: asyncio.AbstractEventLoop) -> None:
+    async def start(self, supervisor: Supervisor, metrics: Metrics, loop: asyncio.AbstractEventLoop) -> None:
         """Begin to answer and to tell."""
         if self._notifier is not None:
             self._unit = Unit(self._notifier, supervisor.roster, loop)
             supervisor.on_change.append(self._unit.look)
             self._unit.look()
-        if not self._address:
-            return
-        if self._listener is None:
-            self._listener = await self._take_over_address()
-        if self._listener is not None:
-            self._health = Responder(self._listener, answer_checks(supervisor.roster))
-            await self._health.start()
-            LOGGER.info("health checks at %s: /healthy, /ready", self._listener.address)
+        checks = answer_checks(supervisor.roster)
+        for monitor in self._addresses:
+            if monitor not in self.listeners:
+                await self._take_over_address(monitor)
+            listener = self.listeners.get(monitor)
+            if listener is None:
+                continue
+            answer: Callable[[Asked], Reply]
+            if monitor == "metrics":
+                answer, told = metrics.answer, f"metrics at {listener.address}: {PATH}"
+            elif self._settings.metrics and "metrics" not in self._addresses:
+                answer = _either(metrics.answer, checks)
+                told = f"health checks and metrics at {listener.address}: /healthy, /ready, {PATH}"
+            else:
+                answer, told = checks, f"health checks at {listener.address}: /healthy, /ready"
+            responder = Responder(listener, answer)
+            self._responders.append(responder)
+            await responder.start()
+            LOGGER.info("%s", told)
 
-    async def _take_over_address(self) -> Listener | None:
+    def _open(self, monitor: Monitor) -> Listener:
+        return open_listeners(msgspec.structs.replace(self._settings, bind=(self._addresses[monitor],)))[0]
+
+    async def _take_over_address(self, monitor: Monitor) -> None:
         for tried in range(TRIES):
             try:
-                return open_listeners(self._settings)[0]
+                self.listeners[monitor] = self._open(monitor)
+                return
             except WsgitopError as error:
                 if tried == TRIES - 1:
-                    LOGGER.error("no health checks are answered: %s", error)
+                    LOGGER.error("no %s are answered: %s", MONITORS[monitor], error)
             await asyncio.sleep(TRY_S)
-        return None
 
     def look(self, rps: float | None) -> None:
         """Once a second."""
@@ -83,17 +115,22 @@ class Surroundings:
             self._unit.look(rps)
 
     def hand_over(self, pid: int) -> None:
-        """Process ``pid`` is the master from now on: tell systemd, then no more, and free the address."""
+        """Process ``pid`` is the master from now on: tell systemd, then no more, and free the addresses."""
         if self._unit is not None:
             self._unit.succeed(pid)
-        if self._health is not None:
-            self._health.stop()
+        for responder in self._responders:
+            responder.stop()
 
     def close(self) -> None:
         """Answer and tell no more. May be called again."""
-        if self._health is not None:
-            self._health.stop()
-        elif self._listener is not None:
-            self._listener.close()
+        for responder in self._responders:
+            responder.stop()
+        for listener in self.listeners.values():
+            listener.close()
         if self._notifier is not None:
             self._notifier.close()
+
+
+def _either(metrics: Callable[[Asked], Reply], checks: Callable[[Asked], Reply]) -> Callable[[Asked], Reply]:
+    """What answers both at one address."""
+    return lambda asked: (metrics if asked.path == PATH else checks)(asked)

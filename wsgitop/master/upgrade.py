@@ -68,10 +68,10 @@ class Phase(Enum):
 class Upgrade:
     """Starts the new master and hands over to it.
 
-    ``tether_fd`` is asked for what leads to the launcher, -1 for none; ``relinquish`` is called when the new
-    master has taken over, with whether the control socket is its own now; ``environment`` is given to it
-    besides this one's. ``on_hand_over`` are called with
-    the new master's pid at that moment.
+    ``monitors`` are where this master itself answers; ``tether_fd`` is asked for what leads to the launcher,
+    -1 for none; ``relinquish`` is called when the new master has taken over, with whether the control socket
+    is its own now; ``environment`` is given to it besides this one's. ``on_hand_over`` are called with the
+    new master's pid at that moment.
     """
 
     def __init__(
@@ -83,7 +83,7 @@ class Upgrade:
         listeners: list[Listener],
         control: ControlServer | None,
         in_background: bool,
-        health: Callable[[], Listener | None],
+        monitors: Mapping[h.Monitor, Listener],
         tether_fd: Callable[[], int],
         relinquish: Callable[[bool], None],
         environment: Mapping[str, str],
@@ -94,7 +94,7 @@ class Upgrade:
         self._listeners = listeners
         self._control = control
         self._in_background = in_background
-        self._health = health
+        self._monitors = monitors
         self._tether_fd = tether_fd
         self._relinquish = relinquish
         self._environment = environment
@@ -230,9 +230,8 @@ class Upgrade:
         tether_fd = self._tether_fd()
         if tether_fd >= 0:
             descriptors.append(tether_fd)
-        health = self._health()
-        if health is not None:
-            descriptors.append(health.socket.fileno())
+        monitors = {each: self._monitors[each] for each in h.MONITORS if each in self._monitors}
+        descriptors += [listener.socket.fileno() for listener in monitors.values()]
         records = tuple(_record(each, activated=each.given not in asked) for each in self._lent)
         message = h.Handover(
             version=h.VERSION,
@@ -245,7 +244,7 @@ class Upgrade:
             listeners=records,
             control=control,
             tether=tether_fd >= 0,
-            health=None if health is None else _record(health),
+            **{monitor: _record(listener) for monitor, listener in monitors.items()},
         )
         return message, descriptors
 
@@ -339,9 +338,9 @@ class Upgrade:
         self.phase = Phase.DONE
         for index in self._serving.listeners:
             self._lent[index].inode = None  # its file is the new master's to remove
-        health = self._health()
-        if health is not None and self._serving.health:
-            health.inode = None
+        for monitor, listener in self._monitors.items():
+            if getattr(self._serving, monitor):
+                listener.inode = None
         self._supervisor.succeeded(by_exchange=self._serving.exchange)
         for callback in self.on_hand_over:
             callback(self.pid)

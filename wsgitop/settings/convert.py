@@ -241,7 +241,7 @@ def _check_app(app: str) -> None:
         )
 
 
-def _check_health_bind(address: str) -> None:
+def _check_address(address: str) -> None:
     if address:
         parse_address(address)
 
@@ -267,8 +267,9 @@ _CHECKS: dict[str, Callable[[Any], object]] = {
     "bind": _check_bind,
     "dogstatsd_tags": check_tags,
     "forwarded_allow_ips": _check_proxies,
-    "health_bind": _check_health_bind,
+    "health_bind": _check_address,
     "health_path": _check_health_path,
+    "metrics": _check_address,
     "raw_env": _check_env,
     "statsd_host": parse_statsd_host,
     "syslog_addr": parse_syslog_address,

@@ -281,6 +281,11 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
         "--health-path", section=CONTROL, metavar="PATH",
         help="A path, for example /-/health, that workers answer with 200 without asking the application.",
     )] = ""
+    metrics: Annotated[str, option(
+        "--metrics", section=CONTROL, metavar="ADDRESS",
+        help="Where the master answers GET /metrics with figures for Prometheus, for example 127.0.0.1:9100; "
+        "it may be the address of --health-bind.",
+    )] = ""
     control_socket: Annotated[str, option(
         "--control-socket", section=CONTROL, metavar="PATH",
         help="Path of the control socket; otherwise one in a private directory of this user, "
