@@ -58,6 +58,15 @@ def test_json_may_stand_before_the_subcommand(capsys: Captured) -> None:
     assert [worker["pid"] for worker in json.loads(capsys.readouterr().out)] == [4001, 4002]
 
 
+def test_metrics(capsys: Captured) -> None:
+    with ServerThread() as server:
+        assert main(["ctl", "metrics"]) == 0
+        text = capsys.readouterr().out
+        assert text == server.backend.metrics()
+        assert main(["ctl", "metrics", "--json"]) == 0
+    assert json.loads(capsys.readouterr().out) == {"text": text}
+
+
 @pytest.mark.parametrize(
     ("arguments", "told"),
     [

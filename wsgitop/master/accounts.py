@@ -4,10 +4,12 @@ Who runs this: the master's loop, when somebody asks for the metrics and when a 
 the scoreboard rows it reads. A worker's row is zeroed when it is gone, and is another's then; so what has
 grown is added to an account, at the worker's end for the last time.
 
-There are at most KEPT generations with at most SLOTS slots each, however long the server runs: workers in
-higher slots share the account OTHER of their generation, and a generation that is no longer kept apart gives
-all of its accounts to OLDER, where its workers count from then on. So an account may go, but one that stays
-only grows, and so does the sum over all.
+There are at most KEPT generations with at most SLOTS slots each, however long the server runs. Workers in
+higher slots share one account of their generation. A generation that is no longer kept apart gives all of its
+accounts to a common one, where its workers count from then on. Whenever that happens the common one gets
+another name, which says how many generations it holds: under the old one it would leap by all that the
+generation had, and who watches its rate would see requests that nobody sent. So an account may go, but one
+that stays grows by what is counted meanwhile and by nothing else, and the sum over all never shrinks.
 """
 
 from __future__ import annotations
@@ -70,8 +72,13 @@ class Counters(NamedTuple):
     latencies: tuple[int, ...]
 
 
+OTHER: Final = -1
+
+
 class Place(NamedTuple):
-    """Where something is counted: ``slot`` in ``generation``, as :data:`OTHER` and :data:`OLDER` say."""
+    """Where something is counted. ``slot`` is OTHER for those that are not told apart; a negative
+    ``generation`` stands for as many of them together.
+    """
 
     generation: int
     slot: int
@@ -79,13 +86,9 @@ class Place(NamedTuple):
     def labels(self) -> tuple[str, str]:
         """As words: the generation and the slot."""
         return (
-            "older" if self.generation < 0 else str(self.generation),
-            "other" if self.slot < 0 else str(self.slot),
+            f"older-{-self.generation}" if self.generation < 0 else str(self.generation),
+            "other" if self.slot == OTHER else str(self.slot),
         )
-
-
-OTHER: Final = -1
-OLDER: Final = Place(-1, OTHER)
 
 
 class Accounts:
@@ -113,12 +116,15 @@ class Accounts:
     def place(self, generation: int, slot: int) -> Place:
         """Where a worker is counted."""
         if generation in self._given_up:
-            return OLDER
+            return self._older()
         return Place(generation, slot if 0 <= slot <= SLOTS else OTHER)
 
     def counters(self) -> dict[Place, Counters]:
         """The accounts as they were last read, in order."""
         return {place: _as_counters(self._totals[place]) for place in sorted(self._totals)}
+
+    def _older(self) -> Place:
+        return Place(-len(self._given_up), OTHER)
 
     def _take(self, worker: int, gauge: WorkerGauge) -> None:
         record = self._roster.workers[worker]
@@ -135,17 +141,17 @@ class Accounts:
         self._totals[place] = new if total is None else list(map(operator.add, total, new))
 
     def _thin(self) -> None:
-        numbers = {place.generation for place in self._totals if place != OLDER}
+        numbers = {place.generation for place in self._totals if place.generation >= 0}
         if len(numbers) <= KEPT:
             return
         roster = self._roster
         alive = {record.generation for record in roster.workers.values()}
         # One whose code does not boot is newer than the one that serves, and matters less.
         by_worth = sorted(numbers, key=lambda g: (g in (roster.target, roster.good), g in alive, g))
-        for number in by_worth[:-KEPT]:
-            self._given_up.add(number)
-            for place in [place for place in self._totals if place.generation == number]:
-                self._add(OLDER, self._totals.pop(place))
+        going = by_worth[:-KEPT]
+        self._given_up.update(going)
+        for place in [place for place in self._totals if place.generation in going or place.generation < 0]:
+            self._add(self._older(), self._totals.pop(place))
 
 
 def _read(gauge: WorkerGauge) -> list[int]:

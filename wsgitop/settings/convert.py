@@ -241,9 +241,15 @@ def _check_app(app: str) -> None:
         )
 
 
-def _check_address(address: str) -> None:
-    if address:
-        parse_address(address)
+def _check_address(name: str) -> Callable[[str], None]:
+    def check(address: str) -> None:
+        try:
+            if address:
+                parse_address(address)
+        except ConfigError as error:
+            raise ConfigError(f"{name}{error.cause.removeprefix('bind')}", error.remedy) from None
+
+    return check
 
 
 def _check_health_path(path: str) -> None:
@@ -267,9 +273,9 @@ _CHECKS: dict[str, Callable[[Any], object]] = {
     "bind": _check_bind,
     "dogstatsd_tags": check_tags,
     "forwarded_allow_ips": _check_proxies,
-    "health_bind": _check_address,
+    "health_bind": _check_address("health_bind"),
     "health_path": _check_health_path,
-    "metrics": _check_address,
+    "metrics": _check_address("metrics"),
     "raw_env": _check_env,
     "statsd_host": parse_statsd_host,
     "syslog_addr": parse_syslog_address,
