@@ -7,6 +7,7 @@ import os
 import re
 import shutil
 import signal
+import socket
 import subprocess
 from collections import Counter
 from collections.abc import Iterable
@@ -14,7 +15,8 @@ from pathlib import Path
 
 import psutil
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
+from hypothesis import settings as hypothesis_settings
 from hypothesis import strategies as st
 from prometheus_client import Metric
 from prometheus_client.openmetrics import parser as openmetrics
@@ -25,13 +27,13 @@ from tests.conftest import StartServer
 from tests.support.server import free_port
 from tests.support.waiting import eventually
 from wsgitop.control.messages import RESULT_LIMIT_BYTES, MetricsResult
-from wsgitop.errors import ConfigError
+from wsgitop.errors import BindError, ConfigError
 from wsgitop.master.accounts import BOUNDS_S, KEPT, OTHER, SLOTS, Counters, Place
 from wsgitop.master.ledger import Ledger
 from wsgitop.master.metrics import VALUE_LIMIT, Figures, Format, render
 from wsgitop.master.monitoring import KEPT_S, Metrics, wanted_format
 from wsgitop.master.responder import Asked
-from wsgitop.master.surroundings import monitor_addresses
+from wsgitop.master.surroundings import Surroundings, monitor_addresses
 from wsgitop.settings.load import Layer, resolve
 from wsgitop.settings.table import Settings
 from wsgitop.snapshot import (
@@ -190,7 +192,7 @@ def test_the_page_names_each_family() -> None:
     assert {name.removesuffix("_bucket") for name in named} <= real, "a name on the page that is none"
 
 
-@settings(max_examples=40, deadline=None)
+@hypothesis_settings(max_examples=40, deadline=None)
 @given(st.text(max_size=300), st.text(max_size=300), st.text(min_size=1, max_size=300))
 def test_hostile_names_stay_within_their_quotes(app: str, name: str, listener: str) -> None:
     forms: tuple[Format, ...] = ("openmetrics", "text")
@@ -299,6 +301,19 @@ def test_an_address_that_is_none_is_refused_at_once(address: str) -> None:
 )
 def test_one_address_has_one_listener(health: str, metrics: str, expected: dict[str, str]) -> None:
     assert monitor_addresses(Settings(health_bind=health, metrics=metrics)) == expected
+
+
+def test_an_address_that_is_taken_is_named_with_its_own_flag(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv("NOTIFY_SOCKET", raising=False)
+    health = f"127.0.0.1:{free_port()}"
+    with socket.create_server(("127.0.0.1", 0)) as other:
+        settings = Settings(health_bind=health, metrics=f"127.0.0.1:{other.getsockname()[1]}")
+        with pytest.raises(BindError, match=r"in use by(.|\n)*--metrics HOST:PORT"):
+            Surroundings(settings, guest=False)
+    host, _, port = health.partition(":")
+    socket.create_server(
+        (host, int(port)), reuse_port=False
+    ).close()  # what was opened before is closed again
 
 
 # -- a real server ------------------------------------------------

@@ -130,7 +130,8 @@ class Predecessor:
         monitors, self._monitors = self._monitors, {}
         for monitor, (record, fd) in monitors.items():
             mine = next((each for each, address in wanted.items() if address == record.given), None)
-            if mine is None:
+            path = parse_address(record.address).path
+            if mine is None or (record.inode is not None and not is_file(path, record.inode)):
                 os.close(fd)
             else:
                 self._took.add(monitor)

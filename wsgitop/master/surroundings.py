@@ -12,7 +12,7 @@ from collections.abc import Callable
 
 import msgspec
 
-from wsgitop.errors import WsgitopError
+from wsgitop.errors import BindError, WsgitopError
 from wsgitop.master.events import LOGGER
 from wsgitop.master.handover import MONITORS, Monitor
 from wsgitop.master.health import answer_checks
@@ -97,7 +97,12 @@ class Surroundings:
             LOGGER.info("%s", told)
 
     def _open(self, monitor: Monitor) -> Listener:
-        return open_listeners(msgspec.structs.replace(self._settings, bind=(self._addresses[monitor],)))[0]
+        wanted = msgspec.structs.replace(self._settings, bind=(self._addresses[monitor],))
+        try:
+            return open_listeners(wanted)[0]
+        except BindError as error:
+            flag = "--health-bind" if monitor == "health" else "--metrics"
+            raise BindError(error.cause, error.remedy.replace("--bind", flag)) from None
 
     async def _take_over_address(self, monitor: Monitor) -> None:
         for tried in range(TRIES):
