@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import math
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncGenerator, AsyncIterator, Callable
+from typing import TypeVar
 
-from wsgitop.control.messages import Hello, Outcome, Role
+from wsgitop.control.messages import Hello, LogLine, Outcome, Role, SettingShown, SubscribeArguments
 from wsgitop.errors import CannotConnect, WsgitopError
 from wsgitop.snapshot import (
+    Death,
     Event,
     GenerationSnapshot,
     InFlight,
@@ -21,6 +24,8 @@ from wsgitop.snapshot import (
     WorkerSnapshot,
     WorkerState,
 )
+
+Answer = TypeVar("Answer")
 
 EPOCH = 1_760_000_000.0
 """2025-10-09 08:53:20 UTC: where every scripted clock starts."""
@@ -227,6 +232,33 @@ EVENTS = (
 )
 
 
+DEATHS = (
+    Death(
+        sequence=1, at=EPOCH - 86_400, process="zygote", cause="exited", generation=5, pid=4100, status=1,
+        text="the zygote of generation 5 (pid 4100) exited with status 1", master=4242, uptime_s=12.0,
+    ),
+    Death(
+        sequence=2, at=EPOCH - 1300, process="worker", cause="timeout", generation=7, pid=4199, slot=5,
+        worker=9,
+        signal="SIGKILL", text="worker 5 (pid 4199) was ended: GET /report/2024 took longer than 30 s",
+        next_step="Look at the stack; raise --timeout if it may take so long.", uptime_s=7200.0,
+        served_s=7198.0,
+        requests=9902, errors=3, peak_rss_bytes=240 << 20, master=4242,
+        memory=tuple((float(n * 60), (90 + n) << 20) for n in range(120)),
+        serving=(InFlight(0, "GET", "/report/2024", "203.0.113.5:50005", 30.1),),
+        stack='  File "/srv/shop/views.py", line 17, in report\n    time.sleep(60)\n',
+        lines=("[2025-10-09 08:31:40 +0000] [4199] [WARNING] slow query", "printed by the application"),
+    ),
+    Death(
+        sequence=3, at=EPOCH - 82, process="worker", cause="replaced", generation=6, pid=4198, slot=1,
+        worker=3,
+        status=0, text="worker 1 (pid 4198) of generation 6 was replaced", uptime_s=260_000.0,
+        served_s=259_999.0,
+        requests=182_201, peak_rss_bytes=101 << 20, master=4242,
+    ),
+)  # fmt: skip
+
+
 class FakeServer:
     """What a test scripts: pictures are pushed by hand, calls recorded, the link cut and mended."""
 
@@ -245,10 +277,23 @@ class FakeServer:
         self.answer.set()
         self.connections = 0
         self.known_events = EVENTS
-        self._listeners: set[asyncio.Queue[Snapshot | Event | None]] = set()
+        self.deaths: tuple[Death, ...] = DEATHS
+        self.settings: tuple[SettingShown, ...] = ()
+        self.past_lines: dict[str, tuple[str, ...]] = {}
+        self.follows = (False, False)
+        self.log_fault: WsgitopError | None = None
+        self.question_fault: WsgitopError | None = None
+        """Raised by every question."""
+        self._listeners: set[asyncio.Queue[Snapshot | Event | LogLine | None]] = set()
         self.make: Callable[[], Snapshot] = lambda: snapshot(
             self.sequence, self.clock.now, self.number, pid=self.pid
         )
+
+    def told(self, answer: Answer) -> Answer:
+        """The answer to a question."""
+        if self.question_fault is not None:
+            raise self.question_fault
+        return answer
 
     def source(self) -> FakeSource:
         return FakeSource(self)
@@ -257,7 +302,7 @@ class FakeServer:
         self.sequence += 1
         return self.make()
 
-    def push(self, item: Snapshot | Event | None = None) -> None:
+    def push(self, item: Snapshot | Event | LogLine | None = None) -> None:
         """Send a picture (a new one, unless given) or an event to whoever listens."""
         for queue in self._listeners:
             queue.put_nowait(item if item is not None else self.picture())
@@ -302,7 +347,28 @@ class FakeSource:
     async def events(self, after: int = 0, limit: int = 100) -> tuple[Event, ...]:
         return tuple(event for event in self.server.known_events if event.sequence > after)[-limit:]
 
-    async def subscribe(self, interval_s: float) -> AsyncIterator[Snapshot | Event]:
+    async def deaths(self, after: int = 0, limit: int = 20) -> tuple[Death, ...]:
+        return self.server.told(self.server.deaths[-limit:])
+
+    async def settings(self, *, changed: bool = False) -> tuple[SettingShown, ...]:
+        return self.server.told(self.server.settings)
+
+    async def news(self, arguments: SubscribeArguments) -> AsyncIterator[Snapshot | Event | LogLine]:
+        logs = arguments.error_log or arguments.access_log
+        if logs and self.server.log_fault is not None:
+            raise self.server.log_fault
+        self.server.follows = (arguments.error_log, arguments.access_log)
+        async with contextlib.aclosing(self._subscribe(arguments.interval_s)) as news:
+            async for item in news:
+                yield item
+                if logs and isinstance(item, Snapshot):
+                    logs = False
+                    for log, lines in self.server.past_lines.items():
+                        if self.server.follows[log == "access"]:
+                            for line in lines:
+                                yield LogLine(log, line)
+
+    async def _subscribe(self, interval_s: float) -> AsyncGenerator[Snapshot | Event | LogLine]:
         self.server.intervals.append(interval_s)
         queue: asyncio.Queue[Snapshot | Event | None] = asyncio.Queue()
         self.server._listeners.add(queue)

@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, ClassVar, Literal
 from textual import on, work
 from textual.app import App
 from textual.binding import Binding, BindingType
+from textual.scrollbar import ScrollBar, ScrollBarRender
 
 from wsgitop.errors import InterfaceFault
 from wsgitop.snapshot import Severity, WorkerSnapshot
@@ -25,6 +26,7 @@ from wsgitop.tui.figures import plural
 from wsgitop.tui.model import Model, View
 from wsgitop.tui.operations import Operations
 from wsgitop.tui.screens.overview import Overview
+from wsgitop.tui.screens.page import Page
 from wsgitop.tui.source import Feed, Happened, LinkLost, LinkUp, Pictured, Remembered, SourceFactory
 from wsgitop.tui.theme import DARK, LIGHT, PALETTES, Look, textual_theme
 
@@ -37,6 +39,13 @@ OPERATOR_ACTIONS = frozenset({"reload", "scale", "undo_scale", "signal_menu"})
 OPERATOR_KEYS = {"H": "reload", "plus": "scaling", "minus": "scaling", "u": "undoing", "x": "signals"}
 
 
+class PlainScrollBar(ScrollBarRender):
+    """A scroll bar of whole cells."""
+
+    VERTICAL_BARS: ClassVar[list[str]] = [" "] * 8
+    HORIZONTAL_BARS: ClassVar[list[str]] = [" "] * 8
+
+
 @dataclass(frozen=True)
 class InterfaceResult:
     """How the user left.
@@ -47,6 +56,13 @@ class InterfaceResult:
 
     choice: Choice
     by_signal: int = 0
+
+
+def pages() -> dict[str, type[Page]]:
+    """The pages by subject, imported when the first of them is opened."""
+    from wsgitop.tui.screens.deaths import Deaths
+
+    return {page.SUBJECT: page for page in (Deaths,)}
 
 
 def _palette_provider() -> type[Provider]:
@@ -73,6 +89,7 @@ class WsgitopApp(App[InterfaceResult]):
         Binding("plus", "scale(1)", "add", key_display="+", tooltip="one worker more (TTIN), at once"),
         Binding("minus", "scale(-1)", "remove", key_display="-", tooltip="one worker fewer (TTOU), at once"),
         Binding("u", "undo_scale", "undo", tooltip="undo the last + or -"),
+        Binding("d", "open('deaths')", "deaths", tooltip="how workers have ended, and why"),
         Binding("p", "pause", "pause", tooltip="freeze the picture; nothing is lost meanwhile"),
         Binding("left_square_bracket", "interval(-1)", "refresh faster", key_display="["),
         Binding("right_square_bracket", "interval(1)", "refresh slower", key_display="]"),
@@ -120,6 +137,8 @@ class WsgitopApp(App[InterfaceResult]):
         self.operations = Operations(
             self.model, lambda: self.feed.source, changed=self.show, failure=self._show_text
         )
+        # Blocks of an eighth of a cell are no ASCII.
+        ScrollBar.renderer = PlainScrollBar if self.look.is_ascii else ScrollBarRender
         for palette in PALETTES.values():
             self.register_theme(textual_theme(palette))
         self.theme = self.look.palette.name
@@ -151,9 +170,9 @@ class WsgitopApp(App[InterfaceResult]):
         await self.feed.run()
 
     def _tick(self) -> None:
-        view = self.overview.view
+        view = self.seen.view
         if view.stale_s is not None or view.paused_s is not None or view.sayings or view.snapshot is None:
-            self.overview.refresh_ages()
+            self.seen.refresh_ages()
 
     @property
     def overview(self) -> Overview:
@@ -162,9 +181,39 @@ class WsgitopApp(App[InterfaceResult]):
         return screen
 
     def show(self) -> None:
-        """Draw what the model holds now."""
+        """Draw what the model holds now, where it is seen: a dialog lies over a page or the overview."""
         if self.is_running and self.screen_stack:
-            self.overview.refresh_view()
+            self.seen.refresh_view()
+
+    @property
+    def seen(self) -> Overview | Page:
+        """The uppermost screen that is no dialog."""
+        for screen in reversed(self.screen_stack):
+            if isinstance(screen, (Overview, Page)):
+                return screen
+        return self.overview
+
+    def copy(self, text: str, what: str) -> None:
+        """Put text into the terminal's clipboard (OSC 52) and say so."""
+        if not text:
+            self.say("warning", "nothing copied: there is nothing")
+            return
+        self.copy_to_clipboard(text)
+        self.say("good", f"copied {what}")
+
+    def action_open(self, subject: str) -> None:
+        """Open a page. One that is open already comes to the top again, without what lay over it."""
+        page = pages()[subject]
+        if any(type(screen) is page for screen in self.screen_stack):
+            while type(self.screen) is not page:
+                self.pop_screen()
+            return
+        self.push_screen(page())
+
+    def action_overview(self) -> None:
+        """Back to the first screen."""
+        while len(self.screen_stack) > 1:
+            self.pop_screen()
 
     # -- what the server sends -------------------------------------------------------------------------------
 
@@ -347,7 +396,9 @@ class WsgitopApp(App[InterfaceResult]):
         palette = LIGHT if self.look.palette.dark else DARK
         self.look = Look(palette=palette, signs=self.look.signs, color=self.look.color)
         self.theme = palette.name
-        self.overview.redraw()
+        for screen in self.screen_stack:
+            if isinstance(screen, (Overview, Page)):
+                screen.redraw()
 
     # -- leaving ---------------------------------------------------------------------------------------------
 

@@ -15,13 +15,14 @@ from typing import Protocol
 
 from textual.message import Message
 
-from wsgitop.control.messages import Hello, Outcome
-from wsgitop.errors import CannotConnect, WsgitopError
-from wsgitop.snapshot import Event, Second, Snapshot
+from wsgitop.control.messages import Hello, LogLine, Outcome, SettingShown, SubscribeArguments
+from wsgitop.errors import ActionFailed, CannotConnect, Refused, WsgitopError
+from wsgitop.snapshot import Death, Event, Second, Snapshot
 
 RETRY_S = 0.5
 HISTORY_S = 60
 EVENTS_ASKED = 100
+PAST_LINES = 500
 
 CONNECT_TIMEOUT_S = 5.0
 """A server that accepts but does not answer (stopped by a signal, say) counts as one that cannot be
@@ -35,7 +36,9 @@ class Source(Protocol):
     async def connect(self) -> Hello: ...
     async def history(self, seconds: int) -> tuple[Second, ...]: ...
     async def events(self, after: int = 0, limit: int = 100) -> tuple[Event, ...]: ...
-    def subscribe(self, interval_s: float) -> AsyncIterator[Snapshot | Event]: ...
+    async def deaths(self, after: int = 0, limit: int = 20) -> tuple[Death, ...]: ...
+    async def settings(self, *, changed: bool = False) -> tuple[SettingShown, ...]: ...
+    def news(self, arguments: SubscribeArguments) -> AsyncIterator[Snapshot | Event | LogLine]: ...
     async def reload(self) -> Outcome: ...
     async def scale(self, *, workers: int | None = None, change: int | None = None) -> Outcome: ...
     async def signal(
@@ -99,6 +102,22 @@ class Happened(Message):
         self.events = events
 
 
+class Logged(Message):
+    """Lines of a log."""
+
+    def __init__(self, lines: tuple[LogLine, ...]) -> None:
+        super().__init__()
+        self.lines = lines
+
+
+class LogRefused(Message):
+    """The logs cannot be followed, and why."""
+
+    def __init__(self, reason: str) -> None:
+        super().__init__()
+        self.reason = reason
+
+
 class Feed:
     """The connection, kept up. ``post`` takes the messages; ``last_sequence`` tells which events are known
     already."""
@@ -111,6 +130,7 @@ class Feed:
         self._interval_s = interval_s
         self._interval_changed = asyncio.Event()
         self._past_asked = False
+        self._logs: tuple[bool, bool] = (False, False)
         self.source: Source | None = None
         """The live connection, None while there is none."""
 
@@ -118,6 +138,12 @@ class Feed:
         """Ask for another refresh rate; the subscription is renewed, the connection stays."""
         if interval_s != self._interval_s:
             self._interval_s = interval_s
+            self._interval_changed.set()
+
+    def follow_logs(self, *, error: bool, access: bool) -> None:
+        """Which logs are to come as well; the last lines of each come first."""
+        if (error, access) != self._logs:
+            self._logs = (error, access)
             self._interval_changed.set()
 
     async def run(self) -> None:
@@ -155,9 +181,26 @@ class Feed:
                 await asyncio.wait((listening, changed))
 
     async def _listen(self, source: Source, interval_s: float) -> None:
-        async for item in source.subscribe(interval_s):
+        error, access = self._logs
+        arguments = SubscribeArguments(
+            interval_s, error_log=error, access_log=access, past_lines=PAST_LINES if error or access else 0
+        )
+        try:
+            await self._take_news(source, interval_s, arguments)
+        except (ActionFailed, Refused) as fault:
+            if not (error or access):
+                raise
+            self._logs = (False, False)
+            self._post(LogRefused(f"{fault.cause}. {fault.remedy}".strip()))
+            await self._take_news(source, interval_s, SubscribeArguments(interval_s))
+
+    async def _take_news(self, source: Source, interval_s: float, arguments: SubscribeArguments) -> None:
+        async for item in source.news(arguments):
             if isinstance(item, Event):
                 self._post(Happened((item,)))
+                continue
+            if isinstance(item, LogLine):
+                self._post(Logged((item,)))
                 continue
             self._post(Pictured(item))
             if not self._past_asked:

@@ -227,8 +227,7 @@ class Overview(Screen[None]):
         if worker is None:
             self.main.say("warning", "nothing copied: no worker is selected")
             return
-        self.app.copy_to_clipboard(str(worker.pid))
-        self.main.say("good", f"copied the pid of worker {worker.slot}: {worker.pid}")
+        self.main.copy(str(worker.pid), f"the pid of worker {worker.slot}: {worker.pid}")
 
     def action_why(self) -> None:
         self.main.show_failure(self.view)

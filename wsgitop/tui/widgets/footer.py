@@ -47,6 +47,10 @@ class KeyHints(Drawn):
 
     _places: tuple[tuple[int, int, str], ...] = ()
 
+    def __init__(self, hints: tuple[Hint, ...] = HINTS) -> None:
+        super().__init__()
+        self._hints = hints
+
     def inputs(self, view: View) -> tuple[object, ...]:
         return (view.role, view.paused_s is None)
 
@@ -58,7 +62,7 @@ class KeyHints(Drawn):
             hint._replace(text="resume", keep=99)
             if hint.action == "app.pause" and view.paused_s is not None
             else hint
-            for hint in HINTS
+            for hint in self._hints
         ]
         while chosen and 1 + sum(_cells(hint) for hint in chosen) + always > width:
             chosen.remove(min(chosen, key=lambda hint: hint.keep))
