@@ -57,8 +57,8 @@ def test_help_lists_every_command(arguments: list[str], capsys: Captured) -> Non
     assert main(arguments) == 0
     out = capsys.readouterr().out
     for entry in ENTRIES:
-        assert f"\n  {entry.name} " in out
-        assert entry.help in out
+        assert (f"\n  {entry.name} " in out) is not entry.hidden
+        assert (entry.help in out) is not entry.hidden
     assert out.index("Serve:") < out.index("Options:") < out.index("Examples:")
 
 

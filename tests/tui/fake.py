@@ -325,6 +325,8 @@ class FakeServer:
 class FakeSource:
     """One connection to it."""
 
+    is_remote = False
+
     def __init__(self, server: FakeServer) -> None:
         self.server = server
 

@@ -18,7 +18,8 @@ from wsgitop.tui.source import Feed, Happened, LinkLost, LinkUp, Pictured, Remem
 
 @pytest.fixture(autouse=True)
 def quick(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(module, "RETRY_S", 0.01)
+    monkeypatch.setattr(module, "FIRST_PAUSE_S", 0.01)
+    monkeypatch.setattr(module, "LONGEST_PAUSE_S", 0.01)
 
 
 class Inbox:

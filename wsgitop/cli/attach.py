@@ -5,6 +5,7 @@ from __future__ import annotations
 import click
 
 from wsgitop.cli.group import Command
+from wsgitop.cli.targets import remote_command_option
 
 EPILOG = """
 Examples:
@@ -12,6 +13,9 @@ Examples:
   wsgitop attach mysite.wsgi          by the name of its application
   wsgitop attach 4242                 by its master's pid
   wsgitop attach /run/site/control.sock
+  wsgitop attach ssh://deploy@web-3   the only server of deploy on another machine
+  wsgitop attach ssh://deploy@web-3:2222/run/site/control.sock
+  wsgitop attach "exec:kubectl exec -i shop-0 -- wsgitop relay"
 """
 
 
@@ -21,13 +25,22 @@ def attach(context: click.Context) -> int:
     TARGET is the path of a control socket, a master's pid, or the name of an application. Without it, the
     servers of this user are found: the only one is taken, of several you choose. Leaving the interface leaves
     the server as it is.
+
+    On another machine it is ssh://[USER@]HOST[:PORT], with /PID, /APPLICATION or /PATH/OF/THE/SOCKET behind
+    it if several run there. ssh reads your configuration and checks the host's key as always. exec:COMMAND
+    runs any command that runs `wsgitop relay` elsewhere; no shell sees it.
     """
-    from wsgitop.cli.interface import show
+    from wsgitop.cli.interface import show, show_remote
     from wsgitop.cli.targets import choose, found_at, whereabouts
     from wsgitop.client import Client, find
+    from wsgitop.transport.target import is_remote
     from wsgitop.tui.terminal import require_terminal
 
     require_terminal()
+    named, remote_command = context.params["target"], context.params["remote_command"]
+    if named is not None and (remote_command or is_remote(named)):
+        show_remote(named, remote_command=remote_command, mouse=not context.params["no_mouse"])
+        return 0
     target = choose() if context.params["target"] is None else find(context.params["target"])
     known = found_at(target)
     with Client(target):
@@ -48,6 +61,7 @@ command = Command(
     attach,
     params=[
         click.Argument(["target"], metavar="[TARGET]", required=False),
+        remote_command_option(),
         click.Option(["--no-mouse"], is_flag=True, help="Leave the mouse to the terminal."),
     ],
     epilog=EPILOG,

@@ -11,8 +11,8 @@ import msgspec
 
 from wsgitop.cli import obituaries, scripting, tables
 from wsgitop.cli.group import Command, Group
-from wsgitop.cli.targets import choose, only_one
-from wsgitop.client import AsyncClient, Client, find
+from wsgitop.cli.targets import choose, may_ask_at_terminal, only_one, remote_command_option
+from wsgitop.client import AsyncClient, Client
 from wsgitop.control.checks import LEVELS
 from wsgitop.control.messages import MetricsResult, Outcome
 from wsgitop.errors import UsageError
@@ -36,6 +36,8 @@ Examples:
   wsgitop ctl scale +2
   wsgitop ctl signal TERM --worker 4251
   wsgitop ctl -s /run/site/control.sock stop
+  wsgitop ctl -s ssh://deploy@web-3 reload
+  wsgitop ctl -s "exec:docker exec -i shop wsgitop relay" status
 
 Exit status: 0 done, 1 the action failed, 2 usage, 3 cannot connect, 4 refused.
 """
@@ -52,8 +54,10 @@ def _common() -> list[click.Parameter]:
         click.Option(
             ["-s", "--server"],
             metavar="TARGET",
-            help="Path of the control socket, master's pid, or application's name.",
+            help="Path of the control socket, master's pid, application's name, ssh://[USER@]HOST, or "
+            "exec:COMMAND.",
         ),
+        remote_command_option(),
         click.Option(["as_json", "--json"], is_flag=True, help="Print JSON."),
     ]
 
@@ -68,15 +72,24 @@ def _target(context: click.Context) -> str | None:
     return None if target is None else str(target)
 
 
+def _remote_command(context: click.Context) -> str:
+    parent = context.parent.params if context.parent is not None else {}
+    return str(context.params["remote_command"] or parent.get("remote_command", ""))
+
+
 def _make_client(context: click.Context) -> AsyncClient:
     """A client that is not connected yet. Raises CannotConnect if there is not just one such server."""
     target = _target(context)
-    return AsyncClient(only_one() if target is None else find(target))
+    return AsyncClient(only_one() if target is None else target, remote_command=_remote_command(context))
 
 
 def _connect(context: click.Context) -> Client:
     target = _target(context)
-    return Client(choose() if target is None else find(target))
+    return Client(
+        choose() if target is None else target,
+        remote_command=_remote_command(context),
+        interactive=may_ask_at_terminal(),
+    )
 
 
 def _as_json(context: click.Context) -> bool:

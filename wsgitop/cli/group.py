@@ -27,6 +27,8 @@ class Entry(NamedTuple):
     module: str
     section: str
     help: str
+    hidden: bool = False
+    """Not in the list of commands: no command for people."""
 
 
 def debug_wanted() -> bool:
@@ -158,8 +160,9 @@ class LazyGroup(Group):
 
     def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
         """By section, from the table: nothing is imported."""
-        width = max(len(name) for name in self.entries)
-        for section in dict.fromkeys(entry.section for entry in self.entries.values()):
-            rows = [(e.name.ljust(width), e.help) for e in self.entries.values() if e.section == section]
+        shown = [entry for entry in self.entries.values() if not entry.hidden]
+        width = max(len(entry.name) for entry in shown)
+        for section in dict.fromkeys(entry.section for entry in shown):
+            rows = [(e.name.ljust(width), e.help) for e in shown if e.section == section]
             with formatter.section(section):
                 formatter.write_dl(rows)

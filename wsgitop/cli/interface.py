@@ -2,9 +2,14 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Callable
 
 from wsgitop.client import AsyncClient
+from wsgitop.control.messages import Hello
+from wsgitop.snapshot import printable
+
+LABEL_LIMIT = 100
 
 
 def show(
@@ -33,3 +38,42 @@ def show(
         mouse=mouse,
     )
     return result.choice
+
+
+def show_remote(target: str, *, remote_command: str, mouse: bool = True) -> None:
+    """Show the server that an ``ssh://`` or ``exec:`` target reaches, until the user leaves.
+
+    The first connection is made before the screen is taken, because ssh may have to ask for a password, and
+    the interface goes on with it. Later ones ask nothing. Raises whatever connecting raises, TerminalError,
+    InterfaceFault.
+    """
+    from wsgitop.tui.app import run_interface
+
+    first = _Ahead(target, remote_command=remote_command, interactive=True)
+    sources = iter((first,))
+    # One event loop for both: a connection lives in the one it was made in.
+    with asyncio.Runner() as runner:
+        try:
+            runner.run(first.connect_ahead())
+            run_interface(
+                lambda: next(sources, None) or AsyncClient(target, remote_command=remote_command),
+                target_label=printable(target, LABEL_LIMIT),
+                owns_server=False,
+                mouse=mouse,
+                loop=runner.get_loop(),
+            )
+        finally:
+            runner.run(first.close())
+
+
+class _Ahead(AsyncClient):
+    """A client whose first connect() finds the connection that is there already."""
+
+    _hello: Hello | None = None
+
+    async def connect_ahead(self) -> None:
+        self._hello = await super().connect()
+
+    async def connect(self) -> Hello:
+        hello, self._hello = self._hello, None
+        return hello if hello is not None else await super().connect()

@@ -33,6 +33,13 @@ ENTRIES = (
     Entry("run", "wsgitop.cli.run", SERVE, "Serve an application and open the interface."),
     Entry("attach", "wsgitop.cli.attach", WATCH, "Open the interface on a running server."),
     Entry("ctl", "wsgitop.cli.ctl", WATCH, "Ask a running server or give it orders, for scripts."),
+    Entry(
+        "relay",
+        "wsgitop.cli.relay",
+        WATCH,
+        "Carry the control protocol over standard input and output.",
+        hidden=True,
+    ),
     Entry("check", "wsgitop.cli.check", TRY, "Load an application and say whether it could be served."),
     Entry("demo", "wsgitop.cli.demo", TRY, "Serve a small built-in site under load and open the interface."),
     Entry(

@@ -37,12 +37,29 @@ def choose(*, may_ask: bool = True) -> str:
         pid = masters[0].pid
         raise CannotConnect(
             f"{len(masters)} servers are running: {listed}",
-            f"Name one, for example by its pid: `wsgitop attach {pid}`, `wsgitop ctl -s {pid} status`.",
+            f"Name one, for example by its pid: `wsgitop attach {pid}`, `wsgitop ctl -s {pid} status`, "
+            f"or ssh://HOST/{pid} from elsewhere.",
         )
     for number, master in enumerate(masters, 1):
         click.echo(f"  {number}  {_line(master)}", err=True)
     chosen: int = click.prompt("Which one", type=click.IntRange(1, len(masters)), default=1, err=True)
     return masters[chosen - 1].control
+
+
+def remote_command_option() -> click.Option:
+    """--remote-command, of the commands that take a target."""
+    return click.Option(
+        ["--remote-command"],
+        metavar="COMMAND",
+        default="",
+        help="With an ssh:// target: what to run there in place of `wsgitop`, for example "
+        "/srv/venv/bin/wsgitop.",
+    )
+
+
+def may_ask_at_terminal() -> bool:
+    """Whether ssh may ask for what it needs: somebody is there to answer."""
+    return sys.stdin is not None and sys.stdin.isatty() and sys.stderr is not None and sys.stderr.isatty()
 
 
 def found_at(path: str) -> Found | None:

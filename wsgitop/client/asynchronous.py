@@ -10,15 +10,19 @@ from typing import Self, TypeVar
 
 import msgspec
 
-from wsgitop.client.finding import find
-from wsgitop.client.link import MALFORMED, Feed, Link, again
+from wsgitop.client.dialling import dial
+from wsgitop.client.link import MALFORMED, Feed, Link, again, forget
 from wsgitop.control import messages as m
 from wsgitop.control.methods import METHODS
 from wsgitop.errors import CannotConnect, ProtocolError, UsageError
 from wsgitop.snapshot import Death, Event, Second, Snapshot, WorkerSnapshot, printable
-from wsgitop.transport.unix import connect
+from wsgitop.transport.target import is_remote
 
 HELLO_DEADLINE_S = 5.0
+REMOTE_HELLO_DEADLINE_S = 20.0
+"""For what must first start a program, log in and start another one."""
+INTERACTIVE_HELLO_DEADLINE_S = 180.0
+"""For somebody who looks for a password; sshd gives two minutes."""
 CALL_DEADLINE_S = 10.0
 """For questions. Actions take the time they take."""
 SLOWEST_S = 10.0
@@ -29,16 +33,22 @@ T = TypeVar("T")
 
 
 class AsyncClient:
-    """A connection to the server that ``target`` names: a path, ``unix:PATH``, a pid, or an application's
-    name.
+    """A connection to the server that ``target`` names: a path, ``unix:PATH``, a pid, an application's name,
+    ``ssh://[user@]host[:port][/path]`` or ``exec:COMMAND``.
+
+    ``remote_command`` is run in place of ``wsgitop`` at the far end of ssh, whose shell may not find that.
+    With ``interactive``, which is for commands in a terminal, ssh may ask there for what it needs.
 
     Every call raises CannotConnect when there is no link (any more), Refused when this user may not do that,
     ProtocolError when the server sends what it should not, and actions raise ActionFailed, TargetGone and
     Busy.
     """
 
-    def __init__(self, target: str) -> None:
+    def __init__(self, target: str, *, remote_command: str = "", interactive: bool = False) -> None:
         self.target = target
+        self.is_remote = is_remote(target)
+        self._remote_command = remote_command
+        self._interactive = interactive
         self._link: Link | None = None
 
     async def __aenter__(self) -> Self:
@@ -54,21 +64,21 @@ class AsyncClient:
         """Connect, and hear who answers. Raises also UsageError for a target that makes no sense."""
         if self._link is not None:
             await self.close()
-        path = find(self.target)
-        sock = connect(path)
-        try:
-            _, link = await asyncio.get_running_loop().create_unix_connection(Link, sock=sock)
-        except BaseException:
-            sock.close()
-            raise
-        self._link = link
+        self._link = link = await dial(
+            self.target, remote_command=self._remote_command, interactive=self._interactive
+        )
+        deadline_s = HELLO_DEADLINE_S
+        if self.is_remote:
+            deadline_s = INTERACTIVE_HELLO_DEADLINE_S if self._interactive else REMOTE_HELLO_DEADLINE_S
         try:
             try:
-                hello = await self._ask("hello", m.NoArguments(), m.Hello, deadline_s=HELLO_DEADLINE_S)
+                hello = await self._ask("hello", m.NoArguments(), m.Hello, deadline_s=deadline_s)
             except ProtocolError as fault:
                 raise CannotConnect(
-                    f"{printable(str(path), 200)} is no control socket of wsgitop: {fault.cause}",
-                    "See what is running with `wsgitop ctl status`.",
+                    f"{link.label} is no control socket of wsgitop: {fault.cause}",
+                    "See what is running with `wsgitop ctl status`."
+                    if not self.is_remote
+                    else "Nothing but `wsgitop relay` may write there; start files of the far end's shell must not.",
                 ) from None
             if hello.protocol > m.PROTOCOL:
                 raise ProtocolError(
@@ -78,19 +88,14 @@ class AsyncClient:
         except BaseException:
             await self.close()
             raise
+        link.greeted()
         return hello
 
     async def close(self) -> None:
         """Close the connection. May be called again."""
         link, self._link = self._link, None
-        if link is None or link.transport is None:
-            return
-        if link.feed is not None:
-            link.feed.end()
-        link.transport.close()
-        with contextlib.suppress(TimeoutError):
-            async with asyncio.timeout(1.0):
-                await asyncio.shield(link.closed)
+        if link is not None:
+            await link.close()
 
     # -- questions -------------------------------------------------------------------------------------------
 
@@ -171,9 +176,9 @@ class AsyncClient:
         finally:
             if link.feed is feed:
                 link.feed = None
-                if link.fault is None and link.transport is not None and not link.transport.is_closing():
+                if link.is_usable:
                     # Whether the server heard it does not matter: news without a feed are dropped.
-                    link.call("unsubscribe", m.NoArguments()).add_done_callback(_forget)
+                    link.call("unsubscribe", m.NoArguments()).add_done_callback(forget)
 
     # -- actions ---------------------------------------------------------------------------------------------
 
@@ -298,7 +303,8 @@ class AsyncClient:
                 raw = await link.call(method, arguments)
         except TimeoutError:
             raise CannotConnect(
-                f"the master does not answer (no {method} within {deadline_s:g} s)",
+                f"the master does not answer (no {method} within {deadline_s:g} s)"
+                + (f"; {link.label} printed: {link.noise}" if link.noise else ""),
                 "It may be stopped or overloaded.",
             ) from None
         try:
@@ -307,8 +313,3 @@ class AsyncClient:
             raise ProtocolError(
                 f"the server's answer to {method} cannot be read: {printable(str(error), 200)}"
             ) from None
-
-
-def _forget(future: asyncio.Future[bytes]) -> None:
-    if not future.cancelled():
-        future.exception()

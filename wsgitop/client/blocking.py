@@ -15,8 +15,8 @@ from wsgitop.snapshot import Death, Event, Second, Snapshot, WorkerSnapshot
 class Client:
     """As AsyncClient, for code without asyncio. Not to be used inside a running event loop."""
 
-    def __init__(self, target: str) -> None:
-        self._client = AsyncClient(target)
+    def __init__(self, target: str, *, remote_command: str = "", interactive: bool = False) -> None:
+        self._client = AsyncClient(target, remote_command=remote_command, interactive=interactive)
         self._runner = asyncio.Runner()
 
     def __enter__(self) -> Self:

@@ -5,14 +5,18 @@ from __future__ import annotations
 from collections.abc import Mapping
 
 from wsgitop.control.runtime_dir import Found, discover
-from wsgitop.errors import CannotConnect, ControlSocketError
+from wsgitop.errors import CannotConnect, ControlSocketError, UsageError
 from wsgitop.snapshot import printable
-from wsgitop.transport.target import parse_target
+from wsgitop.transport.target import Target, parse_target
+
+FORMS_HERE = "Give the path of its control socket, its master's pid, or the name of its application."
 
 
 def find(text: str, environ: Mapping[str, str] | None = None) -> str:
     """The path of the control socket that a target names. Raises UsageError, CannotConnect."""
     target = parse_target(text)
+    if not isinstance(target, Target):
+        raise UsageError("only a server of this machine can be meant here", FORMS_HERE)
     if target.kind == "path":
         return target.value
     masters = running(environ)

@@ -285,7 +285,7 @@ class WsgitopApp(App[InterfaceResult]):
 
         snapshot = self.model.snapshot
         if snapshot is None or not self.model.is_connected:
-            self.say("error", "not reloaded: no connection to the server; it is tried again twice a second")
+            self.say("error", "not reloaded: no connection to the server; it is tried again")
             return
         master = snapshot.master
         question = (
@@ -457,9 +457,11 @@ def run_interface(
     server_ended: Callable[[], bool] = lambda: False,
     mouse: bool = True,
     interval_s: float = 1.0,
+    loop: asyncio.AbstractEventLoop | None = None,
 ) -> InterfaceResult:
     """Show the interface until the user leaves it.
 
+    ``loop`` runs it, if there is one already in which a connection was made; it stays open.
     Raises TerminalError when there is no terminal that can show it. When the terminal disappears the process
     dies of SIGHUP, and this never returns. Raises InterfaceFault when it fails by a fault of its own.
     """
@@ -476,7 +478,7 @@ def run_interface(
         interval_s=interval_s,
         guards_terminal=True,
     )
-    result = app.run(mouse=mouse)
+    result = app.run(mouse=mouse, loop=loop)
     if result is None:
         # Textual ends without a value when it failed; by then it has printed why.
         raise InterfaceFault(

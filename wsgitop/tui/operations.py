@@ -126,7 +126,7 @@ class Operations:
     async def _do(self, doing: str, failed: str, call: Callable[[Source], Awaitable[Outcome]]) -> bool:
         source = self._source()
         if source is None:
-            self.say("error", f"{failed}: no connection to the server; it is tried again twice a second")
+            self.say("error", f"{failed}: no connection to the server; it is tried again")
             return False
         token = self._model.begin(doing)
         self._changed()

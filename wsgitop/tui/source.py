@@ -2,8 +2,8 @@
 
 One task of the application runs :meth:`Feed.run` for as long as the interface lives. It owns the connection;
 actions borrow it through :attr:`Feed.source`. Whatever happens to the server, the task goes on: it posts
-:class:`LinkLost` and tries again every :data:`RETRY_S` seconds, and a server that comes back with another pid
-is simply the next one.
+:class:`LinkLost` and tries again, after a pause that grows with each failure, and a server that comes back
+with another pid is simply the next one.
 """
 
 from __future__ import annotations
@@ -19,20 +19,25 @@ from wsgitop.control.messages import Hello, LogLine, Outcome, SettingShown, Subs
 from wsgitop.errors import ActionFailed, CannotConnect, Refused, WsgitopError
 from wsgitop.snapshot import Death, Event, Second, Snapshot
 
-RETRY_S = 0.5
+FIRST_PAUSE_S = 0.25
+LONGEST_PAUSE_S = 1.0
+"""Between attempts at a server of this machine, which cost next to nothing."""
+LONGEST_REMOTE_PAUSE_S = 5.0
+"""At one of another machine, which takes a process and a login."""
 HISTORY_S = 60
 EVENTS_ASKED = 100
 PAST_LINES = 500
 
-CONNECT_TIMEOUT_S = 5.0
-"""A server that accepts but does not answer (stopped by a signal, say) counts as one that cannot be
-reached."""
+CONNECT_TIMEOUT_S = 30.0
+"""A source that takes longer counts as one that cannot be reached. The client gives up before that."""
 
 
 class Source(Protocol):
     """What the interface needs of a connection; ``wsgitop.client.AsyncClient`` has it. Any call may raise
     CannotConnect (the link is lost) or Refused; actions may also raise ActionFailed."""
 
+    @property
+    def is_remote(self) -> bool: ...
     async def connect(self) -> Hello: ...
     async def history(self, seconds: int) -> tuple[Second, ...]: ...
     async def events(self, after: int = 0, limit: int = 100) -> tuple[Event, ...]: ...
@@ -148,6 +153,7 @@ class Feed:
 
     async def run(self) -> None:
         """Never returns and never raises because of the server; ends when cancelled."""
+        failures = 0
         while True:
             source = self._factory()
             try:
@@ -155,10 +161,12 @@ class Feed:
             except (WsgitopError, OSError, TimeoutError) as error:
                 self._post(LinkLost(_reason(error)))
             finally:
+                failures = 0 if self.source is not None else failures + 1
                 self.source = None
                 with contextlib.suppress(WsgitopError, OSError):
                     await source.close()
-            await asyncio.sleep(RETRY_S)
+            longest_s = LONGEST_REMOTE_PAUSE_S if source.is_remote else LONGEST_PAUSE_S
+            await asyncio.sleep(min(FIRST_PAUSE_S * 2 ** min(failures, 10), longest_s))
 
     async def _serve(self, source: Source) -> None:
         async with asyncio.timeout(CONNECT_TIMEOUT_S):
