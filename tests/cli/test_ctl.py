@@ -220,7 +220,7 @@ def test_targets(target: str, capsys: Captured) -> None:
         (["ctl", "-s", "shop", "status"], 3, "no running server is called 'shop'"),
         (["ctl", "-s", "/nowhere/c.sock", "status"], 3, "there is no control socket /nowhere/c.sock"),
         (["ctl", "-s", "localhost:9000", "status"], 2, "plain TCP"),
-        (["ctl", "-s", "ssh://host", "status"], 2, "not in this version"),
+        (["ctl", "-s", "ssh://host:x", "status"], 2, "no number from 1 to 65535"),
     ],
 )
 def test_no_server(arguments: list[str], status: int, words: str, capsys: Captured) -> None:

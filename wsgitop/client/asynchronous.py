@@ -78,7 +78,7 @@ class AsyncClient:
                     f"{link.label} is no control socket of wsgitop: {fault.cause}",
                     "See what is running with `wsgitop ctl status`."
                     if not self.is_remote
-                    else "Nothing but `wsgitop relay` may write there; start files of the far end's shell must not.",
+                    else "Nothing but `wsgitop relay` may write there, no start file of a shell either.",
                 ) from None
             if hello.protocol > m.PROTOCOL:
                 raise ProtocolError(
