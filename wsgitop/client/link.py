@@ -8,6 +8,7 @@ nothing.
 from __future__ import annotations
 
 import asyncio
+import contextlib
 from collections import deque
 from collections.abc import Callable
 from typing import Protocol
@@ -33,6 +34,7 @@ ASK_AFTER_TICKS = 3
 GIVE_UP_AFTER_TICKS = 10
 """Ticks of silence. Ticks and not the clock: of a process that was stopped itself, the first one says no
 more than that."""
+LAST_RESORT_S = 1.0
 NOISE_LIMIT = 120
 FRAME_START = b'{"jsonrpc"'
 """Every frame of ours begins so. A line that a start file printed without an end stands before it."""
@@ -180,13 +182,17 @@ class Link(asyncio.Protocol):
             return
         self.stream.close()
         try:
-            async with asyncio.timeout(self.closing_s):
-                await asyncio.shield(self.closed)
-        except TimeoutError:
-            return
+            await self._wait_for_end(self.closing_s)
         finally:
-            if not self.closed.done():  # the time is over, or who waits here is cancelled
+            if not self.closed.done():
+                # The time is over, or who waits here is cancelled: it must neither live on nor stay a zombie.
                 self.last_resort()
+                await self._wait_for_end(LAST_RESORT_S)
+
+    async def _wait_for_end(self, limit_s: float) -> None:
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(limit_s):
+                await asyncio.shield(self.closed)
 
     def call(self, method: str, arguments: msgspec.Struct) -> asyncio.Future[bytes]:
         """Send a call; its raw result will come."""
