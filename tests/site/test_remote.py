@@ -19,9 +19,11 @@ from textual.message import Message
 from tests.support.server import Server, command, environment, free_port
 from tests.support.sshd import PROGRAM, REMOTE_COMMAND, USER, Sshd
 from tests.support.waiting import eventually
+from tests.support.wire import ADDRESSES, Wire, why_not
 from wsgitop.client import AsyncClient, link
 from wsgitop.control.messages import Hello
 from wsgitop.errors import CannotConnect
+from wsgitop.snapshot import Snapshot
 from wsgitop.tui import source
 from wsgitop.tui.source import Feed, LinkLost, LinkUp, Pictured
 
@@ -43,10 +45,14 @@ def server() -> Iterator[Server]:
 
 @pytest.fixture(scope="module")
 def sshd(server: Server, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Sshd]:
-    known = environment(server.runtime_dir)
-    needed = {name: known[name] for name in ("XDG_RUNTIME_DIR", "PYTHONPATH") if name in known}
-    with Sshd(tmp_path_factory.mktemp("sshd"), free_port(), needed) as sshd:
+    with Sshd(tmp_path_factory.mktemp("sshd"), free_port(), session_environment(server)) as sshd:
         yield sshd
+
+
+def session_environment(server: Server) -> dict[str, str]:
+    """What a session at the far end needs to find the server and this package."""
+    known = environment(server.runtime_dir)
+    return {name: known[name] for name in ("XDG_RUNTIME_DIR", "PYTHONPATH") if name in known}
 
 
 @pytest.fixture
@@ -252,3 +258,77 @@ def _relays(server: Server) -> list[psutil.Process]:
             ):
                 found.append(process)
     return found
+
+
+# -- networks ------------------------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def wire(server: Server, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[tuple[Wire, Sshd]]:
+    """sshd in one network namespace, every ssh in another, and what is between them."""
+    if why := why_not():
+        pytest.skip(why)
+    with (
+        Wire() as wire,
+        Sshd(
+            tmp_path,
+            22,
+            session_environment(server),
+            address=ADDRESSES[0],
+            server_in=wire.inside(0),
+            client_in=wire.inside(1),
+        ) as sshd,
+    ):
+        monkeypatch.setenv("PATH", f"{sshd.bin}{os.pathsep}{os.environ['PATH']}")
+        yield wire, sshd
+
+
+def test_a_network_that_goes_away_and_comes_back(
+    wire: tuple[Wire, Sshd], server: Server, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Nothing is said by anybody when it goes: no reset, no end of file."""
+    monkeypatch.setattr(link, "TICK_S", 0.1)
+    monkeypatch.setattr("wsgitop.client.asynchronous.REMOTE_HELLO_DEADLINE_S", 1.5)
+    monkeypatch.setattr(source, "LONGEST_REMOTE_PAUSE_S", 0.5)
+    network, sshd = wire
+
+    async def scenario() -> None:
+        async with feeding() as inbox:
+            await inbox.next(Pictured)
+            network.is_cut = True
+            lost = await inbox.next(LinkLost)
+            assert isinstance(lost, LinkLost)
+            assert "no answer" in lost.reason
+            again = await inbox.next(LinkLost)
+            assert isinstance(again, LinkLost)
+            assert "no hello within" in again.reason
+            network.is_cut = False
+            up = await inbox.next(LinkUp)
+            assert isinstance(up, LinkUp)
+            assert up.hello.pid == server.pid
+            await inbox.next(Pictured)
+            assert len(sshd.clients()) == 1
+
+    asyncio.run(scenario())
+    assert network.lost
+    assert not sshd.clients()
+
+
+def test_latency_and_loss(wire: tuple[Wire, Sshd], server: Server) -> None:
+    """As over a bad mobile network: slow, and all the same complete and without a false alarm."""
+    network, _ = wire
+    network.delay_s, network.loss = 0.1, 0.03
+
+    async def scenario() -> None:
+        async with AsyncClient("ssh://web", remote_command=REMOTE_COMMAND) as client:
+            assert (await client.scale(workers=2)).workers == 2
+            pictures = 0
+            async for news in client.subscribe(0.25):
+                pictures += isinstance(news, Snapshot)
+                if pictures == 12:
+                    break
+            assert (await client.status()).master.pid == server.pid
+            assert (await client.scale(workers=1)).workers == 1
+
+    asyncio.run(asyncio.wait_for(scenario(), 45))
+    assert network.lost
