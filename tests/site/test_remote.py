@@ -8,6 +8,7 @@ import json
 import os
 import shlex
 import signal
+import subprocess
 from collections.abc import AsyncIterator, Callable, Iterator
 from pathlib import Path
 from subprocess import CompletedProcess
@@ -16,8 +17,10 @@ import psutil
 import pytest
 from textual.message import Message
 
+from tests.support.processes import end_session
 from tests.support.server import Server, command, environment, free_port
 from tests.support.sshd import PROGRAM, REMOTE_COMMAND, USER, Sshd
+from tests.support.terminal import Terminal
 from tests.support.waiting import eventually
 from tests.support.wire import ADDRESSES, Wire, why_not
 from wsgitop.client import AsyncClient, link
@@ -332,3 +335,63 @@ def test_latency_and_loss(wire: tuple[Wire, Sshd], server: Server) -> None:
 
     asyncio.run(asyncio.wait_for(scenario(), 45))
     assert network.lost
+
+
+# -- the interface -------------------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def attach(path: str, runtime_dir: Path) -> Iterator[Callable[..., Terminal]]:
+    terminals: list[Terminal] = []
+
+    def start(*words: str) -> Terminal:
+        terminals.append(Terminal("attach", *words, runtime_dir=runtime_dir, env={"PATH": path}))
+        return terminals[-1]
+
+    yield start
+    for terminal in terminals:
+        terminal.child.close(force=True)
+        end_session(terminal.child.pid)
+
+
+@pytest.mark.pty
+def test_the_interface_connects_again_by_itself(attach: Callable[..., Terminal], sshd: Sshd) -> None:
+    terminal = attach("ssh://web", "--remote-command", REMOTE_COMMAND)
+    terminal.see(r"LIVE  shop@")
+    (ssh,) = sshd.clients()
+    ssh.kill()
+    terminal.see(r"STALE|lost the server: ssh was killed by SIGKILL")
+    terminal.see(r"connected again")
+    terminal.press("+")
+    terminal.see(r"workers 2/2")
+    terminal.press("-")
+    terminal.see(r"workers 1/1")
+    terminal.press("q")
+    assert terminal.wait_for_end() == 0
+    assert not sshd.clients()
+
+
+@pytest.mark.pty
+def test_ssh_may_ask_before_the_screen_starts_and_never_later(
+    attach: Callable[..., Terminal], sshd: Sshd
+) -> None:
+    """Of a key with a passphrase, which no agent holds."""
+    key = str(sshd.directory / "user")
+    change = ["ssh-keygen", "-q", "-p", "-f", key]
+    subprocess.run([*change, "-P", "", "-N", "open sesame"], check=True, capture_output=True)
+    try:
+        terminal = attach("ssh://web", "--remote-command", REMOTE_COMMAND)
+        terminal.see("Enter passphrase for key")
+        terminal.press("open sesame\r")
+        terminal.see(r"LIVE  shop@")
+        (ssh,) = sshd.clients()
+        ssh.kill()
+        terminal.see(r"web does not let you in")
+        assert "passphrase" not in terminal.text()
+        subprocess.run([*change, "-P", "open sesame", "-N", ""], check=True, capture_output=True)
+        terminal.see(r"connected again")
+        terminal.press("q")
+        assert terminal.wait_for_end() == 0
+    finally:
+        subprocess.run([*change, "-P", "open sesame", "-N", ""], check=False, capture_output=True)
+    assert not sshd.clients()
