@@ -35,7 +35,7 @@ _PACKET_BYTES = 65536
 def why_not() -> str:
     """Why there can be no wire here, '' if there can."""
     if IP is None:
-        return "needs iproute2"
+        return "needs ip"
     if os.getuid() != 0:
         return "only root can make network namespaces"
     name = f"wsgitop-probe-{os.getpid()}"
