@@ -114,10 +114,13 @@ def test_what_is_said_before_the_answer_is_shown_to_who_may_be_asked(
     server: ServerThread, capsys: pytest.CaptureFixture[str]
 ) -> None:
     for interactive, shown in ((True, "push sent \\x1b to your phone\n"), (False, "")):
-        script = f"printf 'push sent \\033 to your phone\\n' >&2; exec {RELAY}"
+        script = f"printf 'push sent \\033 to your phone\\n' >&2; sleep 0.3; exec {RELAY}"
         with Client(through(script), interactive=interactive) as client:
             client.status()
         assert capsys.readouterr().err == shown
+    with pytest.raises(CannotConnect, match="no such pod"):
+        Client(through("echo no such pod >&2; exit 1"), interactive=True).__enter__()
+    assert capsys.readouterr().err == "", "it is the reason, which is told once"
 
 
 def test_a_remote_command_without_ssh_makes_no_sense() -> None:

@@ -18,6 +18,8 @@ from wsgitop.transport.unix import connect
 NOISE_LINES = 10
 """What a login shell's start files may print before the server's first answer."""
 
+LAST_WORDS_S = 0.1
+"""What a program says and then ends is told as the reason, and not a second time."""
 CLOSING_S = 4.0
 """For a process to end by itself, then by TERM, then by KILL."""
 
@@ -57,7 +59,10 @@ async def _through(target: SshTarget | ExecTarget, words: list[str], *, interact
         link.lost(why_lost(target, status, said, greeted=link.is_greeted))
 
     def say(text: str) -> None:
-        if not link.is_greeted:
+        asyncio.get_running_loop().call_later(LAST_WORDS_S, say_if_it_goes_on, text)
+
+    def say_if_it_goes_on(text: str) -> None:
+        if not link.is_greeted and link.fault is None:
             sys.stderr.write(printable_lines(text))
             sys.stderr.flush()
 
