@@ -344,13 +344,14 @@ def control(seconds: float, rounds: int = 3, *, uids: Sequence[int] = ()) -> Res
         shutil.rmtree(directory)
     p99s = {crowded: _percentile(some, 0.99) for crowded, some in found.items()}
     ratio = p99s[True] / p99s[False]
-    lag_s = _percentile(lags[True], 0.99)
+    # The probe's own way through a busy machine is in both, so the difference is what the crowd adds.
+    quiet_lag_s, lag_s = (_percentile(lags[crowded], 0.99) for crowded in (False, True))
     quiet, percent = (100 * each_s / seconds / rounds for each_s in master_s)
     missed = [
         text
         for text, bad in (
             ("p99 at most twice", ratio > 2),
-            ("lag below 10 ms", lag_s >= 0.01),
+            ("less than 10 ms of lag more", lag_s - quiet_lag_s >= 0.01),
             ("at most 10 % of a core", percent > 10),
         )
         if bad
@@ -359,7 +360,7 @@ def control(seconds: float, rounds: int = 3, *, uids: Sequence[int] = ()) -> Res
     median_s, worst_s = _percentile(asked[True], 0.5), max(asked[True])
     text = (
         f"{whose}: p99 {p99s[False] * 1000:.2f} ms without, {p99s[True] * 1000:.2f} ms with them "
-        f"({ratio:.2f} times); health check p99 {_percentile(lags[False], 0.99) * 1000:.1f} and "
+        f"({ratio:.2f} times); health check p99 {quiet_lag_s * 1000:.1f} and "
         f"{lag_s * 1000:.1f} ms; status median {median_s * 1000:.0f} ms, worst {worst_s * 1000:.0f} ms; "
         f"master {quiet:.1f} and {percent:.1f} % of a core, flood {100 * flood_s / seconds / rounds:.0f} %, "
         f"{dict(tally)}"

@@ -16,7 +16,7 @@ ROWS = [line for line in PAGE.read_text().splitlines() if re.match(r"\| (?!threa
 NAMED = re.compile(r"`(tests/[\w/]+\.py)::(\w+)`")
 
 
-def tests_in(path: Path) -> set[str]:
+def names_in(path: Path) -> set[str]:
     """The test functions of a file."""
     found = ast.walk(ast.parse(path.read_text()))
     return {
@@ -38,4 +38,4 @@ def test_a_threat_names_tests_that_are_there(row: str) -> None:
     named = NAMED.findall(cells[2])
     assert ", ".join(f"`{path}::{name}`" for path, name in named) == cells[2].strip()
     for path, name in named:
-        assert name in tests_in(ROOT / path), f"{path} has no {name}"
+        assert name in names_in(ROOT / path), f"{path} has no {name}"

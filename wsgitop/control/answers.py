@@ -137,7 +137,7 @@ class Answers:
         if arguments.past_lines > 0:
             # Behind the answer, which the caller sends when this returns.
             asyncio.get_running_loop().call_soon(self._send_past, connection, arguments)
-        return m.Subscribed(interval_s, self._backend.snapshot())
+        return m.Subscribed(interval_s, self._picture())
 
     def _send_past(self, connection: Connection, arguments: m.SubscribeArguments) -> None:
         count = min(arguments.past_lines, MOST_LINES)
