@@ -152,6 +152,7 @@ class ReloadSnapshot(Struct, frozen=True):
 
 class MasterSnapshot(Struct, frozen=True):
     """The master process and the server as a whole. ``workers_wanted`` is what TTIN and TTOU change.
+    ``control_shared`` is the control socket for other users, '' for none.
 
     ``memory_limit_bytes`` and ``memory_used_bytes`` are the control group's, file cache included,
     ``cpu_limit`` the cores' worth of time that it grants; None: no limit, or none that can be read.
@@ -181,6 +182,7 @@ class MasterSnapshot(Struct, frozen=True):
     memory_limit_bytes: int | None = None
     memory_used_bytes: int | None = None
     cpu_limit: float | None = None
+    control_shared: str = ""
 
 
 class Totals(Struct, frozen=True):

@@ -5,6 +5,7 @@ kills: workers are killed every half second; only what they were serving may be 
 ttin: from the signal to a worker that serves. p99: what a reload adds to the slowest answers.
 idle: memory and CPU of a master whose server has nothing to do. growth: the same master after many reloads.
 loop: how often a worker is forked that dies each time.
+control: what crowds of clients of the control socket cost, who stall, flood, or send half a frame.
 
 Ends with status 1 if one of them misses what the server promises.
 """
@@ -20,8 +21,9 @@ import subprocess
 import sys
 import tempfile
 import time
+from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager, nullcontext, suppress
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Final
@@ -31,7 +33,9 @@ import psutil
 from tests.chaos.client import Clients, Failure
 from tests.chaos.judge import Kill, called_twice, excuse
 from tests.chaos.world import calls, deploy, master_figures
-from tests.support.server import Server
+from tests.support.flood import Crowd, FloodProcess
+from tests.support.server import Server, free_port
+from tests.support.users import ALICE, BOB
 from tests.support.waiting import eventually
 
 HELLO: Final = "hello:application"
@@ -290,6 +294,106 @@ def loop(seconds: float) -> Result:
     return Result("loop", text, f"at most {most:.0f}" if forks > most else "")
 
 
+def control(seconds: float, rounds: int = 3, *, uids: Sequence[int] = ()) -> Result:
+    """Fifty clients of each bad kind, of the server's own user or of each of ``uids``, whom it lets in, by
+    turns with none. The master's loop is felt at its health check, which waits for no client's turn.
+    """
+    found: dict[bool, list[float]] = {False: [], True: []}
+    lags: dict[bool, list[float]] = {False: [], True: []}
+    asked: dict[bool, list[float]] = {False: [], True: []}
+    master_s, flood_s = [0.0, 0.0], 0.0
+    tally: Counter[str] = Counter()
+    directory = Path(tempfile.mkdtemp(prefix="wsgitop-crowd-"))
+    directory.chmod(0o755)
+    health = free_port()
+    allow = [word for uid in uids for word in ("--control-allow", str(uid))]
+    path = f"{directory}/shared/s.sock"
+    words = ["--workers", "4", "--health-bind", f"127.0.0.1:{health}", *allow]
+    try:
+        with site_server(*words, "--control-allow-socket", path) as (server, _):
+            process = psutil.Process(server.pid)
+            status = server.status()["master"]
+            for _round in range(rounds):
+                for crowded in (False, True):
+                    crowds = [
+                        Crowd(path if uids else status["control"], kind, 50, uid)
+                        for kind in ("stalled", "flooding", "half")
+                        for uid in (uids or [None])
+                    ]
+                    flood = FloodProcess(*crowds) if crowded else None
+                    with flood or nullcontext(), server.client() as client:
+                        # The first moments, in which all of them come, count.
+                        before = sum(process.cpu_times()[:2])
+                        with Clients(
+                            server.port, each=2, pause_s=0.004, slow_every=0, keep_latencies=True
+                        ) as load:
+                            end_s = time.monotonic() + seconds
+                            with _probe(health, lags[crowded]):
+                                while time.monotonic() < end_s:
+                                    begun_s = time.monotonic()
+                                    client.status()
+                                    asked[crowded].append(time.monotonic() - begun_s)
+                                    time.sleep(0.1)
+                        master_s[crowded] += sum(process.cpu_times()[:2]) - before
+                    if flood is not None:
+                        tally.update(flood.tally)
+                        flood_s += flood.cpu_s
+                    found[crowded].extend(load.tally.latencies_s)
+                    assert not load.tally.failures, _first(load.tally.failures)
+    finally:
+        shutil.rmtree(directory)
+    p99s = {crowded: _percentile(some, 0.99) for crowded, some in found.items()}
+    ratio = p99s[True] / p99s[False]
+    # The probe's own way through a busy machine is in both, so the difference is what the crowd adds.
+    quiet_lag_s, lag_s = (_percentile(lags[crowded], 0.99) for crowded in (False, True))
+    quiet, percent = (100 * each_s / seconds / rounds for each_s in master_s)
+    missed = [
+        text
+        for text, bad in (
+            ("p99 at most twice", ratio > 2),
+            ("less than 10 ms of lag more", lag_s - quiet_lag_s >= 0.01),
+            ("at most 10 % of a core", percent > 10),
+        )
+        if bad
+    ]
+    whose = f"two other users' {150 * len(uids)} clients" if uids else "the owner's 150 clients"
+    median_s, worst_s = _percentile(asked[True], 0.5), max(asked[True])
+    text = (
+        f"{whose}: p99 {p99s[False] * 1000:.2f} ms without, {p99s[True] * 1000:.2f} ms with them "
+        f"({ratio:.2f} times); health check p99 {quiet_lag_s * 1000:.1f} and "
+        f"{lag_s * 1000:.1f} ms; status median {median_s * 1000:.0f} ms, worst {worst_s * 1000:.0f} ms; "
+        f"master {quiet:.1f} and {percent:.1f} % of a core, flood {100 * flood_s / seconds / rounds:.0f} %, "
+        f"{dict(tally)}"
+    )
+    return Result("control", text, ", ".join(missed))
+
+
+PROBE: Final = """
+import json, select, socket, sys, time
+took = []
+while not select.select([sys.stdin], [], [], 0.03)[0]:
+    begun_s = time.monotonic()
+    with socket.create_connection(("127.0.0.1", int(sys.argv[1])), 10) as sock:
+        sock.sendall(b"GET /healthy HTTP/1.1\\r\\nHost: chaos\\r\\nConnection: close\\r\\n\\r\\n")
+        assert sock.recv(100).startswith(b"HTTP/1.1 200")
+    took.append(time.monotonic() - begun_s)
+print(json.dumps(took))
+"""
+
+
+@contextmanager
+def _probe(port: int, found: list[float]) -> Iterator[None]:
+    """Ask the health check over and over, in a process that does nothing else; seconds go to ``found``."""
+    words = [sys.executable, "-c", PROBE, str(port)]
+    with subprocess.Popen(words, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True) as process:
+        yield
+        found.extend(json.loads(process.communicate(timeout=20)[0]))
+
+
+def _percentile(some: Sequence[float], share: float) -> float:
+    return sorted(some)[int(len(some) * share)]
+
+
 def _booted(server: Server) -> list[str]:
     return [line for line in server.log().splitlines() if "Booting worker" in line]
 
@@ -305,6 +409,7 @@ def main() -> int:
         "idle": lambda: [idle(20)],
         "growth": lambda: [growth(500)],
         "loop": lambda: [loop(60)],
+        "control": lambda: [control(8), *([control(8, uids=(ALICE, BOB))] * (os.geteuid() == 0))],
     }
     parser = argparse.ArgumentParser(
         prog="python -m tests.chaos.reloads",

@@ -36,7 +36,7 @@ from wsgitop.snapshot import (
     WorkerSnapshot,
 )
 
-PATIENT = Limits(calls_per_s=1e6, calls_burst=1e6, rest_s=0.0)
+PATIENT = Limits(calls_per_s=1e6, calls_burst=1e6, share=1e3, accepts_per_s=1e6, accepts_burst=1e6)
 """Limits for tests that have something else in mind than throttling."""
 
 

@@ -140,7 +140,7 @@ async def test_each_order_is_told_with_who_what_and_outcome(path: Path) -> None:
 
 @asynchronous
 async def test_too_many_orders_of_one_client(path: Path) -> None:
-    limits = Limits(calls_in_flight=2, calls_per_s=1e6, calls_burst=1e6, rest_s=0.0)
+    limits = Limits(calls_in_flight=2, calls_per_s=1e6, calls_burst=1e6, share=1e3)
     async with serving(path, limits=limits) as (_, backend), raw_client(path) as client:
         backend.gate.clear()
         for number in (1, 2):
@@ -175,3 +175,19 @@ async def test_an_order_that_the_end_of_the_server_breaks_off(path: Path) -> Non
 )
 def test_an_order_in_one_line(method: str, arguments: object, text: str) -> None:
     assert described(method, arguments) == text
+
+
+@asynchronous
+async def test_refused_orders_cannot_push_the_rest_out_of_the_record(path: Path) -> None:
+    async with serving(path, role_of=lambda _uid: "viewer") as (_, backend), raw_client(path) as client:
+        for _ in range(50):
+            assert (await client.call("stop"))["error"]["code"] == m.REFUSED
+        assert [text for _, _, text, _ in backend.notes] == ["stop: refused to a viewer"]
+        with pytest.MonkeyPatch.context() as patch:
+            patch.setattr(orders, "REFUSED_EVERY_S", 0.0)
+            await client.call("stop")
+            await client.call("stop")
+        assert [text for _, _, text, _ in backend.notes[1:]] == [
+            "stop: refused to a viewer, and 49 times before",
+            "stop: refused to a viewer",
+        ]

@@ -47,6 +47,7 @@ def status_text(snapshot: Snapshot) -> str:
         ("application", _text(master.app)),
         ("bind", ", ".join(_text(address) for address in master.bind)),
         ("control", _text(master.control, 0)),
+        *([("for others", _text(master.control_shared, 0))] if master.control_shared else []),
         (
             "workers",
             f"{present}, {totals.threads_busy} of {totals.threads} threads busy",

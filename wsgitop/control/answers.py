@@ -21,12 +21,14 @@ from wsgitop.control.connection import Connection, Subscription
 from wsgitop.control.methods import METHODS
 from wsgitop.control.publisher import MOST_EVENTS, LogName, for_viewers
 from wsgitop.errors import Refused
-from wsgitop.snapshot import Death, Event, Second
+from wsgitop.snapshot import Death, Event, Second, Snapshot
 
 SHORTEST_INTERVAL_S = 0.25
 LONGEST_INTERVAL_S = 10.0
 MOST_SECONDS = 900
 MOST_LINES = 500
+CROWDED_AGE_S = 0.25
+"""As old may a picture be while the clients ask for more than they get."""
 CAPABILITIES = ("keys", "logs")
 
 Kept = TypeVar("Kept", Event, Death, Second, str)
@@ -34,17 +36,26 @@ Kept = TypeVar("Kept", Event, Death, Second, str)
 
 class Answers:
     """Answers by method name; call with the connection and the arguments. ``followers_changed`` is called
-    when somebody begins or ends to follow a log.
+    when somebody begins or ends to follow a log; ``is_crowded`` tells whether clients have to wait for their
+    turns.
     """
 
-    def __init__(self, backend: Backend, app: str, followers_changed: Callable[[], None]) -> None:
+    def __init__(
+        self,
+        backend: Backend,
+        app: str,
+        followers_changed: Callable[[], None],
+        is_crowded: Callable[[], bool] = lambda: False,
+    ) -> None:
         self._backend = backend
         self._app = app
         self._followers_changed = followers_changed
+        self._is_crowded = is_crowded
+        self._recent: tuple[float, int, Snapshot] | None = None
         self.by_method: dict[str, Callable[[Connection, Any], object]] = {
             "hello": self._hello,
-            "status": lambda _connection, _arguments: backend.snapshot(),
-            "workers": lambda _connection, _arguments: m.WorkersResult(backend.snapshot().workers),
+            "status": lambda _connection, _arguments: self._picture(),
+            "workers": lambda _connection, _arguments: m.WorkersResult(self._picture().workers),
             "events": self._events,
             "deaths": self._deaths,
             "history": self._history,
@@ -54,6 +65,21 @@ class Answers:
             "subscribe": self._subscribe,
             "unsubscribe": self._unsubscribe,
         }
+
+    def _picture(self) -> Snapshot:
+        """The picture now. While more is asked than there is time for, one that is a little older may do, if
+        nothing has happened since: to make it is most of the work.
+        """
+        newest = self._backend.events(0, 1)
+        sequence = newest[-1].sequence if newest else 0
+        now = asyncio.get_running_loop().time()
+        if self._recent is not None and self._is_crowded():
+            made_at, seen, snapshot = self._recent
+            if seen == sequence and now - made_at < CROWDED_AGE_S:
+                return snapshot
+        snapshot = self._backend.snapshot()
+        self._recent = (now, sequence, snapshot)
+        return snapshot
 
     def _hello(self, connection: Connection, _arguments: m.NoArguments) -> m.Hello:
         offered = tuple(
@@ -111,7 +137,7 @@ class Answers:
         if arguments.past_lines > 0:
             # Behind the answer, which the caller sends when this returns.
             asyncio.get_running_loop().call_soon(self._send_past, connection, arguments)
-        return m.Subscribed(interval_s, self._backend.snapshot())
+        return m.Subscribed(interval_s, self._picture())
 
     def _send_past(self, connection: Connection, arguments: m.SubscribeArguments) -> None:
         count = min(arguments.past_lines, MOST_LINES)

@@ -8,11 +8,9 @@ sockaddr_un (unix(7)): it is bound through a descriptor of its directory.
 from __future__ import annotations
 
 import contextlib
-import errno
 import os
 import re
 import socket
-import stat
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
@@ -27,16 +25,12 @@ from wsgitop.control.runtime_dir import (
     Found,
     base_directory,
     make_private,
-    read_small,
     remove_directory,
     take_lock,
     unlink,
 )
+from wsgitop.control.socket_file import BACKLOG, bind_private, lock_path, open_parent, unlink_own, write_pid
 from wsgitop.errors import ControlSocketError
-
-BACKLOG = 128
-ADDRESS_LIMIT_BYTES = 108
-"""Size of sun_path, with its closing zero byte."""
 
 
 class Deed(msgspec.Struct, frozen=True):
@@ -69,7 +63,7 @@ class Claim:
 
         Without a usable runtime directory it is not, and only its path leads to it.
         """
-        _write_pid(self._lock_fd, record.pid)
+        write_pid(self._lock_fd, record.pid)
         if not self._entry_fds:
             return
         _, entry_fd, _ = self._entry_fds
@@ -100,7 +94,7 @@ class Claim:
         if self._directory_fd < 0:
             return
         path = Path(self.path)
-        _unlink_own(self._directory_fd, path.name, self.deed.bound)
+        unlink_own(self._directory_fd, path.name, self.deed.bound)
         self.sock.close()
         unlink(self._directory_fd, path.name + LOCK_SUFFIX)
         if self._entry_fds:
@@ -144,11 +138,12 @@ def claim(
             entry_fds = _enter(entering, base, entry)
             stack.push(entering.pop_all())
         path = Path.cwd() / (Path(control_socket) if control_socket else entry / SOCKET_NAME)
-        directory_fd = _open_parent(path) if control_socket or not entry_fds else os.dup(entry_fds[1])
+        directory_fd = open_parent(path) if control_socket or not entry_fds else os.dup(entry_fds[1])
         stack.callback(os.close, directory_fd)
-        lock_fd = _lock_socket(stack, directory_fd, path, pid)
+        lock_fd = lock_path(stack, directory_fd, path, pid)
         sock = stack.enter_context(socket.socket(socket.AF_UNIX, socket.SOCK_STREAM))
-        bound = _bind(stack, sock, directory_fd, path)
+        bound = bind_private(stack, sock, directory_fd, path)
+        sock.listen(BACKLOG)
         stack.pop_all()
         deed = Deed(str(path), bound, str(entry) if entry_fds else "")
         return Claim(deed, (sock.detach(), directory_fd, lock_fd, *entry_fds))
@@ -187,133 +182,3 @@ def _enter(stack: contextlib.ExitStack, base: Path, entry: Path) -> tuple[int, i
     stack.callback(unlink, entry_fd, LOCK_NAME)
     stack.callback(unlink, entry_fd, RECORD_NAME)
     return base_fd, entry_fd, lock_fd
-
-
-def _open_parent(path: Path) -> int:
-    """The directory of a socket whose path was given. Others must not be able to replace the socket in it."""
-    parent = path.parent
-    try:
-        parent.mkdir(mode=0o700, exist_ok=True)
-        fd = os.open(parent, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
-    except OSError as error:
-        raise ControlSocketError(
-            f"control socket {path}: {parent}: {error.strerror}", "Choose another path."
-        ) from None
-    try:
-        _check_parent(fd, path)
-    except BaseException:
-        os.close(fd)
-        raise
-    return fd
-
-
-def _check_parent(fd: int, path: Path) -> None:
-    parent = path.parent
-    status = os.fstat(fd)
-    if status.st_uid not in (os.geteuid(), 0):
-        raise ControlSocketError(
-            f"control socket {path}: {parent} belongs to user id {status.st_uid}",
-            "Choose a directory of your own.",
-        )
-    if status.st_mode & 0o022 and not status.st_mode & stat.S_ISVTX:
-        raise ControlSocketError(
-            f"control socket {path}: others may write to {parent} and could replace the socket",
-            f"Choose a directory of your own, or chmod go-w {parent}.",
-        )
-
-
-def _lock_socket(stack: contextlib.ExitStack, directory_fd: int, path: Path, pid: int) -> int:
-    lock_name = path.name + LOCK_SUFFIX
-    try:
-        lock_fd = take_lock(directory_fd, lock_name)
-    except OSError as error:
-        raise ControlSocketError(
-            f"control socket {path}: its lock {lock_name} cannot be had: {error.strerror}",
-            "Choose another path.",
-        ) from None
-    if lock_fd is None:
-        holder = ""
-        with contextlib.suppress(OSError):
-            holder = read_small(directory_fd, lock_name)[:10].decode("ascii", "ignore").strip()
-        who = f"another master (pid {holder})" if holder.isdecimal() else "another master"
-        raise ControlSocketError(
-            f"control socket {path} is in use by {who}",
-            "Stop that one, or give this one another --control-socket.",
-        )
-    stack.callback(os.close, lock_fd)
-    stack.callback(unlink, directory_fd, lock_name)
-    _write_pid(lock_fd, pid)
-    return lock_fd
-
-
-def _write_pid(lock_fd: int, pid: int) -> None:
-    os.ftruncate(lock_fd, 0)
-    os.pwrite(lock_fd, b"%d\n" % pid, 0)
-
-
-def _bind(stack: contextlib.ExitStack, sock: socket.socket, directory_fd: int, path: Path) -> tuple[int, int]:
-    """Listen; device and inode of the socket's file."""
-    _clear_stale(directory_fd, path)
-    # Linux gives the new name the mode of the unbound socket's inode: there is no moment in which it is open
-    # to others.
-    os.fchmod(sock.fileno(), 0o600)
-    try:
-        sock.bind(_address(directory_fd, path))
-    except OSError as error:
-        raise ControlSocketError(
-            f"control socket {path} cannot be opened: {error.strerror}", "Choose another path."
-        ) from None
-    bound = os.stat(path.name, dir_fd=directory_fd, follow_symlinks=False)
-    own = bound.st_dev, bound.st_ino
-    stack.callback(_unlink_own, directory_fd, path.name, own)
-    if not stat.S_ISSOCK(bound.st_mode) or bound.st_mode & 0o177 or bound.st_uid != os.geteuid():
-        raise ControlSocketError(
-            f"control socket {path} cannot be made private", "Choose a path on another file system."
-        )
-    sock.setblocking(False)
-    sock.listen(BACKLOG)
-    return own
-
-
-def _address(directory_fd: int, path: Path) -> str:
-    """What bind(2) is given: the path itself, as ss(8) will show it, or a short way round if it is too
-    long."""
-    whole = str(path)
-    return (
-        whole
-        if len(os.fsencode(whole)) < ADDRESS_LIMIT_BYTES
-        else f"/proc/self/fd/{directory_fd}/{path.name}"
-    )
-
-
-def _clear_stale(directory_fd: int, path: Path) -> None:
-    """Remove a socket that a dead master of ours left behind; refuse to touch anything else."""
-    try:
-        status = os.stat(path.name, dir_fd=directory_fd, follow_symlinks=False)
-    except FileNotFoundError:
-        return
-    if not stat.S_ISSOCK(status.st_mode):
-        raise ControlSocketError(
-            f"control socket {path}: there is something else of that name", "Choose another path."
-        )
-    if status.st_uid != os.geteuid():
-        raise ControlSocketError(
-            f"control socket {path} belongs to user id {status.st_uid}",
-            "Choose another path, or have it removed.",
-        )
-    # The lock says that no master of ours uses it, but it may be the socket of another program.
-    with socket.socket(socket.AF_UNIX) as probe:
-        probe.setblocking(False)
-        answer = probe.connect_ex(_address(directory_fd, path))
-    if answer != errno.ECONNREFUSED:
-        raise ControlSocketError(
-            f"control socket {path} is in use by another program", "Choose another path."
-        )
-    _unlink_own(directory_fd, path.name, (status.st_dev, status.st_ino))
-
-
-def _unlink_own(directory_fd: int, name: str, own: tuple[int, int]) -> None:
-    with contextlib.suppress(OSError):
-        found = os.stat(name, dir_fd=directory_fd, follow_symlinks=False)
-        if (found.st_dev, found.st_ino) == own:
-            os.unlink(name, dir_fd=directory_fd)

@@ -8,56 +8,41 @@ faster than its token bucket fills waits; one that begins a frame and does not e
 from __future__ import annotations
 
 import asyncio
-import socket
-import struct
-from collections import deque
 from dataclasses import dataclass
-from typing import NamedTuple, Protocol
+from typing import Protocol
 
 from wsgitop.control.codec import FrameTooLong, Splitter, encode_error
 from wsgitop.control.messages import FRAME_LIMIT_BYTES, INVALID_REQUEST, Role
+from wsgitop.control.peers import Known, Peer
+from wsgitop.control.turns import Turns
 
 WRITE_HIGH_BYTES = 256 * 1024
 """With more than this unread, no further call of the client is looked at."""
-TURNED_AWAY_S = 1.0
-"""How long a client that is refused may take to read why."""
-_CREDENTIALS = struct.Struct("3i")
 
 
 @dataclass(frozen=True, slots=True)
 class Limits:
     """What one client may do, and all of them together. Times in seconds.
 
-    A client's calls refill at ``calls_per_s`` up to ``calls_burst``. All calls together get ``turn_s`` of the
-    loop's time, then they rest for ``rest_s``: a crowd of them slows itself down, not the master.
+    ``clients`` are there at most, and of them ``clients_of_others`` of users other than the owner and root,
+    ``clients_per_user`` of each: others cannot keep the owner out. Connections are accepted at
+    ``accepts_per_s``, up to ``accepts_burst`` at once; a client's calls refill at ``calls_per_s`` up to
+    ``calls_burst``. All calls together get ``share`` of the loop's time, ``burst_s`` of it in a row.
     """
 
     frame_bytes: int = FRAME_LIMIT_BYTES
     frame_s: float = 5.0
     clients: int = 256
+    clients_of_others: int = 192
+    clients_per_user: int = 64
+    turned_away: int = 64
+    accepts_per_s: float = 50.0
+    accepts_burst: float = 256.0
     calls_in_flight: int = 16
     calls_per_s: float = 20.0
     calls_burst: float = 60.0
-    turn_s: float = 0.002
-    rest_s: float = 0.02
-
-
-class Peer(NamedTuple):
-    """Who is at the other end, as the kernel says (unix(7), SO_PEERCRED).
-
-    ``pid`` 0: in another pid namespace.
-    """
-
-    pid: int
-    uid: int
-
-
-def peer_of(sock: socket.socket) -> Peer:
-    """The credentials of the process that connected."""
-    pid, uid, _gid = _CREDENTIALS.unpack(
-        sock.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, _CREDENTIALS.size)
-    )
-    return Peer(pid, uid)
+    share: float = 0.05
+    burst_s: float = 0.002
 
 
 class Subscription:
@@ -114,54 +99,18 @@ class Subscription:
             self.due_at = now + self.interval_s
 
 
-class Turns:
-    """Whose frames are handled next: clients in rotation, one frame each, a bounded time in a row."""
-
-    def __init__(self, limits: Limits) -> None:
-        self._limits = limits
-        self._loop = asyncio.get_running_loop()
-        self._queue: deque[Connection] = deque()
-        self._queued: set[Connection] = set()
-        self._next: asyncio.Handle | None = None
-
-    def ask(self, connection: Connection) -> None:
-        """Let ``connection`` have a turn."""
-        if connection not in self._queued:
-            self._queued.add(connection)
-            self._queue.append(connection)
-        if self._next is None:
-            self._next = self._loop.call_soon(self._run)
-
-    def stop(self) -> None:
-        """No more turns."""
-        if self._next is not None:
-            self._next.cancel()
-
-    def _run(self) -> None:
-        self._next = None
-        end = self._loop.time() + self._limits.turn_s
-        while self._queue:
-            connection = self._queue.popleft()
-            self._queued.discard(connection)
-            if connection.take_turn():
-                self._queued.add(connection)
-                self._queue.append(connection)
-            if self._queue and self._loop.time() > end:
-                self._next = self._loop.call_later(self._limits.rest_s, self._run)
-                return
-
-
 class Owner(Protocol):
     """What a connection needs from the server."""
 
     limits: Limits
     turns: Turns
 
-    def admit(self, connection: Connection) -> Role | None:
-        """The role of a new client, None if it was turned away."""
-
     def handle(self, connection: Connection, frame: bytes) -> None:
         """One frame has arrived."""
+
+    def introduce(self, connection: Connection) -> None:
+        """Find out who the client is, for those who read what it has done, and tell it by
+        :meth:`Connection.introduced`."""
 
     def drained(self, connection: Connection) -> None:
         """The client has read all that was written to it."""
@@ -171,11 +120,16 @@ class Owner(Protocol):
 
 
 class Connection(asyncio.Protocol):
-    """One client. The server reads ``role`` and ``peer``, and sends by :meth:`send`."""
+    """One client. The server reads ``role`` and ``peer``, and sends by :meth:`send`.
 
-    def __init__(self, owner: Owner) -> None:
-        self.peer = Peer(0, -1)
-        self.role: Role = "viewer"
+    ``is_owner``: it is of the server's own user, or root's.
+    """
+
+    def __init__(self, owner: Owner, peer: Peer, role: Role, *, is_owner: bool) -> None:
+        self.peer = peer
+        self.role = role
+        self.is_owner = is_owner
+        self.known = Known()
         self.subscription: Subscription | None = None
         self.calls_in_flight = 0
         self._owner = owner
@@ -186,7 +140,7 @@ class Connection(asyncio.Protocol):
         self._tokens_at = self._loop.time()
         self._unread = False
         self._at_end = False
-        self._turned_away = False
+        self._is_unknown = False
         self._throttle: asyncio.TimerHandle | None = None
         self._frame_timer: asyncio.TimerHandle | None = None
         self._transport: asyncio.Transport | None = None
@@ -199,19 +153,14 @@ class Connection(asyncio.Protocol):
         self._transport = transport
         # The low mark is zero, so that resume_writing means that the client has read everything.
         transport.set_write_buffer_limits(high=WRITE_HIGH_BYTES, low=0)
-        self.peer = peer_of(transport.get_extra_info("socket"))
-        role = self._owner.admit(self)
-        if role is None:
-            # Not closed at once: the client may be writing its first call, and the failure of that would hide
-            # the reason it is about to read.
-            self._turned_away = True
-            self._frame_timer = self._loop.call_later(TURNED_AWAY_S, self.abort)
-            return
-        self.role = role
+        if self.role == "operator":
+            # Its orders are told to everybody with its name: none is looked at before that is known.
+            self._is_unknown = True
+            self._owner.introduce(self)
 
     def data_received(self, data: bytes) -> None:
         """Bytes have arrived. No more are read until the frames in them have been handled."""
-        if self._turned_away or self._transport is None:
+        if self._transport is None:
             return
         self._splitter.feed(data)
         self._transport.pause_reading()
@@ -257,6 +206,13 @@ class Connection(asyncio.Protocol):
         if self._transport is not None and not self._transport.is_closing():
             self._transport.write(frame)
 
+    def introduced(self, known: Known) -> None:
+        """What could be found out about the peer."""
+        self.known = known
+        self._is_unknown = False
+        if self._transport is not None:
+            self._owner.turns.ask(self)
+
     def call_finished(self) -> None:
         """A call that took time was answered."""
         self.calls_in_flight -= 1
@@ -277,8 +233,8 @@ class Connection(asyncio.Protocol):
 
     def take_turn(self) -> bool:
         """Handle the next frame, if the limits allow. Whether another one may be handled right away."""
-        if self._unread or not self.is_open:
-            return False  # resume_writing asks for the next turn
+        if self._unread or self._is_unknown or not self.is_open:
+            return False  # resume_writing and introduced ask for the next turn
         wait_s = self._token_wait_s()
         if wait_s > 0:
             self._throttle = self._loop.call_later(wait_s, self._owner.turns.ask, self)
@@ -292,8 +248,8 @@ class Connection(asyncio.Protocol):
             self._wait_for_more()
             return False
         self._stop_frame_timer()
+        self._tokens -= 1  # a blank one costs time as well
         if frame.strip():
-            self._tokens -= 1
             self._owner.handle(self, frame)
         return True
 

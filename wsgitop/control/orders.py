@@ -8,7 +8,7 @@ one that had a key can be given again for a while: it is carried out once.
 from __future__ import annotations
 
 import asyncio
-from collections import OrderedDict
+from collections import Counter, OrderedDict
 from collections.abc import Awaitable, Callable
 from typing import Any, NamedTuple
 
@@ -24,6 +24,8 @@ from wsgitop.errors import WsgitopError
 from wsgitop.logs.error_log import LOGGER
 from wsgitop.snapshot import Severity
 
+REFUSED_EVERY_S = 60.0
+"""How often it is recorded that a user gives the same order, which he may not give."""
 KEY_LIFE_S = 600.0
 """How long an order that had a key is remembered behind its end."""
 KEYS_PER_UID = 512
@@ -66,6 +68,8 @@ class Orders:
         self._actor = actor
         self._tasks: set[asyncio.Task[Any]] = set()
         self._remembered: dict[int, OrderedDict[str, _Remembered]] = {}
+        self._refused_at: dict[tuple[int, str], float] = {}
+        self._refused: Counter[tuple[int, str]] = Counter()
         self.by_method: dict[str, Callable[[Any, str], Awaitable[object]]] = {
             "reload": lambda _arguments, actor: backend.reload(actor),
             "scale": backend.scale,
@@ -97,8 +101,17 @@ class Orders:
         self._start(self._answer(connection, call_id, task))
 
     def refused(self, connection: Connection, row: Method) -> None:
-        """Record that somebody gave an order who may not."""
-        self._backend.note("warning", "order", f"{row.name}: refused to a viewer", self._actor(connection))
+        """Record that somebody gave an order who may not; of each user and method once in a while, so that
+        nobody can push what others did out of the events, or fill the log.
+        """
+        what, now = (connection.peer.uid, row.name), asyncio.get_running_loop().time()
+        if what in self._refused_at and now - self._refused_at[what] < REFUSED_EVERY_S:
+            self._refused[what] += 1
+            return
+        self._refused_at[what] = now
+        more = self._refused.pop(what, 0)
+        text = f"{row.name}: refused to a viewer" + (f", and {more} times before" if more else "")
+        self._backend.note("warning", "order", text, self._actor(connection))
 
     async def end(self, drain_s: float) -> None:
         """Let what is under way come to its end within ``drain_s`` seconds, then break it off."""

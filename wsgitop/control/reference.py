@@ -45,7 +45,8 @@ TCP.
 ## Limits
 
 A call has at most {frame_bytes:,} bytes, {brackets} brackets and {frame_s:g} s to arrive. {clients} clients
-may be connected. A client has {calls_in_flight} orders under way at most, and {calls_burst:g} calls at once,
+may be connected, {others} of them of users other than the owner and root, {per_user} of each of
+those. A client has {calls_in_flight} orders under way at most, and {calls_burst:g} calls at once,
 {calls_per_s:g} a second after that. An answer has at most {result:,} bytes, but for snapshots: of what is
 longer the newest part is given. A subscriber that does not read gets the newest snapshot when it reads again,
 and the number of those (`dropped`) and of the log lines that it has missed.
@@ -84,6 +85,8 @@ def reference() -> str:
         brackets=MOST_BRACKETS,
         frame_s=limits.frame_s,
         clients=limits.clients,
+        others=limits.clients_of_others,
+        per_user=limits.clients_per_user,
         calls_in_flight=limits.calls_in_flight,
         calls_burst=limits.calls_burst,
         calls_per_s=limits.calls_per_s,

@@ -9,23 +9,27 @@ from __future__ import annotations
 
 import asyncio
 import os
-import pwd
-import sys
+import socket
 import time
 from collections.abc import Callable, Sequence
 
 from wsgitop.control import messages as m
+from wsgitop.control.acceptor import Acceptor, TurnedAway
 from wsgitop.control.answers import Answers
 from wsgitop.control.backend import Backend
 from wsgitop.control.checks import problem_with
 from wsgitop.control.claim import Claim, claim
 from wsgitop.control.codec import CallFault, decode_arguments, decode_request, encode_error, encode_result
-from wsgitop.control.connection import Connection, Limits, Turns
+from wsgitop.control.connection import Connection, Limits
 from wsgitop.control.faults import as_error
 from wsgitop.control.methods import METHODS
 from wsgitop.control.orders import INTERNAL, Orders, Verdict
+from wsgitop.control.peers import Known, Lookups, actor, peer_of, user_name
+from wsgitop.control.places import Places
 from wsgitop.control.publisher import Publisher
 from wsgitop.control.runtime_dir import Found
+from wsgitop.control.sharing import Sharing
+from wsgitop.control.turns import Turns
 from wsgitop.errors import WsgitopError
 from wsgitop.logs.error_log import LOGGER
 from wsgitop.snapshot import Event
@@ -44,6 +48,8 @@ class ControlServer:
     ``app`` and ``name`` are what the server serves and what it is called; ``path`` is where the socket is to
     be, '' for the runtime directory; ``role_of`` tells what a user id may do; ``inherited`` is the claim of a
     master whose place this one takes.
+
+    ``sharing`` is the second socket, for other users; it is opened and closed with this one.
     """
 
     def __init__(
@@ -55,6 +61,7 @@ class ControlServer:
         limits: Limits | None = None,
         role_of: Callable[[int], m.Role | None] = role_of_uid,
         inherited: Claim | None = None,
+        sharing: Sharing | None = None,
     ) -> None:
         self.path = self._asked = path
         self.limits = limits or Limits()
@@ -62,9 +69,16 @@ class ControlServer:
         self._name = name or app
         self._role_of = role_of
         self._claim: Claim | None = inherited
+        self._sharing = sharing
         self._user_names: dict[int, str] = {}
         self._connections: set[Connection] = set()
-        self._server: asyncio.AbstractServer | None = None
+        self._connecting: set[asyncio.Task[None]] = set()
+        self._places = Places(
+            most=self.limits.clients,
+            most_of_others=self.limits.clients_of_others,
+            most_per_user=self.limits.clients_per_user,
+        )
+        self._acceptor: Acceptor | None = None
         self._closing = False
         self._all_lost = asyncio.Event()
         self.publisher = Publisher(self._connections, self._remembered_events)
@@ -77,6 +91,8 @@ class ControlServer:
         if self._claim is None:
             self._claim = claim(self.path, name=self._name)
         self.path = self._claim.path
+        if self._sharing is not None:
+            self._sharing.open()
         return self.path
 
     async def start(self, backend: Backend, *, bind: Sequence[str] = ()) -> None:
@@ -90,22 +106,26 @@ class ControlServer:
             self.path = self._asked
             self.open()
         assert self._claim is not None
-        self.turns = Turns(self.limits)
+        self.turns = Turns(share=self.limits.share, burst_s=self.limits.burst_s)
         self._backend = backend
-        self._answers = Answers(backend, self._app, self._followers_changed)
+        self._answers = Answers(backend, self._app, self._followers_changed, lambda: self.turns.is_crowded)
         self._orders = Orders(backend, self.limits, self._actor)
         # Names are looked up before there are clients: a directory service may take its time to answer.
-        self._user_names = {uid: _user_name(uid) for uid in (os.geteuid(), 0)}
-        loop = asyncio.get_running_loop()
-        if sys.version_info >= (3, 13):
-            # Removing the socket is the business of runtime_dir, which knows whether the name is still ours.
-            self._server = await loop.create_unix_server(
-                lambda: Connection(self), sock=self._claim.sock, cleanup_socket=False
-            )
-        else:
-            self._server = await loop.create_unix_server(lambda: Connection(self), sock=self._claim.sock)
-
+        self._user_names = {uid: user_name(uid) for uid in (os.geteuid(), 0)}
+        self._lookups = Lookups()
+        self._turned_away = TurnedAway(self.limits.turned_away)
+        self._acceptor = self._accept(self._claim.sock)
+        if self._sharing is not None:
+            self._sharing.start(lambda sock: self._accept(sock, shared=True))
         self._claim.announce(Found(os.getpid(), time.time(), self._app, self._name, tuple(bind), self.path))
+
+    def _accept(self, sock: socket.socket, *, shared: bool = False) -> Acceptor:
+        return Acceptor(
+            sock,
+            lambda client: self.admit(client, shared=shared),
+            per_s=self.limits.accepts_per_s,
+            burst=self.limits.accepts_burst,
+        )
 
     @property
     def held(self) -> Claim | None:
@@ -121,9 +141,7 @@ class ControlServer:
         """Leave the socket to the master that has inherited it. Who only looks is disconnected, and finds
         that one; who waits for the outcome of an order still gets it.
         """
-        self._closing = True
-        if self._server is not None:
-            self._server.close()
+        self._stop_accepting()
         self.let_go()
         for connection in list(self._connections):
             if not connection.calls_in_flight:
@@ -138,10 +156,8 @@ class ControlServer:
     async def close(self, drain_s: float = 1.0) -> None:
         """Accept nobody any more, let answers under way reach their clients within ``drain_s`` seconds,
         and close."""
-        self._closing = True
-        if self._server is not None:
-            self._server.close()
-        if self._server is not None:
+        self._stop_accepting()
+        if self._acceptor is not None:
             await self._orders.end(drain_s)
         for connection in list(self._connections):
             connection.close()
@@ -153,10 +169,18 @@ class ControlServer:
                     connection.abort()
                 # Aborted connections tell that they are lost in the next turn of the loop.
                 await self._all_lost.wait()
-        if self._server is not None:
+        if self._acceptor is not None:
             self.turns.stop()
+            self._turned_away.close()
         if self._claim is not None:
             self._claim.close()
+
+    def _stop_accepting(self) -> None:
+        self._closing = True
+        if self._acceptor is not None:
+            self._acceptor.close()
+        if self._sharing is not None:
+            self._sharing.close()
 
     def _remembered_events(self, after: int, limit: int) -> Sequence[Event]:
         return self._backend.events(after, limit)
@@ -166,36 +190,52 @@ class ControlServer:
 
     # -- what connections call
 
-    def admit(self, connection: Connection) -> m.Role | None:
-        """Take a new client in, or tell it why not."""
-        role = self._role_of(connection.peer.uid)
+    def admit(self, client: socket.socket, *, shared: bool) -> None:
+        """Take a new client in, or tell it why not. ``shared``: it came through the socket for others."""
+        peer = peer_of(client)
+        is_owner = role_of_uid(peer.uid) is not None
+        role = self._role_of(peer.uid)
+        if role is None and shared and self._sharing is not None:
+            role = self._sharing.role_of(peer)
         if role is None:
-            connection.send(
-                encode_error(None, m.REFUSED, f"user id {connection.peer.uid} may not control this server")
-            )
+            why = f"user id {peer.uid} may not control this server"
         elif self._closing:
-            connection.send(encode_error(None, m.REFUSED, "the server is stopping"))
-            role = None
-        elif len(self._connections) >= self.limits.clients:
-            connection.send(
-                encode_error(None, m.REFUSED, f"{self.limits.clients} clients are connected already")
-            )
-            role = None
-            if len(self._connections) >= 2 * self.limits.clients:
-                connection.abort()
-        # Kept in the books even when turned away: its refusal may still be under way when the server closes.
+            why = "the server is stopping"
+        else:
+            why = self._places.take(peer.uid, is_owner=is_owner)
+        if role is None or why:
+            self._turned_away.add(client, encode_error(None, m.REFUSED, why))
+            return
+        connection = Connection(self, peer, role, is_owner=is_owner)
         self._connections.add(connection)
         self._all_lost.clear()
-        return role
+        task = asyncio.get_running_loop().create_task(self._connect(connection, client))
+        self._connecting.add(task)
+        task.add_done_callback(self._connecting.discard)
+
+    async def _connect(self, connection: Connection, client: socket.socket) -> None:
+        try:
+            await asyncio.get_running_loop().connect_accepted_socket(lambda: connection, client)
+        except OSError:
+            client.close()
+            self.lost(connection)
+        if self._closing and not connection.calls_in_flight:
+            connection.close()  # it came at the last moment
 
     def lost(self, connection: Connection) -> None:
         """A client is gone."""
-        self._connections.discard(connection)
+        if connection in self._connections:
+            self._connections.remove(connection)
+            self._places.give_back(connection.peer.uid, is_owner=connection.is_owner)
         subscription = connection.subscription
         if subscription is not None and (subscription.error_log or subscription.access_log):
             self._followers_changed()
         if not self._connections:
             self._all_lost.set()
+
+    def introduce(self, connection: Connection) -> None:
+        """Find out whose orders they will be."""
+        self._lookups.ask(connection.peer, connection.introduced)
 
     def drained(self, connection: Connection) -> None:
         """A client has read everything: what it missed can go out now."""
@@ -231,12 +271,6 @@ class ControlServer:
             connection.send(Verdict(error=INTERNAL).frame(request.id))
 
     def _actor(self, connection: Connection) -> str:
-        name = self._user_names.get(connection.peer.uid) or f"uid {connection.peer.uid}"
-        return f"{name} (pid {connection.peer.pid})" if connection.peer.pid else name
-
-
-def _user_name(uid: int) -> str:
-    try:
-        return pwd.getpwuid(uid).pw_name
-    except KeyError:
-        return ""
+        known = connection.known
+        name = known.user or self._user_names.get(connection.peer.uid, "")
+        return actor(connection.peer, Known(name, known.ssh_from))

@@ -100,7 +100,7 @@ class Configuration:
 
 _OPENED_AT_START = (
     "reuse_port", "pidfile", "control_socket",
-    "no_control_socket", "daemon", "state_dir",
+    "no_control_socket", "control_allow", "control_allow_socket", "daemon", "state_dir",
     "syslog", "syslog_addr", "syslog_prefix", "syslog_facility",
     "disable_redirect_access_to_syslog", "statsd_host", "statsd_prefix", "dogstatsd_tags",
     "enable_backlog_metric", "health_bind", "metrics",

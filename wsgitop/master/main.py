@@ -20,7 +20,10 @@ from typing import Any
 import msgspec
 
 from wsgitop import __version__
+from wsgitop.control.allow import AllowList, wanted_allow_list
+from wsgitop.control.claim import file_name
 from wsgitop.control.server import ControlServer
+from wsgitop.control.sharing import Sharing
 from wsgitop.errors import ControlSocketError
 from wsgitop.logs import error_log
 from wsgitop.logs.sink import Sink, SinkHandler, open_log
@@ -65,6 +68,7 @@ def serve(
     the log; ``in_background``: it has been daemonised.
     """
     wanted_identity(resolved.settings)  # a user that is not known is told before anything is opened
+    allow = wanted_allow_list(resolved.settings)
     signals.block()
     tether = Tether.from_environment()
     predecessor = Predecessor.from_environment()
@@ -75,7 +79,7 @@ def serve(
     ctypes.CDLL(None, use_errno=True).prctl(PR_SET_CHILD_SUBREAPER, 1, 0, 0, 0)
     configuration = Configuration(resolved, layers, directory)
     with contextlib.ExitStack() as stack:
-        master = Master(configuration, tether, predecessor, stack, in_background=in_background)
+        master = Master(configuration, tether, predecessor, stack, in_background=in_background, allow=allow)
         for note in notes:
             LOGGER.warning(note)
         short = raise_limit(configuration.settings.worker_connections)
@@ -96,8 +100,11 @@ class Master:
         stack: contextlib.ExitStack,
         *,
         in_background: bool,
+        allow: AllowList | None = None,
     ) -> None:
         settings = configuration.settings
+        self._allow = allow
+        self._sharing: Sharing | None = None
         self._configuration = configuration
         self._tether = tether
         self._predecessor = predecessor
@@ -153,16 +160,7 @@ class Master:
             roster.wanted = predecessor.wanted(roster.wanted)
         app = settings.wsgi_app
         name = settings.proc_name or app.partition(":")[0]
-        control = (
-            None
-            if settings.no_control_socket
-            else ControlServer(
-                app=app,
-                name=name,
-                path=settings.control_socket,
-                inherited=None if predecessor is None else predecessor.claim(settings),
-            )
-        )
+        control = None if settings.no_control_socket else self._make_control(app, name)
         control_path = "" if control is None else control.open()
         try:
             sampler = Sampler(
@@ -338,6 +336,20 @@ class Master:
 
     # -- one master after another ------------------------------------------------
 
+    def _make_control(self, app: str, name: str) -> ControlServer:
+        settings, predecessor = self._configuration.settings, self._predecessor
+        if self._allow is not None:
+            self._sharing = Sharing(
+                self._allow, settings.control_allow_socket, file_name(name), is_guest=predecessor is not None
+            )
+        return ControlServer(
+            app=app,
+            name=name,
+            path=settings.control_socket,
+            inherited=None if predecessor is None else predecessor.claim(settings),
+            sharing=self._sharing,
+        )
+
     async def _open_control(self) -> None:
         """Answer on the control socket from now on."""
         control = self._control
@@ -346,9 +358,27 @@ class Master:
             await control.start(self._backend, bind=bind)
             self._events.announce = control.publisher.event
             LOGGER.info("control socket %s (wsgitop attach %d)", control.path, os.getpid())
+        if self._sharing is not None:
+            self._opening = asyncio.get_running_loop().create_task(self._share(self._sharing))
+
+    async def _share(self, sharing: Sharing) -> None:
+        """Tell where others connect, once they can: another master may have to close its socket first."""
+        assert self._sampler is not None
+        try:
+            await sharing.opened()
+        except (ControlSocketError, OSError) as error:
+            text = f"other users cannot connect: {_cause(error)}"
+            self._events.add("error", "control", text, detail="An upgrade (USR2) tries again.")
+            return
+        if not sharing.path:
+            return  # the server has ended before
+        self._sampler.control_shared = sharing.path
+        LOGGER.info("control socket for others %s: %s", sharing.path, sharing.allow.text)
 
     def _relinquish(self, control_is_theirs: bool) -> None:
         """A new master has taken over: what there is but once is its own."""
+        if self._sharing is not None:
+            self._sharing.close()
         if self._control is not None and control_is_theirs:
             self._control.hand_over()
         if self._tether is not None:
@@ -379,12 +409,7 @@ class Master:
         try:
             await self._open_control()
         except (ControlSocketError, OSError) as error:
-            cause = (
-                error.cause
-                if isinstance(error, ControlSocketError)
-                else f"{error.filename}: {error.strerror}"
-            )
-            text = f"there is no control socket any more, only signals: {cause}"
+            text = f"there is no control socket any more, only signals: {_cause(error)}"
             self._events.add("error", "control", text, detail="An upgrade (USR2) tries again.")
         text = f"this master has taken over from process {predecessor.handover.pid}"
         self._events.add("good", "upgrade", text)
@@ -404,6 +429,10 @@ class Master:
 def _log_internal_error(_loop: asyncio.AbstractEventLoop, context: dict[str, Any]) -> None:
     """An exception in a callback is a fault of ours; the server goes on, and the log has the traceback."""
     LOGGER.error("internal error: %s", context.get("message", ""), exc_info=context.get("exception"))
+
+
+def _cause(error: ControlSocketError | OSError) -> str:
+    return error.cause if isinstance(error, ControlSocketError) else f"{error.filename}: {error.strerror}"
 
 
 def _log_to(sink: Sink, level: str) -> None:

@@ -79,6 +79,7 @@ class Sampler:
         self._listeners = listeners
         self._identity = (app, name, control)
         self.log = log
+        self.control_shared = ""
         self._gauges: dict[int, WorkerGauge] = {}
         self._processes: dict[int, WorkerProcess] = {}
         self._zygotes: dict[int, ZygoteProcess] = {}
@@ -372,6 +373,7 @@ class Sampler:
             memory_limit_bytes=self._cgroup[0],
             memory_used_bytes=self._cgroup[1],
             cpu_limit=self._cgroup[2],
+            control_shared=self.control_shared,
         )
 
     def _generations(self) -> tuple[GenerationSnapshot, ...]:

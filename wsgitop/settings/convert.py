@@ -17,6 +17,7 @@ import msgspec
 
 from wsgitop.errors import ConfigError
 from wsgitop.settings.addresses import parse_address
+from wsgitop.settings.allowed import parse_all
 from wsgitop.settings.log_format import check_format
 from wsgitop.settings.log_targets import check_facility, check_tags, parse_statsd_host, parse_syslog_address
 from wsgitop.settings.table import Setting, Settings
@@ -271,6 +272,7 @@ def _check_proxies(text: str) -> None:
 _CHECKS: dict[str, Callable[[Any], object]] = {
     "access_log_format": check_format,
     "bind": _check_bind,
+    "control_allow": parse_all,
     "dogstatsd_tags": check_tags,
     "forwarded_allow_ips": _check_proxies,
     "health_bind": _check_address("health_bind"),

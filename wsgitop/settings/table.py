@@ -295,6 +295,16 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
         "--no-control-socket", section=CONTROL,
         help="Open no control socket.",
     )] = False
+    control_allow: Annotated[Text, option(
+        "--control-allow", section=CONTROL, metavar="USER|@GROUP[:viewer]",
+        help="Let another user of this machine, or a group's members, connect through a second socket and do "
+        "everything, or with :viewer only look. Can be repeated.",
+    )] = ()
+    control_allow_socket: Annotated[str, option(
+        "--control-allow-socket", section=CONTROL, metavar="PATH",
+        help="Path of the socket for the users of --control-allow; otherwise /run/wsgitop/NAME-PID.sock for "
+        "root, /tmp/wsgitop-shared-UID/NAME-PID.sock for others.",
+    )] = ""
 
     limit_request_line: Annotated[int, option(
         "--limit-request-line", section=LIMITS, metavar="BYTES", ge=0, le=8190,

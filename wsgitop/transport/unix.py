@@ -57,7 +57,9 @@ def _fault(path: str, error: OSError) -> CannotConnect | Refused:
             )
         case errno.EACCES | errno.EPERM:
             return Refused(
-                f"{path} belongs to another user", "Run this as the user who runs the server, or as root."
+                f"{path} belongs to another user",
+                "Run this as the user who runs the server, or as root; or have yourself let in with "
+                "--control-allow, and name the socket for others.",
             )
         case errno.EAGAIN:
             return CannotConnect(
