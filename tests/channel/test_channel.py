@@ -68,6 +68,49 @@ def test_messages_arrive_as_they_were(ends: Ends, message: m.Message) -> None:
     assert channel.receive() is None
 
 
+@pytest.mark.parametrize(
+    "message",
+    [
+        m.Stacks(
+            7,
+            (
+                m.ThreadCalls(
+                    "MainThread", (m.Call("/a.py", 1, "f", "g()", True),), 0, m.Served(1, "GET", "/", "", 2)
+                ),
+                m.ThreadCalls("pool", ()),
+            ),
+            3,
+        ),
+        m.RequestCancelled(1, "disconnected", True, True, "GET", "/cart", 99),
+        m.SlowestFinished((m.Finished(1, "GET", "/", "", 200, (1 << 63) - 1),)),
+    ],
+)
+def test_what_workers_say_arrives_as_it_was(message: m.Message) -> None:
+    ours, theirs = pair()
+    with ours, theirs:
+        Channel(theirs, m.ToWorker, blocking=False).send(message)
+        master: Channel[m.FromWorker] = Channel(ours, m.FromWorker, blocking=False)
+        assert master.receive() == (message, [])
+
+
+@pytest.mark.parametrize(
+    "message",
+    [
+        m.Stacks(-1, ()),
+        m.RequestCancelled(1, "done"),  # type: ignore[arg-type]
+        m.SlowestFinished((m.Finished(0, "GET", "/", "", 200, -5),)),
+        m.Stacks(1, (m.ThreadCalls("a", (), -3),)),
+    ],
+)
+def test_what_a_hostile_worker_says_is_refused(message: m.Message) -> None:
+    ours, theirs = pair()
+    with ours, theirs:
+        Channel(theirs, m.ToWorker, blocking=False).send(message)
+        master: Channel[m.FromWorker] = Channel(ours, m.FromWorker, blocking=False)
+        with pytest.raises(ProtocolError):
+            master.receive()
+
+
 def test_order_is_kept(ends: Ends) -> None:
     channel, theirs = ends
     other: Channel[m.ToZygote] = Channel(theirs, m.ToZygote, blocking=False)

@@ -9,8 +9,18 @@ from pathlib import Path
 import pytest
 
 from tests.control.fake_backend import FakeBackend, ServerThread, failed_reload
+from wsgitop.cli import tables
 from wsgitop.cli.main import main
-from wsgitop.control.messages import ScaleArguments, SignalArguments, StopArguments
+from wsgitop.control.messages import (
+    CancelArguments,
+    Frame,
+    ScaleArguments,
+    SignalArguments,
+    StackArguments,
+    StackResult,
+    StopArguments,
+    ThreadStack,
+)
 from wsgitop.errors import Refused
 from wsgitop.snapshot import InFlight
 
@@ -79,6 +89,11 @@ def test_metrics(capsys: Captured) -> None:
         (["signal", "HUP"], ("signal", SignalArguments("HUP"))),
         (["signal", "sighup"], ("signal", SignalArguments("HUP"))),
         (["signal", "TERM", "--worker", "4002"], ("signal", SignalArguments("TERM", 4002, 1_700_000_000.25))),
+        (["cancel", "4001", "0"], ("cancel", CancelArguments(4001, 1_700_000_000.25, 0, 123_456_789))),
+        (
+            ["cancel", "4001", "1", "--request", "77"],
+            ("cancel", CancelArguments(4001, 1_700_000_000.25, 1, 77)),
+        ),
         (["stop"], ("stop", StopArguments())),
         (["stop", "--quick"], ("stop", StopArguments(quick=True))),
     ],
@@ -237,3 +252,76 @@ def test_several_servers_are_listed(capsys: Captured) -> None:
         assert "2 servers are running" in error
         assert "one at 127.0.0.1:8000" in error
         assert main(["ctl", "-s", "one", "status"]) == 0
+
+
+def test_requests_as_text_and_as_json(capsys: Captured) -> None:
+    backend = FakeBackend(path="/cart\x1b[2J")
+    with ServerThread(backend=backend):
+        assert main(["ctl", "requests"]) == 0
+        out = capsys.readouterr().out
+        assert out.splitlines() == [
+            "in flight: 2",
+            "SINCE  SLOT   PID  GEN  THREAD  CLIENT       REQUEST",
+            "0.25s     1  4001    7       0  127.0.0.1:4  GET /cart\\x1b[2J",
+            "0.25s     2  4002    7       0  127.0.0.1:4  GET /cart\\x1b[2J",
+            "",
+            "slowest of the last 15 minutes",
+            " TOOK     ENDED  SLOT   PID  GEN  STATUS   CLIENT     REQUEST",
+            "12.5s  22:13:20     2  4002    7  503 cut  127.0.0.1  POST /pay",
+        ]
+        assert main(["ctl", "requests", "--limit", "1"]) == 0
+        assert capsys.readouterr().out.startswith("in flight: 2 (1 of them not shown)\n")
+        assert main(["ctl", "requests", "--json"]) == 0
+        found = json.loads(capsys.readouterr().out)
+        assert found["in_flight"][0]["request"]["request"] == 123_456_789
+        assert found["slowest"][0]["cut"] is True and found["total"] == 2
+
+
+def test_a_stack_as_text(capsys: Captured) -> None:
+    backend = FakeBackend()
+    with ServerThread(backend=backend):
+        assert main(["ctl", "stack", "4001", "--thread", "0"]) == 0
+        assert capsys.readouterr().out.splitlines() == [
+            "worker 1 (pid 4001), taken by its watchdog",
+            "",
+            "thread 0 (MainThread): GET /cart, 0.25s",
+            "> /srv/shop.py:7 in pay",
+            "      return total(cart)",
+            "  /usr/lib/python3/socket.py:99 in recv",
+            "      return self._sock.recv(n)",
+            "",
+            "3 calls in the middle were left out",
+        ]
+        backend.hangs = True
+        assert main(["ctl", "stack", "4001"]) == 0
+        out = capsys.readouterr().out
+        assert out.startswith(
+            "worker 1 (pid 4001), taken by faulthandler: its watchdog does not run\n\nThread 0x"
+        )
+        assert out.endswith('  File "shop.py", line 7 in pay\n')
+    assert [given for _, given, _ in backend.told] == [
+        StackArguments(4001, 1_700_000_000.25, 0), StackArguments(4001, 1_700_000_000.25)
+    ]  # fmt: skip
+
+
+def test_to_cancel_on_a_thread_that_serves_nothing_is_refused_here(capsys: Captured) -> None:
+    backend = FakeBackend()
+    with ServerThread(backend=backend):
+        assert main(["ctl", "cancel", "4001", "1"]) == 2
+    assert "thread 1 of worker 4001 serves no request now" in capsys.readouterr().err
+    assert backend.told == []
+
+
+def test_the_same_call_again_and_again_is_one_line() -> None:
+    frame = Frame("/srv/shop.py", 3, "down", "return down(n - 1)", True)
+    found = StackResult(
+        1, 9, "watchdog", (ThreadStack("pool\x1b", (frame, frame, frame)), ThreadStack("a", (), 1))
+    )
+    assert tables.stack_text(found).splitlines()[2:] == [
+        "pool\\x1b",
+        "> /srv/shop.py:3 in down",
+        "      return down(n - 1)",
+        "  … and 2 times more",
+        "",
+        "thread 1 (a): idle",
+    ]

@@ -14,12 +14,21 @@ from typing import Any, Self
 from wsgitop.control.connection import Limits
 from wsgitop.control.faults import TargetGone
 from wsgitop.control.messages import (
+    CancelArguments,
+    Cancelled,
+    Frame,
     LogLevelArguments,
     Outcome,
+    RequestInFlight,
+    RequestsResult,
     ScaleArguments,
     SettingShown,
     SignalArguments,
+    SlowRequest,
+    StackArguments,
+    StackResult,
     StopArguments,
+    ThreadStack,
     WorkerArguments,
 )
 from wsgitop.control.server import ControlServer
@@ -53,6 +62,10 @@ class FakeBackend:
         self.told: list[tuple[str, object, str]] = []
         self.remembered: list[Event] = []
         self.ledger: list[Death] = []
+        self.slow = [
+            SlowRequest(1_700_000_000.5, 2, 4002, 7, "POST", "/pay", "127.0.0.1", 503, 12.5, cut=True)
+        ]
+        self.hangs = False
         self.fault: WsgitopError | Exception | None = None
         self.follows = (False, False)
         self.notes: list[tuple[str, str, str, str]] = []
@@ -78,7 +91,7 @@ class FakeBackend:
                 rss_bytes=50 * 1024 * 1024,
                 threads=2,
                 threads_busy=1,
-                in_flight=(InFlight(0, "GET", self.path, "127.0.0.1:4", 0.25),),
+                in_flight=(InFlight(0, "GET", self.path, "127.0.0.1:4", 0.25, 123_456_789),),
             )
             for slot in range(1, self.wanted + 1)
         )
@@ -154,6 +167,32 @@ class FakeBackend:
 
     def metrics(self) -> str:
         return "# TYPE wsgitop_requests counter\nwsgitop_requests_total 30\n# EOF\n"
+
+    def requests(self, limit: int) -> RequestsResult:
+        found = [
+            RequestInFlight(worker.slot, worker.pid, worker.started_at, worker.generation, request)
+            for worker in self.snapshot().workers
+            for request in worker.in_flight
+        ]
+        return RequestsResult(tuple(found[:limit]), tuple(self.slow[:limit]), len(found))
+
+    async def stack(self, arguments: StackArguments, actor: str) -> StackResult:
+        await self._do("stack", arguments, actor)
+        if self.hangs:
+            text = 'Thread 0x00007f (most recent call first):\n  File "shop.py", line 7 in pay'
+            return StackResult(1, arguments.pid, "faulthandler", text=text)
+        frames = (
+            Frame("/srv/shop.py", 7, "pay", "return total(cart)", True),
+            Frame("/usr/lib/python3/socket.py", 99, "recv", "return self._sock.recv(n)"),
+        )
+        request = self.snapshot().workers[0].in_flight[0]
+        return StackResult(
+            1, arguments.pid, "watchdog", (ThreadStack("MainThread", frames, 0, request),), dropped=3
+        )
+
+    async def cancel(self, arguments: CancelArguments, actor: str) -> Cancelled:
+        outcome = await self._do("cancel", arguments, actor)
+        return Cancelled(outcome.text, 7, self.wanted, 0.5, end="disconnected", answered=True)
 
     async def reload(self, actor: str) -> Outcome:
         return await self._do("reload", None, actor)

@@ -401,6 +401,39 @@ async def test_a_viewer_may_look_and_not_touch(path: Path) -> None:
 
 
 @asynchronous
+async def test_what_names_no_request_cannot_be_cancelled(path: Path) -> None:
+    async with serving(path) as (_, backend), raw_client(path) as client:
+        fitting = {"pid": 4001, "started_at": 1_700_000_000.25, "thread": 0, "request": 7}
+        for wrong in (
+            {"started_at": None},
+            {"request": 0},
+            {"request": -1},
+            {"request": 1 << 63},
+            {"thread": -1},
+            {"thread": 1 << 40},
+        ):
+            answer = await client.call("cancel", fitting | wrong)
+            assert answer["error"]["code"] == m.INVALID_PARAMS
+        assert backend.told == []
+        answer = await client.call("cancel", fitting)
+        assert (answer["result"]["end"], answer["result"]["answered"]) == ("disconnected", True)
+        assert backend.told == [("cancel", m.CancelArguments(*fitting.values()), ME)]
+
+
+@asynchronous
+async def test_requests_are_as_many_as_fit(path: Path) -> None:
+    backend = FakeBackend(workers=1000, path="\U0001f600" * 200)
+    backend.slow *= 1000
+    async with serving(path, backend) as _, raw_client(path) as client:
+        found = (await client.call("requests", {"limit": 3}))["result"]
+        assert (len(found["in_flight"]), len(found["slowest"]), found["total"]) == (3, 3, 1000)
+        answer = await client.call("requests", {"limit": 10_000})
+        assert 100 <= len(answer["result"]["in_flight"]) <= 500
+        assert len(json.dumps(answer, ensure_ascii=False).encode()) < m.RESULT_LIMIT_BYTES
+        assert (await client.call("requests", {"limit": 0}))["error"]["code"] == m.INVALID_PARAMS
+
+
+@asynchronous
 async def test_a_client_too_many_is_told_so(path: Path) -> None:
     limits = Limits(clients=2)
     async with serving(path, limits=limits), raw_client(path) as one, raw_client(path) as two:

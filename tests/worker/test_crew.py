@@ -101,7 +101,7 @@ class Crews(RuleBasedStateMachine):
             seat.token.pop()
             leads = True
         except IndexError:
-            self.crew.wait_for_transition()
+            self.crew.wait_for_transition(seat)
             leads = False
         assert leads == (self.crew.leader is seat), "it leads if and only if it found its token"
         assert leads or seat.connection in self.parked, "nobody polls what is another thread's"

@@ -6,7 +6,7 @@ The first message on a zygote's channel is its ``ZygoteHello``: a zygote of anot
 
 from __future__ import annotations
 
-from typing import Annotated
+from typing import Annotated, Literal
 
 import msgspec
 
@@ -19,6 +19,8 @@ TEXT_LIMIT = 64 * 1024
 
 Pid = Annotated[int, msgspec.Meta(gt=1, le=1 << 22)]
 """A process other than init; the kernel's PID_MAX_LIMIT."""
+Count = Annotated[int, msgspec.Meta(ge=0, le=(1 << 63) - 1)]
+End = Literal["finished", "raised", "disconnected"]
 
 
 class Message(msgspec.Struct, frozen=True, tag=True):
@@ -225,6 +227,80 @@ class ModuleFiles(Message, frozen=True):
     files: tuple[str, ...]
 
 
+class Served(msgspec.Struct, frozen=True, array_like=True):
+    """A request that a thread works on. ``request`` is the scoreboard's STARTED_NS: no other one of this
+    thread has the same. Text has been escaped, the query is left out; here and below.
+    """
+
+    request: Count
+    method: str
+    path: str
+    client: str
+    elapsed_ns: Count
+
+
+class Call(msgspec.Struct, frozen=True, array_like=True):
+    """One call of a stack, as control.messages.Frame."""
+
+    file: str
+    line: Count
+    function: str
+    code: str
+    application: bool
+
+
+class ThreadCalls(msgspec.Struct, frozen=True, array_like=True):
+    """The stack of a thread, the outermost call first. ``thread`` is its seat; None: it serves none."""
+
+    name: str
+    calls: tuple[Call, ...]
+    thread: Count | None = None
+    serves: Served | None = None
+
+
+class Stacks(Message, frozen=True):
+    """Answers :class:`TakeStacks`. ``dropped`` counts calls that were left out, from the middle of stacks."""
+
+    inquiry: Count
+    threads: tuple[ThreadCalls, ...]
+    dropped: Count = 0
+
+
+class RequestCancelled(Message, frozen=True):
+    """Answers :class:`CancelRequest`. ``cut``: it was found running and its connection was cut; ``answered``:
+    with an error answer. What ``end`` means is said in control.messages.Cancelled. The rest is '' and 0 if it
+    was over before.
+    """
+
+    inquiry: Count
+    end: End
+    cut: bool = False
+    answered: bool = False
+    method: str = ""
+    path: str = ""
+    elapsed_ns: Count = 0
+
+
+class Finished(msgspec.Struct, frozen=True, array_like=True):
+    """A request that took long, and is over or was cut. ``at_ms`` is when, since the epoch; ``status`` 0:
+    nothing was answered.
+    """
+
+    at_ms: Count
+    method: str
+    path: str
+    client: str
+    status: Count
+    elapsed_ns: Count
+    cut: bool = False
+
+
+class SlowestFinished(Message, frozen=True):
+    """What took longest here lately; nothing is told twice. At most one of these a second."""
+
+    requests: tuple[Finished, ...]
+
+
 # -- master -> worker
 # ---------------------------------------------------------------------------------------------------
 
@@ -266,6 +342,25 @@ class SetLogLevel(Message, frozen=True):
     level: str
 
 
+class TakeStacks(Message, frozen=True):
+    """Show where this thread is, or all of them and those of the application's own; answered by
+    :class:`Stacks`. ``inquiry`` comes back with the answer, here and below.
+    """
+
+    inquiry: Count
+    thread: Count | None = None
+
+
+class CancelRequest(Message, frozen=True):
+    """Cut this one request, if the thread still works on it; answered by :class:`RequestCancelled`, within a
+    little more than a second. ``request`` as in :class:`Served`.
+    """
+
+    inquiry: Count
+    thread: Count
+    request: Count
+
+
 FromZygote = (
     ZygoteHello
     | ConfigLoaded
@@ -278,8 +373,17 @@ FromZygote = (
     | ModuleFiles
 )
 ToZygote = LoadConfig | Prepare | Fork | RunHook | CloseListeners | EndZygote | Reopen | SetLogLevel
-FromWorker = WorkerReady | BootFailed | Retiring | RequestTimeout | ModuleFiles
-ToWorker = Retire | Quarantine | Quit | Reopen | SetLogLevel
+FromWorker = (
+    WorkerReady
+    | BootFailed
+    | Retiring
+    | RequestTimeout
+    | ModuleFiles
+    | Stacks
+    | RequestCancelled
+    | SlowestFinished
+)
+ToWorker = Retire | Quarantine | Quit | Reopen | SetLogLevel | TakeStacks | CancelRequest
 
 
 def clip(text: str, limit: int = TEXT_LIMIT) -> str:

@@ -35,6 +35,8 @@ Examples:
   wsgitop ctl wait --ready --timeout 30
   wsgitop ctl scale +2
   wsgitop ctl signal TERM --worker 4251
+  wsgitop ctl stack 4251
+  wsgitop ctl cancel 4251 0
   wsgitop ctl -s /run/site/control.sock stop
   wsgitop ctl -s ssh://deploy@web-3 reload
   wsgitop ctl -s "exec:docker exec -i shop wsgitop relay" status
@@ -131,6 +133,31 @@ def workers(context: click.Context) -> int:
         _print_json(found)
     else:
         click.echo(tables.workers_text(found))
+    return 0
+
+
+def requests(context: click.Context) -> int:
+    """The requests in flight, the oldest first, and those that took longest in the last 15 minutes."""
+    with _connect(context) as client:
+        found = client.requests(context.params["limit"])
+    if _as_json(context):
+        _print_json(found)
+    else:
+        click.echo(tables.requests_text(found))
+    return 0
+
+
+def stack(context: click.Context) -> int:
+    """Where the threads of a worker are at this moment; calls of the application are marked by >.
+
+    A worker whose interpreter does not answer, because C code holds it, is shown by faulthandler.
+    """
+    with _connect(context) as client:
+        found = client.stack(context.params["pid"], thread=context.params["thread"])
+    if _as_json(context):
+        _print_json(found)
+    else:
+        click.echo(tables.stack_text(found))
     return 0
 
 
@@ -334,6 +361,18 @@ def retire(context: click.Context) -> int:
     return _order(context, lambda client: client.retire(context.params["pid"]))
 
 
+def cancel(context: click.Context) -> int:
+    """Cut one request: its client gets an answer 503, or an end if the answer has begun.
+
+    The thread cannot be stopped: the application goes on until it has something to say. If it has not come
+    back after ten seconds its worker is replaced. With --request no later request of the thread can be hit.
+    """
+    params = context.params
+    return _order(
+        context, lambda client: client.cancel(params["pid"], params["thread"], request=params["request"])
+    )
+
+
 def upgrade(context: click.Context) -> int:
     """Hand over to a new master, of what is on disk, without losing a request (USR2).
 
@@ -369,6 +408,21 @@ command = Group(
     commands=(
         _command(status),
         _command(workers),
+        _command(
+            requests,
+            click.Option(
+                ["--limit"],
+                type=click.IntRange(1, 500),
+                default=100,
+                metavar="N",
+                help="At most N of each. Default: 100.",
+            ),
+        ),
+        _command(
+            stack,
+            click.Argument(["pid"], type=click.IntRange(1), metavar="PID"),
+            click.Option(["--thread"], type=click.IntRange(0), metavar="N", help="Only this thread."),
+        ),
         _command(
             events,
             click.Option(
@@ -457,6 +511,17 @@ command = Group(
         *(
             _command(about, click.Argument(["pid"], type=click.IntRange(1), metavar="PID"))
             for about in (quarantine, release, retire)
+        ),
+        _command(
+            cancel,
+            click.Argument(["pid"], type=click.IntRange(1), metavar="PID"),
+            click.Argument(["thread"], type=click.IntRange(0), metavar="THREAD"),
+            click.Option(
+                ["--request"],
+                type=click.IntRange(1),
+                metavar="ID",
+                help="Only this one, as `ctl requests --json` shows it.",
+            ),
         ),
         _command(upgrade),
         _command(

@@ -5,8 +5,10 @@ Whatever came from the server is made harmless to the terminal here, whether or 
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Iterable, Sequence
 
+from wsgitop.control.messages import Frame, RequestsResult, StackResult, ThreadStack
 from wsgitop.snapshot import (
     Event,
     GenerationSnapshot,
@@ -17,6 +19,7 @@ from wsgitop.snapshot import (
     Totals,
     WorkerSnapshot,
     printable,
+    printable_lines,
 )
 from wsgitop.tui import figures
 
@@ -27,6 +30,9 @@ _WORKER_HEADS = (
     "SLOT", "PID", "GEN", "STATE", "AGE", "REQUESTS", "ERRORS", "RPS", "P50", "P95", "P99", "CPU%", "RSS",
     "BUSY", "IN FLIGHT",
 )  # fmt: skip
+_SERVING_HEADS = ("SINCE", "SLOT", "PID", "GEN", "THREAD", "CLIENT", "REQUEST")
+_OVER_HEADS = ("TOOK", "ENDED", "SLOT", "PID", "GEN", "STATUS", "CLIENT", "REQUEST")
+_REQUEST_LEFT = frozenset({"STATUS", "CLIENT", "REQUEST"})
 _LEFT = frozenset({"STATE", "IN FLIGHT"})
 
 
@@ -93,6 +99,82 @@ def _limits(master: MasterSnapshot) -> str:
 def workers_text(workers: Sequence[WorkerSnapshot]) -> str:
     """A line for each worker."""
     return table(_WORKER_HEADS, [_worker_row(worker) for worker in workers], left=_LEFT)
+
+
+def requests_text(found: RequestsResult) -> str:
+    """A line for each request in flight, and one for each of those that took longest."""
+    serving = [
+        (
+            figures.elapsed(one.request.elapsed_s),
+            str(one.slot),
+            str(one.pid),
+            str(one.generation),
+            str(one.request.thread),
+            _text(one.request.client),
+            f"{_text(one.request.method, 16)} {_text(one.request.path, 200)}",
+        )
+        for one in found.in_flight
+    ]
+    over = [
+        (
+            figures.elapsed(slow.elapsed_s),
+            figures.moment(slow.at, "%H:%M:%S"),
+            str(slow.slot),
+            str(slow.pid),
+            str(slow.generation),
+            f"{slow.status or '–'}{' cut' if slow.cut else ''}",
+            _text(slow.client),
+            f"{_text(slow.method, 16)} {_text(slow.path, 200)}",
+        )
+        for slow in found.slowest
+    ]
+    parts = [f"in flight: {found.total}" + _more(found.total - len(serving))]
+    if serving:
+        parts[0] += "\n" + table(_SERVING_HEADS, serving, left=_REQUEST_LEFT)
+    if over:
+        parts.append("slowest of the last 15 minutes\n" + table(_OVER_HEADS, over, left=_REQUEST_LEFT))
+    return "\n\n".join(parts)
+
+
+def _more(count: int) -> str:
+    return f" ({count} of them not shown)" if count > 0 else ""
+
+
+def stack_text(found: StackResult) -> str:
+    """Each thread's calls, the innermost last; those of the application are marked."""
+    taken = (
+        "by its watchdog" if found.taken_by == "watchdog" else "by faulthandler: its watchdog does not run"
+    )
+    parts = [f"worker {found.slot} (pid {found.pid}), taken {taken}"]
+    parts += [_thread_text(thread) for thread in found.threads]
+    if found.text:
+        parts.append(printable_lines(found.text))
+    if found.dropped:
+        parts.append(f"{found.dropped} calls in the middle were left out")
+    return "\n\n".join(parts)
+
+
+def _thread_text(thread: ThreadStack) -> str:
+    name = _text(thread.name) if thread.thread is None else f"thread {thread.thread} ({_text(thread.name)})"
+    request = thread.request
+    if request is not None:
+        path = _text(request.path, 200)
+        name += f": {_text(request.method, 16)} {path}, {figures.elapsed(request.elapsed_s)}"
+    elif thread.thread is not None:
+        return f"{name}: idle"  # where the server waits is nobody's concern
+    lines = [name]
+    for frame, same in itertools.groupby(thread.frames):
+        lines.append(_frame_text(frame))
+        again = sum(1 for _ in same) - 1
+        if again:
+            lines.append(f"  … and {again} times more")
+    return "\n".join(lines)
+
+
+def _frame_text(frame: Frame) -> str:
+    mark = ">" if frame.application else " "
+    text = f"{mark} {_text(frame.file, 0)}:{frame.line} in {_text(frame.function, 0)}"
+    return f"{text}\n      {_text(frame.code, 0)}" if frame.code else text
 
 
 def events_text(events: Iterable[Event]) -> str:

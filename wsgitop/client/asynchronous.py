@@ -128,6 +128,10 @@ class AsyncClient:
         arguments = m.LogArguments("access" if access else "error", lines)
         return (await self._ask("log", arguments, m.LogResult)).lines
 
+    async def requests(self, limit: int = 100) -> m.RequestsResult:
+        """The requests in flight, the oldest first, and those that took longest lately; ``limit`` of each."""
+        return await self._ask("requests", m.RequestsArguments(limit), m.RequestsResult)
+
     async def metrics(self) -> str:
         """The figures as OpenMetrics text."""
         return (await self._ask("metrics", m.NoArguments(), m.MetricsResult)).text
@@ -253,6 +257,40 @@ class AsyncClient:
     async def retire(self, pid: int, started_at: float | None = None) -> m.Outcome:
         """Have one worker finish and end."""
         return await self._about("retire", pid, started_at)
+
+    async def stack(
+        self, pid: int, *, thread: int | None = None, started_at: float | None = None
+    ) -> m.StackResult:
+        """Where the threads of a worker are, or one of them."""
+        if started_at is None:
+            started_at = await self._start_of(pid)
+        return await self._ask("stack", m.StackArguments(pid, started_at, thread), m.StackResult)
+
+    async def cancel(
+        self,
+        pid: int,
+        thread: int,
+        *,
+        request: int | None = None,
+        started_at: float | None = None,
+        key: str = "",
+    ) -> m.Cancelled:
+        """Cut the request that a thread of a worker serves; ``request`` (of :class:`InFlight`) tells which
+        one, so that no later one can be hit. Without it, it is the one in hand when this is called. Raises
+        UsageError if there is none.
+        """
+        if request is None:
+            found = (worker for worker in await self.workers() if worker.pid == pid)
+            serving = [one for worker in found for one in worker.in_flight if one.thread == thread]
+            if not serving or not serving[0].request:
+                raise UsageError(
+                    f"thread {thread} of worker {pid} serves no request now", "See `wsgitop ctl requests`."
+                )
+            request = serving[0].request
+        if started_at is None:
+            started_at = await self._start_of(pid)
+        arguments = m.CancelArguments(pid, started_at, thread, request, key=key)
+        return await self._ask("cancel", arguments, m.Cancelled)
 
     async def loglevel(self, level: str) -> m.Outcome:
         """Log from this severity on ("debug" to "critical"), in all processes."""

@@ -69,6 +69,10 @@ class Client:
         """As AsyncClient.log."""
         return self._runner.run(self._client.log(lines, access=access))
 
+    def requests(self, limit: int = 100) -> m.RequestsResult:
+        """As AsyncClient.requests."""
+        return self._runner.run(self._client.requests(limit))
+
     def metrics(self) -> str:
         """As AsyncClient.metrics."""
         return self._runner.run(self._client.metrics())
@@ -116,6 +120,23 @@ class Client:
     def retire(self, pid: int, started_at: float | None = None) -> m.Outcome:
         """As AsyncClient.retire."""
         return self._runner.run(self._client.retire(pid, started_at))
+
+    def stack(self, pid: int, *, thread: int | None = None, started_at: float | None = None) -> m.StackResult:
+        """As AsyncClient.stack."""
+        return self._runner.run(self._client.stack(pid, thread=thread, started_at=started_at))
+
+    def cancel(
+        self,
+        pid: int,
+        thread: int,
+        *,
+        request: int | None = None,
+        started_at: float | None = None,
+        key: str = "",
+    ) -> m.Cancelled:
+        """As AsyncClient.cancel."""
+        call = self._client.cancel(pid, thread, request=request, started_at=started_at, key=key)
+        return self._runner.run(call)
 
     def loglevel(self, level: str) -> m.Outcome:
         """As AsyncClient.loglevel."""

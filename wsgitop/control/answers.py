@@ -29,6 +29,7 @@ MOST_SECONDS = 900
 MOST_LINES = 500
 CROWDED_AGE_S = 0.25
 """As old may a picture be while the clients ask for more than they get."""
+MOST_REQUESTS = 500
 CAPABILITIES = ("keys", "logs")
 
 Kept = TypeVar("Kept", Event, Death, Second, str)
@@ -59,6 +60,7 @@ class Answers:
             "events": self._events,
             "deaths": self._deaths,
             "history": self._history,
+            "requests": self._requests,
             "settings": self._settings,
             "log": self._log,
             "metrics": lambda _connection, _arguments: m.MetricsResult(backend.metrics()),
@@ -103,6 +105,16 @@ class Answers:
 
     def _history(self, _connection: Connection, arguments: m.HistoryArguments) -> m.HistoryResult:
         return m.HistoryResult(_newest_that_fit(self._backend.history(min(arguments.seconds, MOST_SECONDS))))
+
+    def _requests(self, _connection: Connection, arguments: m.RequestsArguments) -> m.RequestsResult:
+        found = self._backend.requests(min(arguments.limit, MOST_REQUESTS))
+        while size(found) > m.RESULT_LIMIT_BYTES - 1024:
+            found = msgspec.structs.replace(
+                found,
+                in_flight=found.in_flight[: len(found.in_flight) // 2],
+                slowest=found.slowest[: len(found.slowest) // 2],
+            )
+        return found
 
     def _settings(self, _connection: Connection, arguments: m.SettingsArguments) -> m.SettingsResult:
         shown = self._backend.settings()

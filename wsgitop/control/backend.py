@@ -30,6 +30,9 @@ class Backend(Protocol):
     def history(self, seconds: int) -> Sequence[Second]:
         """The last ``seconds`` seconds, oldest first."""
 
+    def requests(self, limit: int) -> m.RequestsResult:
+        """The requests in flight, oldest first, and the slowest of late; at most ``limit`` of each."""
+
     def metrics(self) -> str:
         """The figures as OpenMetrics text."""
 
@@ -66,6 +69,12 @@ class Backend(Protocol):
 
         With ``pid``, ``started_at`` is set; which names are meant is the backend's business.
         """
+
+    async def stack(self, arguments: m.StackArguments, actor: str) -> m.StackResult:
+        """Where the threads of a worker are."""
+
+    async def cancel(self, arguments: m.CancelArguments, actor: str) -> m.Cancelled:
+        """Cut one request."""
 
     async def loglevel(self, arguments: m.LogLevelArguments, actor: str) -> m.Outcome:
         """Log from this severity on, in all processes."""

@@ -12,6 +12,8 @@ from typing import Any
 from wsgitop.control import messages as m
 
 KEY_LIMIT = 128
+MOST_THREADS = 1 << 16
+LARGEST = (1 << 63) - 1
 LEVELS = ("debug", "info", "warning", "error", "critical")
 _SIGNAL_NAME = re.compile(r"[A-Z][A-Z0-9]{1,11}")
 _NO_OTHER = "a worker is named by pid and started_at, so that no other process can be meant"
@@ -36,8 +38,15 @@ def _signal(arguments: m.SignalArguments) -> str:
     return _NO_OTHER if arguments.pid is not None and arguments.started_at is None else ""
 
 
-def _worker(arguments: m.WorkerArguments | m.StackArguments | m.CancelArguments) -> str:
+def _worker(arguments: m.WorkerArguments | m.StackArguments) -> str:
     return _NO_OTHER if arguments.started_at is None else ""
+
+
+def _cancel(arguments: m.CancelArguments) -> str:
+    if arguments.started_at is None:
+        return _NO_OTHER
+    named = 0 <= arguments.thread < MOST_THREADS and 0 < arguments.request <= LARGEST
+    return "" if named else "thread and request name a request in flight, as `requests` shows it"
 
 
 def _log_level(arguments: m.LogLevelArguments) -> str:
@@ -67,7 +76,7 @@ _CHECKS: dict[str, Callable[[Any], str]] = {
     "release": _worker,
     "retire": _worker,
     "stack": _worker,
-    "cancel": _worker,
+    "cancel": _cancel,
     "loglevel": _log_level,
     "events": _tail,
     "deaths": _tail,

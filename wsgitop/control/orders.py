@@ -77,6 +77,8 @@ class Orders:
             "quarantine": backend.quarantine,
             "release": backend.release,
             "retire": backend.retire,
+            "stack": backend.stack,
+            "cancel": backend.cancel,
             "loglevel": backend.loglevel,
             "reopen": lambda _arguments, actor: backend.reopen(actor),
             "upgrade": lambda _arguments, actor: backend.upgrade(actor),

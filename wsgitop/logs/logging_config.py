@@ -98,6 +98,12 @@ def apply(
     return None
 
 
+def set_level(level: str) -> None:
+    """Write no more and no less than this to the error log; ``level`` as in the setting ``loglevel``."""
+    for name in (OWN_ERROR, GUNICORN_ERROR):  # the latter where a log configuration wants it under that name
+        logging.getLogger(name).setLevel(level.upper())
+
+
 def revive() -> None:
     """Enable the server's own loggers again: an application that configures logging by itself disables all
     that it does not name, unless it says otherwise.

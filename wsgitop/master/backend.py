@@ -15,11 +15,16 @@ import msgspec
 
 from wsgitop.control.faults import TargetGone
 from wsgitop.control.messages import (
+    CancelArguments,
+    Cancelled,
     LogLevelArguments,
     Outcome,
+    RequestsResult,
     ScaleArguments,
     SettingShown,
     SignalArguments,
+    StackArguments,
+    StackResult,
     StopArguments,
     WorkerArguments,
 )
@@ -97,6 +102,15 @@ class Backend:
     def note(self, severity: Severity, kind: str, text: str, actor: str) -> None:
         """Record an event."""
         self._supervisor.events.add(severity, kind, text, actor=actor)
+
+    def requests(self, limit: int) -> RequestsResult:
+        """What is in flight, the oldest first, and what took longest lately."""
+        return self._supervisor.inspection.requests(self.snapshot(), limit)
+
+    async def stack(self, arguments: StackArguments, actor: str) -> StackResult:
+        """Where the threads of a worker are. Raises ActionFailed, TargetGone."""
+        record = self._target(arguments.pid, arguments.started_at)
+        return await self._supervisor.inspection.stack(record, arguments.thread, actor)
 
     # -- acting ------------------------------------------------
 
@@ -215,6 +229,12 @@ class Backend:
         if problem:
             raise ActionFailed(f"the old log files stay open: {problem}", "Mend that and reopen again.")
         return self._outcome("log files reopened", started)
+
+    async def cancel(self, arguments: CancelArguments, actor: str) -> Cancelled:
+        """Cut one request. Raises ActionFailed, TargetGone."""
+        record = self._target(arguments.pid, arguments.started_at)
+        inspection = self._supervisor.inspection
+        return await inspection.cancel(record, arguments.thread, arguments.request, actor)
 
     async def _about(
         self,

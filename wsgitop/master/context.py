@@ -17,10 +17,12 @@ from wsgitop.master.bindings import Bindings
 from wsgitop.master.configuration import Configuration
 from wsgitop.master.deaths import Deaths
 from wsgitop.master.events import EventLog
+from wsgitop.master.inquiries import Inquiries
 from wsgitop.master.listeners import Listener
 from wsgitop.master.reload_logs import ReloadLogs
 from wsgitop.master.roster import GenerationRecord, Roster
 from wsgitop.master.sampler import Sampler
+from wsgitop.master.slowest import Slowest
 from wsgitop.master.watching import FileWatch
 from wsgitop.scoreboard.board import Board
 from wsgitop.settings.table import Settings
@@ -69,6 +71,8 @@ class Context:
     hands_on: bool = False
     """And its workers take over the connections of those here."""
     hooks: ServerHooks = field(init=False)
+    inquiries: Inquiries = field(default_factory=Inquiries)
+    slowest: Slowest = field(default_factory=Slowest)
 
     def follow(self, number: int) -> None:
         """From now on the settings of this generation are in force."""

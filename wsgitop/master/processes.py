@@ -52,7 +52,9 @@ T = TypeVar("T")
 
 
 class Output:
-    """The standard error of a child: a pipe, copied to the log line by line; the last lines are kept."""
+    """The standard error of a child: a pipe, copied to the log line by line; the last lines are kept.
+    ``taps`` are called with the lines as they come.
+    """
 
     def __init__(self, loop: asyncio.AbstractEventLoop, fd: int, sink: Sink) -> None:
         os.set_blocking(fd, False)
@@ -61,6 +63,7 @@ class Output:
         self._sink = sink
         self._partial = b""
         self._lines: deque[str] = deque(maxlen=LINES_HELD)
+        self.taps: list[Callable[[bytes], None]] = []
         loop.add_reader(fd, self._read)
 
     @property
@@ -98,6 +101,8 @@ class Output:
 
     def _take(self, data: bytes) -> None:
         self._sink.write(data)
+        for tap in self.taps:
+            tap(data)
         lines = data.decode("utf-8", "backslashreplace").splitlines()
         self._lines.extend(line[:LINE_HELD] for line in lines[-LINES_HELD:])
 

@@ -25,6 +25,7 @@ from wsgitop.master.configuration import Configuration
 from wsgitop.master.context import Context
 from wsgitop.master.deaths import Deaths
 from wsgitop.master.events import LOGGER, EventLog
+from wsgitop.master.inspection import Inspection
 from wsgitop.master.ledger import Ledger
 from wsgitop.master.listeners import Listener
 from wsgitop.master.oom import OomWatch
@@ -94,6 +95,7 @@ class Supervisor:
         self.logs = self._context.logs
         self.workers = Workers(self._context)
         self.quarantine = Quarantine(self._context, self.workers)
+        self.inspection = Inspection(self._context, self.workers)
         self.scaling = Scaling(self._context)
         self._zygotes = Zygotes(
             self._context, self.workers, control_socket=control_socket, access_pipe_fd=access_pipe_fd

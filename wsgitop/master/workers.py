@@ -30,6 +30,7 @@ from wsgitop.master.processes import (
 from wsgitop.master.progress import step
 from wsgitop.master.recycling import draw_limits
 from wsgitop.master.roster import WorkerRecord
+from wsgitop.master.slowest import slow_request
 from wsgitop.master.states import WorkerEvent, WorkerPhase
 
 DEATH_NEWS_S = 1.0
@@ -173,6 +174,10 @@ class Workers:
                     self._begin_retirement(record)
                     text = f"worker {record.slot} (pid {record.pid}) retires: {reason}"
                     self._context.events.add("warning", "retire", text)
+            case m.Stacks() | m.RequestCancelled():
+                self._context.inquiries.answered(worker, message)
+            case m.SlowestFinished(requests):
+                self._context.slowest.add((slow_request(record, one) for one in requests), time.time())
             case m.ModuleFiles(files):
                 self._context.watch.add(record.generation, files)
             case m.RequestTimeout():
@@ -424,6 +429,7 @@ class Workers:
             self._by_pid.pop(record.pid, None)
         del self._context.roster.workers[record.worker]
         self._context.deaths.forget(record.worker)
+        self._context.inquiries.gone(record.worker)
         generation = self._context.generations[record.generation]
         # Siblings look at each other's rows: a dead worker must not look idle.
         generation.board.clear(record.row)

@@ -78,10 +78,12 @@ class Crew:
         seat.baton.acquire()
         return not self.finished
 
-    def wait_for_transition(self) -> None:
-        """Called by a thread that has found its token gone: what is done with its connection is over then."""
+    def wait_for_transition(self, seat: Seat) -> None:
+        """Called by a thread that has found its token gone: what is done with its connection is over then.
+        Nobody who has the lock cuts its request any more.
+        """
         with self.lock:
-            return
+            seat.over = seat.serial
 
     def give_lead(self, seat: Seat) -> bool:
         """Called by a leader before it calls the application: let an idle thread lead. False: there is
@@ -151,7 +153,9 @@ class Crew:
                 self._relieve(self.leader, None)
 
     def depose(self, seat: Seat) -> bool:
-        """With the lock held: end this seat's leadership. False: it leads, but its request has just ended."""
+        """With the lock held: end this seat's leadership. False: it leads, but its request has just ended, or
+        just begun.
+        """
         if self.leader is not seat:
             return True
         heir = self.idle[-1] if self.idle else None

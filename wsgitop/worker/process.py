@@ -29,6 +29,7 @@ from wsgitop.worker.migration import Exchange
 from wsgitop.worker.module_files import Teller, TellerThread
 from wsgitop.worker.seat import Seat
 from wsgitop.worker.siblings import Siblings
+from wsgitop.worker.slow_requests import SlowRequests
 from wsgitop.worker.watchdog import Watchdog
 from wsgitop.wsgi.loading import describe, load_app, trimmed_traceback
 from wsgitop.wsgi.types import WSGIApplication
@@ -60,6 +61,7 @@ class _Worker:
         self._channel: Channel[m.ToWorker] = Channel(boot.channel, m.ToWorker, blocking=False)
         self._row = boot.board.row(boot.row)
         self._hooks = boot.hooks
+        self._slow = SlowRequests()
         self._handled = HANDLED | {signal.SIGABRT} if self._hooks.aborts else HANDLED
         self._leave_why = ""
         self._ends = False
@@ -91,6 +93,7 @@ class _Worker:
             return self._fail(WsgitopError(describe(error)), False, trimmed_traceback(error))
         self._restore_signals()
         self._serve(engine, watchdog)
+        self._tell_slowest()
         self._hooks.end(HOOK_LIMIT_S)
         LOGGER.info("Worker exiting (pid: %d)", os.getpid())
         return 0
@@ -102,7 +105,9 @@ class _Worker:
         access_log = open_access_log(boot)
         for _, listener in boot.listeners:
             listener.setblocking(False)
-        seats = tuple(Seat(index, boot.board.thread(boot.row, index)) for index in range(settings.threads))
+        seats = tuple(
+            Seat(index, boot.board.thread(boot.row, index), self._slow) for index in range(settings.threads)
+        )
         name = f"{self._name} (pid {os.getpid()})"
         engine = Engine(
             app=app,
@@ -161,6 +166,11 @@ class _Worker:
             ).start()
         engine.work(engine.crew.seats[0])
 
+    def _tell_slowest(self) -> None:
+        """What the watchdog has not told yet, before the process ends."""
+        with contextlib.suppress(ChannelClosed, ChannelFull):
+            self._slow.tell(self._channel.send)
+
     def _fail(self, error: WsgitopError, import_error: bool, trace: str = "") -> int:
         trace = trace or getattr(error, "traceback", "")
         try:
@@ -209,6 +219,7 @@ class _Worker:
 
     def _exit_now(self, status: int) -> NoReturn:
         """End the process although threads are in the application."""
+        self._tell_slowest()
         self._hooks.end(HURRIED_S)
         LOGGER.info("Worker exiting (pid: %d)", os.getpid())
         for stream in (sys.stdout, sys.stderr):

@@ -2,7 +2,7 @@
 
 The thread itself is the only writer of its block and of these fields, with one exception: when the watchdog
 cuts a request it counts it, because the thread may never come back; the thread then counts nothing (see
-:meth:`Seat.write_off`).
+:meth:`Seat.write_off`). If it does come back, it rests, and its place is as good as before.
 """
 
 from __future__ import annotations
@@ -16,6 +16,7 @@ from wsgitop.scoreboard import layout as at
 from wsgitop.scoreboard.board import text_bytes, write_text
 from wsgitop.scoreboard.histogram import bucket
 from wsgitop.worker.connection import Connection
+from wsgitop.worker.slow_requests import LONG_NS, SlowRequests
 from wsgitop.wsgi.response import Response
 
 _HISTOGRAM: Final = at.HISTOGRAM
@@ -39,9 +40,11 @@ class Seat:
     the leadership.
 
     ``serial`` grows with every request, so that the watchdog can tell whether it still sees the same one.
+    ``over`` is the serial of the last one that came to its end in a thread that had lost the lead meanwhile
+    (see :meth:`wsgitop.worker.handover.Crew.wait_for_transition`).
     ``cpu_since_ns`` is the thread's CPU time when it gave the lead away before a call. ``request``,
     ``connection`` and ``response`` belong to the request in hand; ``response`` is None between
-    requests.
+    requests. ``slow`` hears of those that took long; the worker's seats share it.
     """
 
     __slots__ = (
@@ -58,17 +61,21 @@ class Seat:
         "cpu_since_ns",
         "ident",
         "index",
+        "over",
         "request",
         "response",
         "serial",
+        "slow",
         "token",
     )
 
-    def __init__(self, index: int, block: memoryview) -> None:
+    def __init__(self, index: int, block: memoryview, slow: SlowRequests | None = None) -> None:
         self.index = index
+        self.slow = slow or SlowRequests()
         self.ident = 0
         self.token: list[None] = []
         self.serial = 0
+        self.over = -1
         self.cpu_since_ns = 0
         self.baton = threading.Lock()
         self.baton.acquire()
@@ -100,8 +107,8 @@ class Seat:
         block[_STATE] = _BUSY
         self.request = request
         self.connection = connection
-        self.response = response
         self.serial += 1
+        self.response = response  # last, because who finds it finds the rest as well
 
     def end(self, status: int, failed: bool, received_bytes: int, sent_bytes: int, elapsed_ns: int) -> None:
         """The request is over: ``failed`` if answered 5xx or cut. ``status`` 0: nothing was answered."""
@@ -116,7 +123,12 @@ class Seat:
         if status:
             block[_FIRST_CLASS + status // 100] += 1
         elapsed_us = elapsed_ns // 1000
-        block[_HISTOGRAM + (_QUICK[elapsed_us] if elapsed_us < _QUICK_US else bucket(elapsed_us))] += 1
+        if elapsed_us < _QUICK_US:
+            block[_HISTOGRAM + _QUICK[elapsed_us]] += 1
+        else:
+            block[_HISTOGRAM + bucket(elapsed_us)] += 1
+            if elapsed_ns >= LONG_NS:
+                self._note(status, elapsed_ns, cut=False)
         block[_STARTED] = 0  # as rest() does, without a call more for each request
         block[_STATE] = _IDLE
         self.response = self.request = self.connection = None
@@ -138,6 +150,19 @@ class Seat:
         elapsed_ns = time.monotonic_ns() - block[_STARTED]
         block[_LATENCY] = self._latency_ns = self._latency_ns + elapsed_ns
         block[_HISTOGRAM + bucket(elapsed_ns // 1000)] += 1
+        self._note(status, elapsed_ns, cut=True)
+
+    def _note(self, status: int, elapsed_ns: int, *, cut: bool) -> None:
+        request, connection = self.request, self.connection
+        if request is not None and connection is not None:
+            self.slow.note(request.line, connection.client, status, elapsed_ns, cut)
+
+    @property
+    def started_ns(self) -> int:
+        """When the request in hand was given to the application, which tells it from all others of this seat;
+        0: there is none.
+        """
+        return self._block[_STARTED]
 
     def writing(self, waits: bool) -> None:
         """The application waits for a slow reader, or goes on."""

@@ -90,12 +90,13 @@ class Service:
         except IndexError:
             if self._forked:
                 end_fork(None)
-            crew.wait_for_transition()
+            crew.wait_for_transition(seat)
             leads = False
         done_ns = _monotonic_ns()
         if response.cut:
             seat.rest()
             whole = False
+            crew.wake_watchdog()  # somebody may wait for news of it
         else:
             status = response.status if response.head_sent else 0
             elapsed_ns = done_ns - started_ns

@@ -1,4 +1,4 @@
-"""The watchdog thread: hands the lead over, ends requests that take too long, beats, and answers the master.
+"""The watchdog thread: hands the lead over, sees who takes too long, beats, and answers the master.
 
 It runs beside the threads that run the application, so it works while all of them are busy; only code that
 keeps the GIL silences it, and then the heartbeat goes stale, which the master sees. It never accepts, reads
@@ -15,26 +15,24 @@ from __future__ import annotations
 import contextlib
 import os
 import select
-import sys
 import threading
 import time
-import traceback
 from collections.abc import Callable
 from typing import Final
 
 from wsgitop.channel import messages as m
 from wsgitop.channel.channel import Channel, ChannelClosed, ChannelFull
 from wsgitop.errors import ProtocolError
-from wsgitop.http.response import DateLine, render_error
 from wsgitop.logs import logging_config
 from wsgitop.logs.error_log import LOGGER
 from wsgitop.scoreboard import layout as at
 from wsgitop.worker.connection import NEVER
+from wsgitop.worker.cutting import Cutter
 from wsgitop.worker.handover import RELIEF_AFTER_S
 from wsgitop.worker.loop import INTERNAL_ERROR_STATUS, Engine
 from wsgitop.worker.seat import Seat
 from wsgitop.worker.service import escape
-from wsgitop.wsgi.response import Response
+from wsgitop.worker.stacks import Stacks
 
 TICK_S: Final = 0.001
 CALM_TICK_S: Final = 0.002
@@ -109,7 +107,9 @@ class Watchdog(threading.Thread):
         self._waiting = False  # somebody waits whom nobody attends to
         self._vacated_s = 0.0
         self._watches_connections = False
-        self._date = DateLine()
+        self._cutter = Cutter(engine, send=self.send, retire=self._give_up)
+        self._stacks = Stacks(engine.crew.seats)
+        self._slow = engine.crew.seats[0].slow
         self._wake_fd = os.eventfd(0, os.EFD_CLOEXEC | os.EFD_NONBLOCK)
         self._channel_fd = channel.fileno()
         self._watched = [self._wake_fd, self._channel_fd, signals_fd]
@@ -151,6 +151,10 @@ class Watchdog(threading.Thread):
         while True:
             timeout_s = self._pace()
             began_s = time.monotonic()
+            # Behind _pace: who it has seen at rest has told of what took long.
+            due_s = min(self._cutter.next_s, self._slow.due_s)
+            if due_s != NEVER and (timeout_s is None or due_s < began_s + timeout_s):
+                timeout_s = max(0.0, due_s - began_s)
             found = self._wait(timeout_s)
             for fd in found:
                 if fd == self._wake_fd:
@@ -170,6 +174,10 @@ class Watchdog(threading.Thread):
                 due_s = began_s + timeout_s
             self._computing = now_s - due_s > GIL_WAIT_S
             self._relieve(now_s)
+            if found or now_s >= self._cutter.next_s:
+                self._cutter.tend(now_s)
+            if now_s >= self._slow.due_s:
+                self._slow.tell(self.send)
             if found or now_s >= self._tend_at_s:
                 self._tend_at_s = now_s + TEND_S
                 self._tend(now_s)
@@ -299,7 +307,7 @@ class Watchdog(threading.Thread):
                 connection.push()
             since_s = response.since_s
             if since_s and 0 < self._timeout_s < now_s - since_s and not response.cut:
-                self._cut(seat, response, now_s - since_s)
+                self._cutter.time_out(seat, response, now_s - since_s, self._timeout_s)
         if busy:
             self._row[at.HEARTBEAT_NS] = time.monotonic_ns()
         if self._outbox:
@@ -321,27 +329,36 @@ class Watchdog(threading.Thread):
         if received is None:
             return
         message, descriptors = received
+        self._obey(message, descriptors)
+        for fd in descriptors:
+            os.close(fd)
+
+    def _obey(self, message: m.ToWorker, descriptors: list[int]) -> None:
+        """Do what the master says; it takes from ``descriptors`` what is not to be closed."""
         match message:
             case m.Retire(graceful_s, idle_s, pass_on):
                 self.retire("", graceful_s, idle_s, pass_on=pass_on)
             case m.Quarantine(on):
                 # Who is looked at may take as long as it takes.
                 self._timeout_s = 0.0 if on else self._engine.settings.timeout
+                self._cutter.stays = on
                 self._engine.quarantine(on)
                 if not self._engine.retiring:
                     self._show_state("quarantined" if on else "")
                     if not on:
                         self.send(m.WorkerReady(os.getpid()))
+            case m.TakeStacks(inquiry, thread):
+                self.send(self._stacks.take(inquiry, thread))
+            case m.CancelRequest():
+                self._cutter.cancel(message)
+            case m.SetLogLevel(level):
+                logging_config.set_level(level)
             case m.Quit():
                 self._quit_now()
-            case m.SetLogLevel(level):
-                LOGGER.setLevel(level.upper())
             case m.Reopen():
                 logging_config.reopen_files()
                 if self._engine.access_log is not None and descriptors:
                     self._engine.access_log.reopen(descriptors.pop(0))
-        for fd in descriptors:
-            os.close(fd)
 
     def _lose_master(self) -> None:
         self._watched.remove(self._channel_fd)
@@ -369,7 +386,7 @@ class Watchdog(threading.Thread):
 
     def retire(self, reason: str, graceful_s: float, idle_s: float, *, pass_on: bool) -> None:
         """Finish what is in flight within ``graceful_s`` and end; ``idle_s`` and ``pass_on`` as in
-        :class:`m.Retire`.        ``reason`` is '' if it is the master that wants it.
+        :class:`m.Retire`. ``reason`` is '' if it is the master that wants it.
         """
         self._limit_s = min(self._limit_s, time.monotonic() + graceful_s)
         if self._engine.retiring:
@@ -379,6 +396,12 @@ class Watchdog(threading.Thread):
             self.send(m.Retiring(reason))
         self._on_retire()
         self._engine.retire(idle_s, pass_on=pass_on)
+
+    def _give_up(self, reason: str) -> None:
+        """A thread is lost, and with it the worker: finish what else is in flight and end."""
+        settings = self._engine.settings
+        pass_on = self._engine.caretaker.has_siblings()
+        self.retire(reason, settings.graceful_timeout, settings.keepalive, pass_on=pass_on)
 
     def _check_end(self, now_s: float) -> None:
         crew = self._crew
@@ -410,61 +433,3 @@ class Watchdog(threading.Thread):
             self._stuck_limit_s = (
                 NEVER  # a thread has come back; should it get stuck as well, its time is new
             )
-
-    # -- cutting ---------------------------------------------------------------------------------------
-
-    def _cut(self, seat: Seat, response: Response, elapsed_s: float) -> None:
-        """End a request whose call of the application takes too long: the stack first, then the consequences.
-
-        The thread cannot be killed. It is written off, and the worker retires, so that the master replaces
-        it.
-        """
-        frame = sys._current_frames().get(seat.ident)
-        stack = "".join(traceback.format_stack(frame)) if frame is not None else ""
-        del frame
-        engine = self._engine
-        crew = self._crew
-        with crew.lock:
-            request, connection = seat.request, seat.connection
-            if seat.response is not response or not response.since_s or request is None or connection is None:
-                return
-            if not crew.depose(seat):
-                return
-            response.cut = True
-            answered = bool(response.voice)
-            if answered:
-                try:
-                    response.voice.pop()
-                except IndexError:
-                    answered = False
-            engine.drop(connection)
-            answer = b""
-            if answered:
-                answer = render_error(
-                    504, "The application took too long.", self._date.at(time.time()),
-                    body=request.method != "HEAD",
-                )  # fmt: skip
-                response.headers = []
-                response.status, response.status_text, response.sent_bytes = (
-                    504,
-                    "504 Gateway Timeout",
-                    len(answer),
-                )
-            connection.cut(answer)
-            seat.write_off(response.status if answered or response.head_sent else 0)
-        LOGGER.critical(
-            "Timeout: %s %s takes %.1f s in %s, thread %d; %s, and the worker is replaced. Its stack:\n%s",
-            request.method, escape(request.target), elapsed_s, engine.name, seat.index,
-            "answered 504" if answered else "the connection was cut", stack,
-        )  # fmt: skip
-        if engine.access_log is not None:
-            client = connection.client.decode()
-            engine.access_log.write(request, response, request.fields, client, int(elapsed_s * 1e9))
-        path = request.target.partition("?")[0]
-        self.send(m.RequestTimeout(seat.index, request.method, path, elapsed_s, m.clip(stack), answered))
-        reason = f"a request took longer than {self._timeout_s:g} s"
-        settings = engine.settings
-        self.retire(
-            reason, settings.graceful_timeout, settings.keepalive, pass_on=engine.caretaker.has_siblings()
-        )
-        engine.wake()

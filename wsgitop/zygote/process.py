@@ -109,7 +109,7 @@ class Zygote:
                 case m.Reopen():
                     self._reopen(descriptors)
                 case m.SetLogLevel(level):
-                    error_log.LOGGER.setLevel(level.upper())
+                    logging_config.set_level(level)
                 case m.EndZygote():
                     sys.exit(0)
 
