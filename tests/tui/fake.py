@@ -8,7 +8,21 @@ import math
 from collections.abc import AsyncGenerator, AsyncIterator, Callable
 from typing import TypeVar
 
-from wsgitop.control.messages import Hello, LogLine, Outcome, Role, SettingShown, SubscribeArguments
+from wsgitop.control.messages import (
+    Cancelled,
+    Frame,
+    Hello,
+    LogLine,
+    Outcome,
+    RequestInFlight,
+    RequestsResult,
+    Role,
+    SettingShown,
+    SlowRequest,
+    StackResult,
+    SubscribeArguments,
+    ThreadStack,
+)
 from wsgitop.errors import CannotConnect, WsgitopError
 from wsgitop.snapshot import (
     Death,
@@ -92,6 +106,7 @@ def worker(slot: int, state: WorkerState = "busy", **changes: object) -> WorkerS
                     path=path if thread == 0 else PATHS[(slot + thread) % len(PATHS)],
                     client=f"203.0.113.{slot}:5{slot:04d}",
                     elapsed_s=elapsed / (1 + thread),
+                    request=1000 * slot + thread + 1,
                 )
                 for thread in range(1 + slot % 3)
             )
@@ -259,6 +274,54 @@ DEATHS = (
 )  # fmt: skip
 
 
+SLOWEST = (
+    SlowRequest(EPOCH - 40, 3, 4253, 7, "GET", "/report/2023", "203.0.113.3:50003", 200, 29.4),
+    SlowRequest(EPOCH - 300, 5, 4199, 6, "GET", "/report/2024", "203.0.113.5:50005", 504, 30.1, cut=True),
+    SlowRequest(EPOCH - 12, 1, 4251, 7, "POST", "/checkout/pay", "203.0.113.1:50001", 500, 1.9),
+)
+SETTINGS = (
+    SettingShown(
+        "bind",
+        "0.0.0.0:8000",
+        "127.0.0.1:8000",
+        "command line",
+        "Server",
+        "Where to listen.",
+        ("-b", "--bind"),
+    ),
+    SettingShown("workers", "8", "1", "/srv/shop/gunicorn.conf.py", "Workers", "Worker processes.", ("-w",)),
+    SettingShown("raw_env", "SECRET=(hidden)", "", "command line", "Process", "Variables.", ("-e", "--env")),
+    SettingShown("threads", "1", "1", "", "Workers", "Threads of each worker.", ("--threads",)),
+)
+
+
+def stack(pid: int, thread: int | None) -> StackResult:
+    """Where the threads of a worker are: in the application, at rest, and one of the application's own."""
+    request = InFlight(0, "GET", "/report/2024", "203.0.113.3:50003", 12.4, 3001)
+    serving = ThreadStack(
+        "MainThread",
+        (
+            Frame(
+                "/srv/venv/site-packages/django/core/handlers/base.py",
+                197,
+                "_get_response",
+                "response = cb()",
+            ),
+            Frame("/srv/shop/views.py", 17, "report", "rows = fetch(month)", application=True),
+            Frame("/srv/shop/db.py", 31, "fetch", "return cursor.fetchall()", application=True),
+            Frame("/usr/lib/python3.13/socket.py", 719, "readinto", "return self._sock.recv_into(b)"),
+        ),
+        0,
+        request,
+    )
+    resting = ThreadStack("wsgitop-1", (Frame("/usr/lib/python3.13/threading.py", 359, "wait"),), 1)
+    own = ThreadStack(
+        "sentry-worker", (Frame("/srv/shop/report.py", 5, "flush", "queue.get()", application=True),)
+    )
+    found = tuple(one for one in (serving, resting, own) if thread is None or one.thread == thread)
+    return StackResult(pid - 4250, pid, "watchdog", found)
+
+
 class FakeServer:
     """What a test scripts: pictures are pushed by hand, calls recorded, the link cut and mended."""
 
@@ -278,7 +341,9 @@ class FakeServer:
         self.connections = 0
         self.known_events = EVENTS
         self.deaths: tuple[Death, ...] = DEATHS
-        self.settings: tuple[SettingShown, ...] = ()
+        self.settings: tuple[SettingShown, ...] = SETTINGS
+        self.slowest: tuple[SlowRequest, ...] = SLOWEST
+        self.stack: Callable[[int, int | None], StackResult] = stack
         self.past_lines: dict[str, tuple[str, ...]] = {}
         self.follows = (False, False)
         self.log_fault: WsgitopError | None = None
@@ -351,6 +416,36 @@ class FakeSource:
 
     async def deaths(self, after: int = 0, limit: int = 20) -> tuple[Death, ...]:
         return self.server.told(self.server.deaths[-limit:])
+
+    async def requests(self, limit: int = 100) -> RequestsResult:
+        found = [
+            RequestInFlight(one.slot, one.pid, one.started_at, one.generation, request)
+            for one in self.server.make().workers
+            for request in one.in_flight
+        ]
+        found.sort(key=lambda one: -one.request.elapsed_s)
+        return self.server.told(RequestsResult(tuple(found[:limit]), self.server.slowest, len(found)))
+
+    async def stack(
+        self, pid: int, *, thread: int | None = None, started_at: float | None = None
+    ) -> StackResult:
+        self.server.calls.append(("stack", pid, started_at, thread))
+        return self.server.told(self.server.stack(pid, thread))
+
+    async def cancel(
+        self, pid: int, thread: int, *, request: int | None = None, started_at: float | None = None
+    ) -> Cancelled:
+        done = await self._act("GET / was cut", "cancel", pid, started_at, thread, request)
+        return Cancelled(done.text, done.generation, done.workers, 1.0, end="disconnected", answered=True)
+
+    async def loglevel(self, level: str) -> Outcome:
+        return await self._act(f"the log has everything from {level} on", "loglevel", level)
+
+    async def reopen(self) -> Outcome:
+        return await self._act("log files reopened", "reopen")
+
+    async def upgrade(self, *, key: str = "") -> Outcome:
+        return await self._act("process 5000 is the master", "upgrade")
 
     async def settings(self, *, changed: bool = False) -> tuple[SettingShown, ...]:
         return self.server.told(self.server.settings)
