@@ -393,4 +393,4 @@ def test_no_request_but_the_one_that_is_meant_is_cut(threads: int) -> None:
 @pytest.mark.slow
 @pytest.mark.parametrize("threads", [1, 4])
 def test_no_request_but_the_one_that_is_meant_is_cut_in_many_trials(threads: int) -> None:
-    race(threads, 2500)
+    race(threads, 1500)
