@@ -86,6 +86,7 @@ def test_metrics(capsys: Captured) -> None:
         (["scale", "-1"], ("scale", ScaleArguments(change=-1))),
         (["scale", "-1", "--json"], ("scale", ScaleArguments(change=-1))),
         (["--json", "scale", "-1"], ("scale", ScaleArguments(change=-1))),
+        (["scale", "4", "--key", "k"], ("scale", ScaleArguments(workers=4, key="k"))),
         (["signal", "HUP"], ("signal", SignalArguments("HUP"))),
         (["signal", "sighup"], ("signal", SignalArguments("HUP"))),
         (["signal", "TERM", "--worker", "4002"], ("signal", SignalArguments("TERM", 4002, 1_700_000_000.25))),

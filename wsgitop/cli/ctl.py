@@ -32,6 +32,7 @@ Examples:
   wsgitop ctl log -f --level warning
   wsgitop ctl top
   wsgitop ctl reload && echo deployed
+  wsgitop ctl reload --key deploy-1234
   wsgitop ctl wait --ready --timeout 30
   wsgitop ctl scale +2
   wsgitop ctl signal TERM --worker 4251
@@ -226,8 +227,8 @@ def watch(context: click.Context) -> int:
 def reload(context: click.Context) -> int:
     """Load the code again and replace the workers one by one (HUP)."""
     if _as_json(context) or not sys.stderr.isatty():
-        return _order(context, lambda client: client.reload())
-    return _order(context, lambda client: client.reload_watched(_tell_step))
+        return _order(context, lambda client: client.reload(key=context.params["key"]))
+    return _order(context, lambda client: client.reload_watched(_tell_step, key=context.params["key"]))
 
 
 def _tell_step(event: Event) -> None:
@@ -245,8 +246,8 @@ def scale(context: click.Context) -> int:
         )
     number = int(match["sign"] + match["number"])
     if match["sign"]:
-        return _order(context, lambda client: client.scale(change=number))
-    return _order(context, lambda client: client.scale(workers=number))
+        return _order(context, lambda client: client.scale(change=number, key=context.params["key"]))
+    return _order(context, lambda client: client.scale(workers=number, key=context.params["key"]))
 
 
 def loglevel(context: click.Context) -> int:
@@ -379,7 +380,7 @@ def upgrade(context: click.Context) -> int:
     For a new version of wsgitop or of Python, and for settings that a reload cannot change. If the new master
     does not come up, the old one goes on, and the reason is told.
     """
-    return _order(context, lambda client: client.upgrade())
+    return _order(context, lambda client: client.upgrade(key=context.params["key"]))
 
 
 def stop(context: click.Context) -> int:
@@ -390,6 +391,16 @@ def stop(context: click.Context) -> int:
 def _command(run: Callable[[click.Context], int], *params: click.Parameter, signed: bool = False) -> Command:
     # ``scale -1``: what looks like an option and is none of ours is the argument.
     return Command(run.__name__, run, params=[*params, *_common()], ignore_unknown_options=signed)
+
+
+def _key() -> click.Option:
+    return click.Option(
+        ["--key"],
+        metavar="KEY",
+        default="",
+        help="Given again with the same key within ten minutes, as after a lost connection, the order is "
+        "carried out once.",
+    )
 
 
 def _interval() -> click.Option:
@@ -501,8 +512,8 @@ command = Group(
         ),
         _command(loglevel, click.Argument(["level"], type=click.Choice(LEVELS), metavar="LEVEL")),
         _command(reopen),
-        _command(reload),
-        _command(scale, click.Argument(["amount"], metavar="N|+N|-N"), signed=True),
+        _command(reload, _key()),
+        _command(scale, click.Argument(["amount"], metavar="N|+N|-N"), _key(), signed=True),
         _command(
             signal,
             click.Argument(["name"], metavar="NAME"),
@@ -523,7 +534,7 @@ command = Group(
                 help="Only this one, as `ctl requests --json` shows it.",
             ),
         ),
-        _command(upgrade),
+        _command(upgrade, _key()),
         _command(
             stop, click.Option(["--quick"], is_flag=True, help="Do not wait for requests in flight (QUIT).")
         ),

@@ -286,6 +286,11 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
         help="Where the master answers GET /metrics with figures for Prometheus, for example 127.0.0.1:9100; "
         "it may be the address of --health-bind.",
     )] = ""
+    show_query: Annotated[bool, option(
+        "--show-query", section=CONTROL,
+        help="Show requests with their queries on screens, in ctl and in the ledger; otherwise without, "
+        "as a query may hold secrets. The access log has them either way.",
+    )] = False
     control_socket: Annotated[str, option(
         "--control-socket", section=CONTROL, metavar="PATH",
         help="Path of the control socket; otherwise one in a private directory of this user, "

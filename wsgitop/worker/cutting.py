@@ -29,7 +29,7 @@ from wsgitop.worker.connection import NEVER, Connection
 from wsgitop.worker.loop import Engine
 from wsgitop.worker.seat import Seat
 from wsgitop.worker.service import escape
-from wsgitop.worker.slow_requests import METHOD_LIMIT, PATH_LIMIT
+from wsgitop.worker.slow_requests import METHOD_LIMIT, PATH_LIMIT, shown_path
 from wsgitop.wsgi.response import Response
 
 GRACE_S: Final = 1.0
@@ -96,7 +96,7 @@ class Cutter:
             "answered 504" if cut.answered else "the connection was cut", stack,
         )  # fmt: skip
         self._log(cut)
-        path = request.target.partition("?")[0]
+        path = shown_path(request.target, seat.show_query)
         self._send(m.RequestTimeout(seat.index, request.method, path, elapsed_s, m.clip(stack), cut.answered))
         self._retire(f"a request took longer than {limit_s:g} s")
         self._engine.wake()
@@ -132,7 +132,7 @@ class Cutter:
                 cut.back_by_s = now_s + BACK_S if self.stays else NEVER
                 if self.stays:
                     continue
-                method, path = _named(cut.request)
+                method, path = _named(cut)
                 self._retire(
                     f"thread {cut.seat.index} has not come back within {BACK_S:g} s since {method} {path} "
                     "was cancelled"
@@ -147,7 +147,7 @@ class Cutter:
         self.next_s = min(times, default=NEVER)
 
     def _answer(self, inquiry: int, cut: _Cut, end: m.End) -> None:
-        method, path = _named(cut.request)
+        method, path = _named(cut)
         self._send(m.RequestCancelled(inquiry, end, True, cut.answered, method, path, cut.elapsed_ns))
 
     def _try(self, order: m.CancelRequest, now_s: float) -> None:
@@ -209,7 +209,8 @@ class Cutter:
             )
 
 
-def _named(request: Request) -> tuple[str, str]:
-    """Method and path to be shown, without the query."""
-    path = request.target.partition("?")[0]
+def _named(cut: _Cut) -> tuple[str, str]:
+    """Method and path to be shown."""
+    request = cut.request
+    path = shown_path(request.target, cut.seat.show_query)
     return printable(request.method, METHOD_LIMIT), printable(path, PATH_LIMIT)

@@ -61,7 +61,7 @@ class _Worker:
         self._channel: Channel[m.ToWorker] = Channel(boot.channel, m.ToWorker, blocking=False)
         self._row = boot.board.row(boot.row)
         self._hooks = boot.hooks
-        self._slow = SlowRequests()
+        self._slow = SlowRequests(show_query=boot.settings.show_query)
         self._handled = HANDLED | {signal.SIGABRT} if self._hooks.aborts else HANDLED
         self._leave_why = ""
         self._ends = False

@@ -16,7 +16,7 @@ from wsgitop.scoreboard import layout as at
 from wsgitop.scoreboard.board import text_bytes, write_text
 from wsgitop.scoreboard.histogram import bucket
 from wsgitop.worker.connection import Connection
-from wsgitop.worker.slow_requests import LONG_NS, SlowRequests
+from wsgitop.worker.slow_requests import LONG_NS, SlowRequests, shown_path
 from wsgitop.wsgi.response import Response
 
 _HISTOGRAM: Final = at.HISTOGRAM
@@ -44,7 +44,8 @@ class Seat:
     (see :meth:`wsgitop.worker.handover.Crew.wait_for_transition`).
     ``cpu_since_ns`` is the thread's CPU time when it gave the lead away before a call. ``request``,
     ``connection`` and ``response`` belong to the request in hand; ``response`` is None between
-    requests. ``slow`` hears of those that took long; the worker's seats share it.
+    requests. ``slow`` hears of those that took long; the worker's seats share it. ``show_query``: paths are
+    shown with their queries.
     """
 
     __slots__ = (
@@ -65,6 +66,7 @@ class Seat:
         "request",
         "response",
         "serial",
+        "show_query",
         "slow",
         "token",
     )
@@ -72,6 +74,7 @@ class Seat:
     def __init__(self, index: int, block: memoryview, slow: SlowRequests | None = None) -> None:
         self.index = index
         self.slow = slow or SlowRequests()
+        self.show_query = self.slow.show_query
         self.ident = 0
         self.token: list[None] = []
         self.serial = 0
@@ -95,13 +98,13 @@ class Seat:
         self._block[at.THREAD_STATE] = at.THREAD_IDLE
 
     def begin(self, connection: Connection, request: Request, response: Response, started_ns: int) -> None:
-        """A request goes to the application now. Its path is shown without the query, for secrets' sake."""
+        """A request goes to the application now."""
         block = self._block
         line = request.line
         if line is not self._shown_line or connection.client is not self._shown_client:
             self._shown_line = line
             self._shown_client = connection.client
-            path = line.target.partition("?")[0].encode()
+            path = shown_path(line.target, self.show_query).encode()
             write_text(block, self._text, line.method.encode(), path, connection.client)
         block[_STARTED] = started_ns
         block[_STATE] = _BUSY

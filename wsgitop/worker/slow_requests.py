@@ -42,11 +42,19 @@ class _Note(NamedTuple):
     cut: bool
 
 
+def shown_path(target: str, show_query: bool) -> str:
+    """A request target as screens and scripts get to see it: a query may hold secrets, so it is left out
+    unless the server is told otherwise (--show-query).
+    """
+    return target if show_query else target.partition("?")[0]
+
+
 class SlowRequests:
     """``due_s`` (monotonic) is when the master may be told of what is new; NEVER: nothing is."""
 
-    def __init__(self) -> None:
+    def __init__(self, *, show_query: bool = False) -> None:
         self.due_s = NEVER
+        self.show_query = show_query
         self._lock = threading.Lock()
         self._telling = threading.Lock()
         self._numbers = itertools.count()
@@ -89,14 +97,14 @@ class SlowRequests:
             fresh, self._fresh = self._fresh, []
             self.due_s = NEVER
             self._next_s = time.monotonic() + PAUSE_S
-        return tuple(_shown(note) for note in sorted(fresh, reverse=True))
+        return tuple(_shown(note, self.show_query) for note in sorted(fresh, reverse=True))
 
 
-def _shown(note: _Note) -> Finished:
+def _shown(note: _Note, show_query: bool) -> Finished:
     return Finished(
         int(note.at_s * 1000),
         printable(note.line.method, METHOD_LIMIT),
-        printable(note.line.target.partition("?")[0], PATH_LIMIT),
+        printable(shown_path(note.line.target, show_query), PATH_LIMIT),
         printable(note.client.decode("utf-8", "backslashreplace"), CLIENT_LIMIT),
         note.status,
         note.elapsed_ns,

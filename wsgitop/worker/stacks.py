@@ -25,7 +25,7 @@ import wsgitop
 from wsgitop.channel import messages as m
 from wsgitop.snapshot import printable
 from wsgitop.worker.seat import Seat
-from wsgitop.worker.slow_requests import CLIENT_LIMIT, METHOD_LIMIT, PATH_LIMIT
+from wsgitop.worker.slow_requests import CLIENT_LIMIT, METHOD_LIMIT, PATH_LIMIT, shown_path
 from wsgitop.wsgi.response import Response
 
 CALLS_SHOWN: Final = (200, 100, 60, 40, 25, 15, 8, 4, 2)
@@ -134,7 +134,7 @@ def _served(seat: Seat) -> m.Served | None:
     return m.Served(
         started_ns,
         printable(request.method, METHOD_LIMIT),
-        printable(request.target.partition("?")[0], PATH_LIMIT),
+        printable(shown_path(request.target, seat.show_query), PATH_LIMIT),
         printable(connection.client.decode("utf-8", "backslashreplace"), CLIENT_LIMIT),
         max(0, time.monotonic_ns() - started_ns),
     )
