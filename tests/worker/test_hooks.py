@@ -179,6 +179,29 @@ def test_a_second_signal_while_worker_exit_runs(diary: Diary) -> None:
 
 
 @pytest.mark.process
+def test_one_thread_ends_the_process(diary: Diary, monkeypatch: pytest.MonkeyPatch) -> None:
+    """What is done at the very end, such as what atexit runs, is not done by two at once."""
+    entered, exit_process = apps.Gate(), os._exit
+
+    def farewell(*_: object) -> None:
+        entered.open()
+        time.sleep(0.1)  # until the watchdog has seen the signal, too
+
+    def leave(status: int) -> None:
+        diary.note("leaves")
+        time.sleep(0.1)  # as long as another one needs to get here
+        exit_process(status)
+
+    monkeypatch.setattr(os, "_exit", leave)
+    with worker(apps.plain_echo, hooks={"worker_exit": farewell}) as w:
+        os.kill(w.pid, signal.SIGTERM)
+        entered.pass_through()
+        os.kill(w.pid, signal.SIGQUIT)
+        assert w.wait_exit() == 0
+        assert diary.lines() == ["leaves"]
+
+
+@pytest.mark.process
 def test_alive_set_to_false_retires_the_worker() -> None:
     def after(w: Any, *_: object) -> None:
         w.alive = w.nr < 2
