@@ -107,6 +107,7 @@ def test_master_grows_over_neither_reloads_nor_scaling(start_server: StartServer
     assert descriptors(newest.pid) == descriptors(oldest.pid)
 
 
+@pytest.mark.every_python
 def test_reload_that_hangs_at_import_fails_in_time(start_server: StartServer, tmp_path: Path) -> None:
     write_version(tmp_path, 1)
     server = start_server(APP, "--preload", "--boot-timeout", "1", cwd=tmp_path)
@@ -292,6 +293,7 @@ def test_leaves_no_listener_behind_when_it_stops_slowly(start_server: StartServe
     assert server.wait_for_end() == 0
 
 
+@pytest.mark.every_python
 def test_orders_for_one_worker_answer_when_they_are_done(start_server: StartServer, tmp_path: Path) -> None:
     write_version(tmp_path, 1)
     server = start_server(APP, "--workers", "2", cwd=tmp_path)

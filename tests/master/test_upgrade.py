@@ -54,6 +54,7 @@ def site(tmp_path: Path) -> Path:
     return tmp_path / "site"
 
 
+@pytest.mark.every_python
 def test_an_upgrade_loses_no_request_and_leaves_nothing(
     start_server: StartServer, site: Path, tmp_path: Path, runtime_dir: Path
 ) -> None:

@@ -69,6 +69,7 @@ def fail(*_: object) -> None:
 # -- the boot and the end
 
 
+@pytest.mark.every_python
 @pytest.mark.process
 @pytest.mark.parametrize(
     ("end", "expected", "status"),
@@ -178,6 +179,7 @@ def test_a_second_signal_while_worker_exit_runs(diary: Diary) -> None:
         assert diary.lines() == ["begun", "done"]
 
 
+@pytest.mark.every_python
 @pytest.mark.process
 def test_one_thread_ends_the_process(diary: Diary, monkeypatch: pytest.MonkeyPatch) -> None:
     """What is done at the very end, such as what atexit runs, is not done by two at once."""
@@ -241,6 +243,7 @@ def test_alive_set_to_false_before_it_serves(name: str) -> None:
 # -- requests
 
 
+@pytest.mark.every_python
 @pytest.mark.process
 @pytest.mark.parametrize("threads", [1, 3])
 def test_around_a_request(diary: Diary, threads: int) -> None:
