@@ -31,13 +31,17 @@ def master_of(server: Server) -> int:
     return found.pid
 
 
-def masters_in(server: Server) -> set[int]:
-    found = set()
+def titles(server: Server) -> dict[int, str]:
+    """Of the processes that live, by pid."""
+    found = {}
     for process in server.processes():
-        with contextlib.suppress(psutil.NoSuchProcess):  # the middle one of a double fork
-            if " ".join(process.cmdline()).startswith("wsgitop: master"):
-                found.add(process.pid)
+        with contextlib.suppress(psutil.NoSuchProcess):  # it has just ended, as that between two forks does
+            found[process.pid] = " ".join(process.cmdline())
     return found
+
+
+def masters_in(server: Server) -> set[int]:
+    return {pid for pid, title in titles(server).items() if title.startswith("wsgitop: master")}
 
 
 def end(server: Server) -> None:
@@ -253,11 +257,9 @@ def test_of_a_new_master_that_is_killed_nothing_stays(start_server: StartServer,
         eventually(lambda: "the new master failed: it was killed by SIGKILL" in server.log())
         assert client.status().master.pid == server.pid
         workers = {worker.pid for worker in client.workers()}
-
-    def titles() -> list[str]:
-        return [" ".join(process.cmdline()) for process in server.processes() if process.pid not in workers]
-
-    eventually(lambda: len(titles()) == 2, what=f"only master and zygote beside {workers}")
+    eventually(
+        lambda: len(titles(server).keys() - workers) == 2, what=f"only master and zygote beside {workers}"
+    )
     assert server.stop() == 0
 
 
