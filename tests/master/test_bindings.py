@@ -176,10 +176,45 @@ def test_unix_socket_that_a_new_master_may_take_over_keeps_its_file(
 ) -> None:
     path = tmp_path / "s"
     sites.append(site := Site(f"unix:{path}", "127.0.0.1:0"))
-    site.bindings.open[0].lent = True
+    (listener, _) = site.bindings.open
+    listener.lent = True
     site.prepare("127.0.0.1:0")
     site.accept()
     assert path.is_socket()
+    listener.take_back()
+    assert not path.exists(), "it did not take over"
+
+
+def test_file_in_the_place_of_a_lent_socket_stays(sites: list[Site], tmp_path: Path) -> None:
+    """Another server has made itself at home at that path meanwhile. Its socket may not even be known by the
+    number of its inode, which is free again when nobody has the first one any more.
+    """
+    path = tmp_path / "s"
+    sites.append(site := Site(f"unix:{path}", "127.0.0.1:0"))
+    (listener, _) = site.bindings.open
+    listener.lent = True
+    number = path.stat().st_ino
+    site.prepare("127.0.0.1:0")
+    site.accept()
+    path.unlink()
+    with socket.socket(socket.AF_UNIX) as other:
+        other.bind(str(path))
+        assert path.stat().st_ino != number, "it was kept from being given away"
+        listener.take_back()
+        assert path.is_socket()
+
+
+def test_nothing_of_a_lent_socket_is_kept(sites: list[Site], tmp_path: Path) -> None:
+    sites.append(site := Site(f"unix:{tmp_path}/s", "127.0.0.1:0"))
+    (listener, _) = site.bindings.open
+    listener.lent = True
+    before = len(list(Path("/proc/self/fd").iterdir()))
+    site.prepare("127.0.0.1:0")
+    site.accept()
+    listener.give_away()
+    listener.close()
+    assert (tmp_path / "s").is_socket(), "it is the new master's"
+    assert len(list(Path("/proc/self/fd").iterdir())) == before - 1
 
 
 def test_another_mode_goes_to_no_other_file(sites: list[Site], tmp_path: Path) -> None:

@@ -47,6 +47,10 @@ class Listener:
     """
     lent: bool = False
     """A new master has a copy, and may be about to take over: a unix socket's file is left to it."""
+    _file_fd: int = -1
+    """Holds on to that file while the socket is closed here and lent: the number of an inode that nobody has
+    any more may be given to a file that another server puts in its place.
+    """
 
     def reachable(self) -> bool:
         """Whether clients can still get to it: the file of a unix socket may have been removed."""
@@ -56,28 +60,64 @@ class Listener:
         """Close it and remove a unix socket's file, if it is still the one that we made. May be called
         again.
         """
+        if self.lent and self.inode is not None and self._file_fd < 0:
+            self._file_fd = self._open_file()
+            if self._file_fd < 0:
+                self.inode = None
         self.socket.close()
+        if self.lent:
+            return
         # Once only: the number of an inode that is gone may be given to the socket of a successor.
         inode, self.inode = self.inode, None
-        if self.address.kind == "unix" and inode is not None and not self.lent:
+        if self.address.kind == "unix" and inode is not None:
             with contextlib.suppress(OSError):
                 if is_file(self.address.path, inode):
                     Path(self.address.path).unlink()
+        self._let_go()
+
+    def take_back(self) -> None:
+        """The new master that it was lent to is gone or does not want it. If it has been closed here
+        meanwhile, a unix socket's file is nobody's any more, and removed.
+        """
+        self.lent = False
+        if self.socket.fileno() < 0:
+            self.close()
+
+    def give_away(self) -> None:
+        """The new master that it was lent to has taken over, and a unix socket's file is that one's to remove
+        now.
+        """
+        self.lent, self.inode = False, None
+        self._let_go()
+
+    def _let_go(self) -> None:
+        fd, self._file_fd = self._file_fd, -1
+        if fd >= 0:
+            os.close(fd)
 
     def chmod(self, mode: int) -> None:
         """Give a unix socket's file this mode, if it is still the one that we made: in a directory of another
         user that name may lead anywhere by now, so no name is trusted after the look.
         """
+        fd = self._open_file()
+        if fd >= 0:
+            with contextlib.suppress(OSError):  # not ours to change: then it stays as it is
+                Path(f"/proc/self/fd/{fd}").chmod(mode)
+            os.close(fd)
+
+    def _open_file(self) -> int:
+        """A descriptor that names a unix socket's file; -1 if that is gone or another's, or there is none."""
         if self.address.kind != "unix" or self.inode is None:
-            return
-        with contextlib.suppress(OSError):  # gone, or another's: then there is nothing of ours to change
+            return -1
+        try:
             fd = os.open(self.address.path, os.O_PATH | os.O_NOFOLLOW | os.O_CLOEXEC)
-            try:
-                found = os.fstat(fd)
-                if (found.st_dev, found.st_ino) == self.inode:
-                    Path(f"/proc/self/fd/{fd}").chmod(mode)
-            finally:
-                os.close(fd)
+        except OSError:
+            return -1
+        found = os.fstat(fd)
+        if (found.st_dev, found.st_ino) == self.inode:
+            return fd
+        os.close(fd)
+        return -1
 
 
 def is_file(path: str, inode: tuple[int, int]) -> bool:

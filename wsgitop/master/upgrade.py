@@ -337,11 +337,15 @@ class Upgrade:
         if not self._peer.send(h.TakeOver()):
             return ""  # it has just ended
         self.phase = Phase.DONE
-        for index in self._serving.listeners:
-            self._lent[index].inode = None  # its file is the new master's to remove
+        for index, listener in enumerate(self._lent):
+            if index in self._serving.listeners:
+                listener.give_away()
+            else:
+                listener.take_back()
+        self._lent = []
         health = self._health()
         if health is not None and self._serving.health:
-            health.inode = None
+            health.give_away()
         self._supervisor.succeeded(by_exchange=self._serving.exchange)
         for callback in self.on_hand_over:
             callback(self.pid)
@@ -376,7 +380,7 @@ class Upgrade:
         self.phase = Phase.IDLE
         self._serving = None
         for listener in self._lent:
-            listener.lent = False
+            listener.take_back()
         self._lent = []
 
     def _close(self) -> None:
