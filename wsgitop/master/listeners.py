@@ -7,6 +7,7 @@ import errno
 import os
 import socket
 import stat
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Protocol
@@ -17,6 +18,9 @@ from wsgitop.errors import BindError
 from wsgitop.settings.addresses import Address, parse_address
 from wsgitop.settings.identity import wanted_identity
 from wsgitop.settings.table import Settings
+
+Found = Mapping[Address, Any]
+"""What host names lead to, as bind() takes it."""
 
 
 class _Connection(Protocol):
@@ -157,36 +161,68 @@ def wanted_addresses(settings: Settings) -> list[tuple[Address, bool]]:
     return [(a, a.kind == "tcp6" and a.port in wildcards) for a in addresses]
 
 
+def is_name(address: Address) -> bool:
+    """Whether a name service has to be asked where this is; known without asking one."""
+    if address.kind not in ("tcp", "tcp6"):
+        return False
+    try:
+        resolve(address, socket.AI_NUMERICHOST)
+    except BindError:
+        return True
+    return False
+
+
+def resolve(address: Address, flags: int = 0) -> Any:
+    """What bind() takes for an address. May wait for the system's resolver. Raises BindError."""
+    family = _family(address)
+    flags |= socket.AI_PASSIVE
+    try:
+        return socket.getaddrinfo(address.host, address.port, family, socket.SOCK_STREAM, 0, flags)[0][4]
+    except (OSError, UnicodeError) as error:  # UnicodeError: no name that DNS could hold
+        raise BindError(
+            f"cannot listen on {address}: {getattr(error, 'strerror', None) or 'no valid host name'}",
+            "Check the host name given with --bind.",
+        ) from None
+
+
+def _family(address: Address) -> socket.AddressFamily:
+    return socket.AF_INET6 if address.kind == "tcp6" else socket.AF_INET
+
+
 def open_listener(
-    address: Address, settings: Settings, *, v6_only: bool, reuse_port: bool = False
+    address: Address,
+    settings: Settings,
+    *,
+    v6_only: bool,
+    reuse_port: bool = False,
+    found: Found | None = None,
 ) -> Listener:
-    """Listen at one address. ``reuse_port`` as the setting. Raises BindError."""
+    """Listen at one address. ``reuse_port`` as the setting; ``found``: what has been looked up already, else
+    this waits for the system's resolver. Raises BindError.
+    """
     match address.kind:
         case "unix":
             listener = _open_unix(address, settings)
         case "fd":
             listener = _adopt(address, settings)
         case _:
+            where = None if found is None else found.get(address)
             listener = _open_tcp(
-                address, settings, v6_only=v6_only, reuse_port=reuse_port or settings.reuse_port
+                address,
+                settings,
+                resolve(address) if where is None else where,
+                v6_only=v6_only,
+                reuse_port=reuse_port or settings.reuse_port,
             )
     listener.given, listener.v6_only = str(address), v6_only
     return listener
 
 
-def _open_tcp(address: Address, settings: Settings, *, v6_only: bool, reuse_port: bool) -> Listener:
-    family = socket.AF_INET6 if address.kind == "tcp6" else socket.AF_INET
+def _open_tcp(
+    address: Address, settings: Settings, where: Any, *, v6_only: bool, reuse_port: bool
+) -> Listener:
     try:
-        found = socket.getaddrinfo(
-            address.host, address.port, family, socket.SOCK_STREAM, 0, socket.AI_PASSIVE
-        )
-    except (socket.gaierror, UnicodeError) as error:  # UnicodeError: no name that DNS could hold
-        raise BindError(
-            f"cannot listen on {address}: {getattr(error, 'strerror', None) or 'no valid host name'}",
-            "Check the host name given with --bind.",
-        ) from None
-    try:
-        sock = socket.socket(family, socket.SOCK_STREAM)
+        sock = socket.socket(_family(address), socket.SOCK_STREAM)
     except OSError as error:
         raise _explain(address, error) from None
     try:
@@ -196,7 +232,7 @@ def _open_tcp(address: Address, settings: Settings, *, v6_only: bool, reuse_port
         if v6_only:
             sock.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, 1)
         sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
-        sock.bind(found[0][4])
+        sock.bind(where)
         sock.listen(settings.backlog)
         sock.setblocking(False)
     except OSError as error:
