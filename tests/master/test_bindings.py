@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import os
 import socket
 import stat
 from collections.abc import Iterator
+from functools import partial
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -217,18 +220,50 @@ def test_nothing_of_a_lent_socket_is_kept(sites: list[Site], tmp_path: Path) -> 
     assert len(list(Path("/proc/self/fd").iterdir())) == before - 1
 
 
-def test_another_mode_goes_to_no_other_file(sites: list[Site], tmp_path: Path) -> None:
-    """Who owns the directory puts a link in the socket's place at the worst moment."""
+@pytest.mark.parametrize("known_by", ["the socket", "the target", "the link"])
+def test_another_mode_goes_to_no_other_file(sites: list[Site], tmp_path: Path, known_by: str) -> None:
+    """Who owns the directory puts a link in the socket's place before a reload that changes the mode has come
+    to its end. ``known_by``: what the listener takes for its file, as a look that follows links, or one that
+    comes too late, would find it.
+    """
     path, other = tmp_path / "s", tmp_path / "shadow"
     other.touch(0o600)
     sites.append(site := Site(f"unix:{path}", umask=0o077))
     (listener,) = site.bindings.open
+    site.prepare(f"unix:{path}", umask=0)
     path.unlink()
     path.symlink_to(other)
-    listener.inode = (other.stat().st_dev, other.stat().st_ino)  # as a look that follows links would find
-    site.prepare(f"unix:{path}.2", umask=0)
-    listener.chmod(0o777)
+    if known_by != "the socket":
+        found = other.stat() if known_by == "the target" else path.lstat()
+        listener.inode = (found.st_dev, found.st_ino)
+    site.accept()
     assert stat.S_IMODE(other.stat().st_mode) == 0o600
+
+
+def test_another_mode_goes_to_the_file_that_was_looked_at(
+    sites: list[Site], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Who owns the directory puts a link in the socket's place right behind the look at it."""
+    path, aside, other = tmp_path / "s", tmp_path / "aside", tmp_path / "shadow"
+    other.touch(0o600)
+    sites.append(site := Site(f"unix:{path}", umask=0o077))
+    site.prepare(f"unix:{path}", umask=0)
+    look = {"fstat": os.fstat, "lstat": os.lstat, "stat": os.stat}
+
+    def look_and_replace(name: str, *given: Any, **options: Any) -> os.stat_result:
+        found = look[name](*given, **options)
+        if not aside.exists() and stat.S_ISSOCK(found.st_mode):
+            path.rename(aside)
+            path.symlink_to(other)
+        return found
+
+    for name in look:
+        monkeypatch.setattr(os, name, partial(look_and_replace, name))
+    site.accept()
+    monkeypatch.undo()
+    assert path.is_symlink()
+    assert stat.S_IMODE(other.stat().st_mode) == 0o600
+    assert stat.S_IMODE(aside.stat().st_mode) == 0o777
 
 
 def test_unix_socket_stays_and_gets_another_mode(sites: list[Site], tmp_path: Path) -> None:
