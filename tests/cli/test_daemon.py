@@ -55,6 +55,7 @@ def stop(runtime_dir: Path, pid: int) -> None:
     assert running(environment(runtime_dir)) == []
 
 
+@pytest.mark.every_python
 def test_it_serves_when_the_launcher_ends(runtime_dir: Path, tmp_path: Path) -> None:
     log, pidfile = tmp_path / "error.log", tmp_path / "site.pid"
     launched = start(

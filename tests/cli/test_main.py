@@ -293,6 +293,7 @@ def test_toml_is_found_and_weaker_than_flags(tmp_path: Path) -> None:
     assert note.startswith("wrokers: no such setting; did you mean workers?")
 
 
+@pytest.mark.every_python
 @pytest.mark.process
 @pytest.mark.parametrize("option", ["", "site.py", "file:site.py", "python:site_module"])
 def test_a_python_file_is_loaded_by_another_process(tmp_path: Path, option: str, capsys: Captured) -> None:

@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import os
 import socket
 import stat
 from collections.abc import Iterator
+from functools import partial
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -176,24 +179,91 @@ def test_unix_socket_that_a_new_master_may_take_over_keeps_its_file(
 ) -> None:
     path = tmp_path / "s"
     sites.append(site := Site(f"unix:{path}", "127.0.0.1:0"))
-    site.bindings.open[0].lent = True
+    (listener, _) = site.bindings.open
+    listener.lent = True
     site.prepare("127.0.0.1:0")
     site.accept()
     assert path.is_socket()
+    listener.take_back()
+    assert not path.exists(), "it did not take over"
 
 
-def test_another_mode_goes_to_no_other_file(sites: list[Site], tmp_path: Path) -> None:
-    """Who owns the directory puts a link in the socket's place at the worst moment."""
+def test_file_in_the_place_of_a_lent_socket_stays(sites: list[Site], tmp_path: Path) -> None:
+    """Another server has made itself at home at that path meanwhile. Its socket may not even be known by the
+    number of its inode, which is free again when nobody has the first one any more.
+    """
+    path = tmp_path / "s"
+    sites.append(site := Site(f"unix:{path}", "127.0.0.1:0"))
+    (listener, _) = site.bindings.open
+    listener.lent = True
+    number = path.stat().st_ino
+    site.prepare("127.0.0.1:0")
+    site.accept()
+    path.unlink()
+    with socket.socket(socket.AF_UNIX) as other:
+        other.bind(str(path))
+        assert path.stat().st_ino != number, "it was kept from being given away"
+        listener.take_back()
+        assert path.is_socket()
+
+
+def test_nothing_of_a_lent_socket_is_kept(sites: list[Site], tmp_path: Path) -> None:
+    sites.append(site := Site(f"unix:{tmp_path}/s", "127.0.0.1:0"))
+    (listener, _) = site.bindings.open
+    listener.lent = True
+    before = len(list(Path("/proc/self/fd").iterdir()))
+    site.prepare("127.0.0.1:0")
+    site.accept()
+    listener.give_away()
+    listener.close()
+    assert (tmp_path / "s").is_socket(), "it is the new master's"
+    assert len(list(Path("/proc/self/fd").iterdir())) == before - 1
+
+
+@pytest.mark.parametrize("known_by", ["the socket", "the target", "the link"])
+def test_another_mode_goes_to_no_other_file(sites: list[Site], tmp_path: Path, known_by: str) -> None:
+    """Who owns the directory puts a link in the socket's place before a reload that changes the mode has come
+    to its end. ``known_by``: what the listener takes for its file, as a look that follows links, or one that
+    comes too late, would find it.
+    """
     path, other = tmp_path / "s", tmp_path / "shadow"
     other.touch(0o600)
     sites.append(site := Site(f"unix:{path}", umask=0o077))
     (listener,) = site.bindings.open
+    site.prepare(f"unix:{path}", umask=0)
     path.unlink()
     path.symlink_to(other)
-    listener.inode = (other.stat().st_dev, other.stat().st_ino)  # as a look that follows links would find
-    site.prepare(f"unix:{path}.2", umask=0)
-    listener.chmod(0o777)
+    if known_by != "the socket":
+        found = other.stat() if known_by == "the target" else path.lstat()
+        listener.inode = (found.st_dev, found.st_ino)
+    site.accept()
     assert stat.S_IMODE(other.stat().st_mode) == 0o600
+
+
+def test_another_mode_goes_to_the_file_that_was_looked_at(
+    sites: list[Site], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Who owns the directory puts a link in the socket's place right behind the look at it."""
+    path, aside, other = tmp_path / "s", tmp_path / "aside", tmp_path / "shadow"
+    other.touch(0o600)
+    sites.append(site := Site(f"unix:{path}", umask=0o077))
+    site.prepare(f"unix:{path}", umask=0)
+    look = {"fstat": os.fstat, "lstat": os.lstat, "stat": os.stat}
+
+    def look_and_replace(name: str, *given: Any, **options: Any) -> os.stat_result:
+        found = look[name](*given, **options)
+        if not aside.exists() and stat.S_ISSOCK(found.st_mode):
+            path.rename(aside)
+            path.symlink_to(other)
+        return found
+
+    for name in look:
+        monkeypatch.setattr(os, name, partial(look_and_replace, name))
+    site.accept()
+    monkeypatch.undo()
+    assert path.is_symlink()
+    assert stat.S_IMODE(other.stat().st_mode) == 0o600
+    assert stat.S_IMODE(aside.stat().st_mode) == 0o777
 
 
 def test_unix_socket_stays_and_gets_another_mode(sites: list[Site], tmp_path: Path) -> None:

@@ -234,11 +234,36 @@ def test_before_exec_without_a_zygote_that_could(make: Make) -> None:
     assert done == []
     world.advance(16)
     assert len(done) == 1, "a server without a zygote may need just that: a new master"
-    assert "hook pre_exec was not run" in world.texts()
+    (event,) = [each for each in world.events.after(0, 1000) if "hook pre_exec was not run" in each.text]
+    assert "started all the same" in event.detail and "mend" in event.detail, "what to do"
     world.hooked.clear()
     world.zygote_fate = "well"
     world.advance_until(world.converged, 120)
     assert "pre_exec" not in [name for _, name in names(world)], "it is not run behind"
+
+
+def test_an_earlier_wait_for_a_zygote_does_not_shorten_a_later_one(make: Make) -> None:
+    world = make(1).start()
+
+    def lose_the_zygote() -> None:
+        world.zygote_fate = "hangs"
+        world.kill(world.zygotes()[-1].pid, signal.SIGKILL)
+        world.settle()
+
+    lose_the_zygote()
+    done: list[str] = []
+    world.supervisor.hooks.before_exec(lambda: done.append("first"))
+    began = world.clock.now
+    world.zygote_fate = "well"
+    world.kill(world.zygotes()[-1].pid, signal.SIGKILL)
+    world.advance_until(lambda: done, 12)
+    lose_the_zygote()
+    world.supervisor.hooks.before_exec(lambda: done.append("second"))
+    again = world.clock.now
+    world.advance(began + 15.5 - again)
+    assert done == ["first"] and world.clock.now < again + 15
+    world.advance(15)
+    assert done == ["first", "second"]
 
 
 def test_before_exec_without_such_a_hook(make: Make) -> None:

@@ -620,7 +620,7 @@ def test_stop_in_the_middle_of_a_reload(make: Make) -> None:
 
 
 def test_stop_in_the_middle_of_a_reload_is_told_to_who_retires_already(make: Make) -> None:
-    world = make(2)
+    world = make(2, keepalive=0)
     world.busy = True
     world.start()
     world.supervisor.reload("test")
@@ -629,11 +629,11 @@ def test_stop_in_the_middle_of_a_reload_is_told_to_who_retires_already(make: Mak
     (leaving,) = (w for w in world.roster.live() if w.phase is WorkerPhase.RETIRING)
     (process,) = (process for process in world.workers() if process.pid == leaving.pid)
     told = process.retirements
-    assert [message.pass_on for message in told] == [True]
+    assert [(message.pass_on, message.last) for message in told] == [(True, False)]
     world.advance(3)
     world.supervisor.stop("test", quick=False)
     world.settle()
-    assert [(message.idle_s, message.pass_on) for message in told[1:]] == [(0.0, False)]
+    assert [(message.idle_s, message.pass_on, message.last) for message in told[1:]] == [(0.0, False, True)]
     assert world.advance_until(lambda: leaving.phase is WorkerPhase.GONE, 20) < 10, "its time goes on"
 
 

@@ -158,6 +158,27 @@ def test_a_first_boot_and_a_reload_that_both_fail_end_the_server(make: Make) -> 
     assert world.supervisor.fatal is not None
 
 
+# -- the time that it may take
+
+
+@pytest.mark.parametrize("limit_s", [1, 60])
+def test_the_new_configuration_says_how_long_its_application_may_load(make: Make, limit_s: int) -> None:
+    """A deploy that makes the application slower to load raises the limit along with it."""
+    world = make(2, boot_timeout=20).start()
+    configure(world, boot_timeout=limit_s)
+    world.zygote_fate = "hangs"
+    world.supervisor.reload("test")
+    world.advance(limit_s - 0.5)
+    assert not world.reloads
+    world.advance(1)
+    assert f"the application did not load within {limit_s} s" in world.reloads[2]
+    configure(world, boot_timeout=20)
+    world.zygote_fate = "well"
+    world.supervisor.reload("test")
+    world.advance_until(world.converged, 60)
+    assert world.ready() == [3, 3]
+
+
 # -- the scale
 
 

@@ -156,6 +156,7 @@ def test_each_reload_is_told(systemd: Systemd) -> None:
     notifier.close()
 
 
+@pytest.mark.every_python
 @pytest.mark.process
 def test_a_server_tells_its_life(start_server: StartServer, systemd: Systemd) -> None:
     told = {"NOTIFY_SOCKET": systemd.path, "WATCHDOG_USEC": "2000000"}

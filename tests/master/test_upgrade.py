@@ -31,13 +31,17 @@ def master_of(server: Server) -> int:
     return found.pid
 
 
-def masters_in(server: Server) -> set[int]:
-    found = set()
+def titles(server: Server) -> dict[int, str]:
+    """Of the processes that live, by pid."""
+    found = {}
     for process in server.processes():
-        with contextlib.suppress(psutil.NoSuchProcess):  # the middle one of a double fork
-            if " ".join(process.cmdline()).startswith("wsgitop: master"):
-                found.add(process.pid)
+        with contextlib.suppress(psutil.NoSuchProcess):  # it has just ended, as that between two forks does
+            found[process.pid] = " ".join(process.cmdline())
     return found
+
+
+def masters_in(server: Server) -> set[int]:
+    return {pid for pid, title in titles(server).items() if title.startswith("wsgitop: master")}
 
 
 def end(server: Server) -> None:
@@ -54,6 +58,7 @@ def site(tmp_path: Path) -> Path:
     return tmp_path / "site"
 
 
+@pytest.mark.every_python
 def test_an_upgrade_loses_no_request_and_leaves_nothing(
     start_server: StartServer, site: Path, tmp_path: Path, runtime_dir: Path
 ) -> None:
@@ -159,6 +164,36 @@ def test_as_in_gunicorn_both_serve_until_one_is_ended(
     end(server)
 
 
+@pytest.mark.parametrize("dropped_by", ["the old one", "the new one", "the upgrade"])
+def test_the_file_of_a_socket_that_no_master_has_any_more_is_removed(
+    start_server: StartServer, site: Path, runtime_dir: Path, dropped_by: str
+) -> None:
+    """An address is left out by the configuration while two masters have it."""
+    path, port = runtime_dir / "site.sock", free_port()
+    both = f"bind = ['127.0.0.1:{port}', 'unix:{path}']\n"
+    (site / CONFIG).write_text(both)
+    server = start_server(
+        APP, cwd=site, bind=[f"127.0.0.1:{port}"], bind_in_file=True, runtime_dir=runtime_dir
+    )
+    one = f"bind = '127.0.0.1:{port}'\n"
+    if dropped_by == "the upgrade":
+        (site / CONFIG).write_text(one)
+        assert server.ctl("upgrade").returncode == 0
+    else:
+        server.signal(signal.SIGUSR2)
+        eventually(lambda: "serves, and this one does, too" in server.log())
+        (new,) = masters_in(server) - {server.pid}
+        (site / CONFIG).write_text(one)
+        os.kill(server.pid if dropped_by == "the old one" else new, signal.SIGHUP)
+        eventually(lambda: f"unix:{path} is not listened at any more" in server.log())
+        assert path.is_socket(), "another master has it"
+        os.kill(new if dropped_by == "the old one" else server.pid, signal.SIGTERM)
+    eventually(lambda: len(masters_in(server)) == 1, what="the end of the other master")
+    eventually(lambda: not path.exists(), what="the end of the file")
+    assert server.get() == (200, b"version 1\n")
+    end(server)
+
+
 def test_a_new_master_takes_over_from_one_that_was_killed(start_server: StartServer, site: Path) -> None:
     server = start_server(APP, cwd=site)
     assert server.ctl("signal", "USR2").returncode == 0
@@ -252,11 +287,9 @@ def test_of_a_new_master_that_is_killed_nothing_stays(start_server: StartServer,
         eventually(lambda: "the new master failed: it was killed by SIGKILL" in server.log())
         assert client.status().master.pid == server.pid
         workers = {worker.pid for worker in client.workers()}
-
-    def titles() -> list[str]:
-        return [" ".join(process.cmdline()) for process in server.processes() if process.pid not in workers]
-
-    eventually(lambda: len(titles()) == 2, what=f"only master and zygote beside {workers}")
+    eventually(
+        lambda: len(titles(server).keys() - workers) == 2, what=f"only master and zygote beside {workers}"
+    )
     assert server.stop() == 0
 
 

@@ -108,6 +108,7 @@ def serve(start_server: StartServer, directory: Path, *args: str, wait: bool = T
     return start_server("site_app:app", "-n", "site", *args, wait=wait, cwd=directory, env=env)
 
 
+@pytest.mark.every_python
 @pytest.mark.parametrize("preload", [False, True])
 def test_a_life(start_server: StartServer, tmp_path: Path, diary: Diary, preload: bool) -> None:
     write_config(tmp_path)

@@ -36,8 +36,8 @@ def write(path: Path, text: str) -> None:
 
 
 @pytest.fixture(
-    params=[("--reload-engine", "inotify"), ("--reload-engine", "poll"), ("--reload-engine", "watchfiles"),
-            ("--preload",)],
+    params=[pytest.param(("--reload-engine", "inotify"), marks=pytest.mark.every_python),
+            ("--reload-engine", "poll"), ("--reload-engine", "watchfiles"), ("--preload",)],
     ids=["inotify", "poll", "watchfiles", "preload"],
 )  # fmt: skip
 def site(request: pytest.FixtureRequest, start_server: StartServer, tmp_path: Path) -> tuple[Server, Path]:

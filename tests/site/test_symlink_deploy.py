@@ -38,6 +38,7 @@ def server(request: pytest.FixtureRequest, start_server: StartServer, tmp_path: 
     return start_server(APP, "--workers", "2", cwd=current, env={"PWD": str(current)})
 
 
+@pytest.mark.every_python
 def test_hup_serves_the_release_that_the_link_names_now(server: Server, tmp_path: Path) -> None:
     assert server.get()[1] == b"version 7\n"
     _point(tmp_path / "current", "releases/8")

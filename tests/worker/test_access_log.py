@@ -312,6 +312,7 @@ def test_what_is_kept_is_written_when_the_process_ends(pipe: tuple[int, int]) ->
 # -- in a worker ---------------------------------------------------------------------------------------------
 
 
+@pytest.mark.every_python
 @pytest.mark.process
 def test_a_worker_serves_on_while_nobody_reads_its_log(pipe: tuple[int, int]) -> None:
     reader, writer = pipe

@@ -193,6 +193,7 @@ def test_retiring_while_a_thread_without_the_lead_ends_its_request(monkeypatch: 
         assert w.wait_exit() == 0, w.log()
 
 
+@pytest.mark.every_python
 def test_a_fork_of_a_fork_keeps_its_own_files() -> None:
     def app(environ: WSGIEnvironment, start_response: StartResponse) -> Iterable[bytes]:
         pid = os.fork()

@@ -69,6 +69,7 @@ def fail(*_: object) -> None:
 # -- the boot and the end
 
 
+@pytest.mark.every_python
 @pytest.mark.process
 @pytest.mark.parametrize(
     ("end", "expected", "status"),
@@ -178,6 +179,30 @@ def test_a_second_signal_while_worker_exit_runs(diary: Diary) -> None:
         assert diary.lines() == ["begun", "done"]
 
 
+@pytest.mark.every_python
+@pytest.mark.process
+def test_one_thread_ends_the_process(diary: Diary, monkeypatch: pytest.MonkeyPatch) -> None:
+    """What is done at the very end, such as what atexit runs, is not done by two at once."""
+    entered, exit_process = apps.Gate(), os._exit
+
+    def farewell(*_: object) -> None:
+        entered.open()
+        time.sleep(0.1)  # until the watchdog has seen the signal, too
+
+    def leave(status: int) -> None:
+        diary.note("leaves")
+        time.sleep(0.1)  # as long as another one needs to get here
+        exit_process(status)
+
+    monkeypatch.setattr(os, "_exit", leave)
+    with worker(apps.plain_echo, hooks={"worker_exit": farewell}) as w:
+        os.kill(w.pid, signal.SIGTERM)
+        entered.pass_through()
+        os.kill(w.pid, signal.SIGQUIT)
+        assert w.wait_exit() == 0
+        assert diary.lines() == ["leaves"]
+
+
 @pytest.mark.process
 def test_alive_set_to_false_retires_the_worker() -> None:
     def after(w: Any, *_: object) -> None:
@@ -218,6 +243,7 @@ def test_alive_set_to_false_before_it_serves(name: str) -> None:
 # -- requests
 
 
+@pytest.mark.every_python
 @pytest.mark.process
 @pytest.mark.parametrize("threads", [1, 3])
 def test_around_a_request(diary: Diary, threads: int) -> None:

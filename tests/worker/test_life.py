@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import select
 import signal
 import time
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -15,6 +17,7 @@ from tests.worker.harness import WorkerHarness, wait_until, worker
 from wsgitop.channel import messages as m
 from wsgitop.channel.channel import ChannelClosed
 from wsgitop.scoreboard import layout as at
+from wsgitop.worker.acceptor import BATCH
 
 pytestmark = pytest.mark.process
 
@@ -96,6 +99,49 @@ def test_a_request_that_was_sent_before_retiring_is_answered() -> None:
         assert w.wait_exit() == 0
 
 
+@pytest.mark.parametrize(
+    ("how", "left"),
+    [
+        (
+            m.Retire(10, 0.0, pass_on=True),
+            100 - BATCH,
+        ),  # it may be this worker alone that was woken for those
+        (signal.SIGTERM, 100 - BATCH),
+        (m.Retire(10, last=True), 0),  # the server stops: nobody else will accept
+    ],
+    ids=["replaced", "SIGTERM", "stops"],
+)
+def test_without_keep_alive_a_worker_that_retires_leaves_who_waits_to_others(how: Any, left: int) -> None:
+    """It closes idle connections at once, but that the server stops is known by more than that."""
+    entered, leave = apps.Gate(), apps.Gate()
+    with worker(apps.gated(entered, leave), keepalive=0) as w, w.connect() as busy:
+        busy.get("/slow")
+        entered.pass_through()
+        waiting = [w.connect() for _ in range(100)]  # the only thread is in /slow
+        for client in waiting:
+            client.get("/waits")
+        if isinstance(how, m.Message):
+            w.channel.send(how)
+        else:
+            os.kill(w.pid, how)
+        wait_until(lambda: b"retiring" in Path(f"/proc/{w.pid}/cmdline").read_bytes())
+        leave.open()
+        assert busy.answer().body == b"/slow"
+        for client in waiting[: 100 - left]:
+            assert client.answer().body == b"/waits"
+            client.sock.close()
+        assert w.wait_exit() == 0
+        found = 0
+        w.listener.setblocking(False)
+        with contextlib.suppress(BlockingIOError):
+            while True:
+                w.listener.accept()[0].close()
+                found += 1
+        assert found == left
+        for client in waiting[100 - left :]:
+            client.sock.close()
+
+
 def test_an_idle_connection_outlives_the_order_to_retire() -> None:
     with worker(apps.plain_echo, keepalive=20) as w, w.connect() as idle, w.connect() as quiet:
         idle.get("/before")
@@ -139,7 +185,7 @@ def test_who_waits_to_be_accepted_when_the_server_stops_is_answered() -> None:
         waiting = [w.connect() for _ in range(150)]  # more than are accepted at a time
         for client in waiting:
             client.get("/waits")
-        w.channel.send(m.Retire(20, 0.0))
+        w.channel.send(m.Retire(20, last=True))
         leave.open()
         assert busy.answer().body == b"/slow"
         assert {client.answer().body for client in waiting} == {b"/waits"}

@@ -32,6 +32,7 @@ def release(w: WorkerHarness) -> None:
     wait_until(lambda: w.word(at.READY_NS) != 0)
 
 
+@pytest.mark.every_python
 @pytest.mark.parametrize("threads", [1, 2])
 def test_it_passes_on_what_is_idle_finishes_what_it_has_and_lives_on(threads: int) -> None:
     entered, leave = apps.Gate(), apps.Gate()

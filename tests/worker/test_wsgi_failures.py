@@ -273,6 +273,7 @@ def cut(client: Client) -> None:
         client.answer()
 
 
+@pytest.mark.every_python
 @pytest.mark.parametrize("place", PLACES)
 def test_whatever_an_application_raises_costs_its_request_only(served: Served, place: str) -> None:
     for name, error in RAISED.items():

@@ -205,6 +205,7 @@ def notes(served: Served) -> tuple[int, bool]:
     return lines.count("closed"), "sendfile" in lines
 
 
+@pytest.mark.every_python
 @pytest.mark.usefixtures("descriptors")
 def test_everything_that_can_be_read_can_be_sent(served: Served) -> None:
     with served.connect() as client:

@@ -311,11 +311,13 @@ class Retire(Message, frozen=True):
     Idle connections are kept for ``idle_s`` at most, as their clients believe; the next request on one is
     answered with ``Connection: close``. 0 when the whole server stops: there is nobody to connect to again.
     ``pass_on``: there are other workers, which take over the connections that are between two requests.
+    ``last``: nobody accepts any more, so who waits to be accepted is served now or never.
     """
 
     graceful_s: float
     idle_s: float = 0.0
     pass_on: bool = False
+    last: bool = False
 
 
 class Quarantine(Message, frozen=True):

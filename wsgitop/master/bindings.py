@@ -14,7 +14,7 @@ import socket
 
 from wsgitop.errors import BindError, ConfigError
 from wsgitop.master.events import EventLog
-from wsgitop.master.listeners import Listener, open_listener, wanted_addresses
+from wsgitop.master.listeners import Found, Listener, is_name, open_listener, wanted_addresses
 from wsgitop.settings.addresses import Address
 from wsgitop.settings.table import Settings
 
@@ -36,41 +36,53 @@ class Bindings:
         self._current = list(listeners)
         self._of: dict[int, list[Listener]] = {}
 
-    def prepare(self, number: int, settings: Settings, *, fixed: bool) -> list[Listener]:
+    def names(self, settings: Settings, *, fixed: bool) -> list[Address]:
+        """Addresses that :meth:`prepare` would have to look up. Raises ConfigError."""
+        if fixed or self._activated:
+            return []
+        return [address for address, _, same in self._match(settings) if same is None and is_name(address)]
+
+    def prepare(
+        self, number: int, settings: Settings, *, fixed: bool, found: Found | None = None
+    ) -> list[Listener]:
         """The listeners of a generation; opens those that are not there yet, all or none.
 
         ``fixed``: its workers will serve beside those of the generation before it, and so where they do.
-        Raises BindError, ConfigError.
+        ``found`` is where those of :meth:`names` are. Raises BindError, ConfigError.
         """
         if fixed or self._activated:
             self._of[number] = self._current
             return self._current
-        unused, found, fresh = list(self.open), [], []
+        its, fresh = [], []
         try:
-            for address, v6_only in wanted_addresses(settings):
-                name = str(address)
-                same = next(
-                    (e for e in unused if (e.given, e.v6_only) == (name, v6_only) and e.reachable()), None
-                )
-                if same is not None:
-                    unused.remove(same)
-                    found.append(same)
-                else:
-                    fresh.append(self._bind(address, settings, v6_only=v6_only))
-                    found.append(fresh[-1])
+            for address, v6_only, same in self._match(settings):
+                if same is None:
+                    fresh.append(self._bind(address, settings, v6_only=v6_only, found=found))
+                its.append(fresh[-1] if same is None else same)
         except BaseException:
             for listener in fresh:
                 listener.close()
             raise
-        self._of[number] = found
+        self._of[number] = its
         self.open += fresh
         for listener in fresh:
             self._events.add(
                 "info", "listening", f"listening at {listener.address}, too, for generation {number}"
             )
+        return its
+
+    def _match(self, settings: Settings) -> list[tuple[Address, bool, Listener | None]]:
+        """The addresses that are wanted, and the listener that is there for each. Raises ConfigError."""
+        unused, found = list(self.open), []
+        for address, v6_only in wanted_addresses(settings):
+            wanted = (str(address), v6_only)
+            same = next((e for e in unused if (e.given, e.v6_only) == wanted and e.reachable()), None)
+            if same is not None:
+                unused.remove(same)
+            found.append((address, v6_only, same))
         return found
 
-    def _bind(self, address: Address, settings: Settings, *, v6_only: bool) -> Listener:
+    def _bind(self, address: Address, settings: Settings, *, v6_only: bool, found: Found | None) -> Listener:
         if address.kind == "fd":
             raise ConfigError(
                 f"bind: {address} cannot be added by a reload: descriptors are handed over at the start",
@@ -78,7 +90,7 @@ class Bindings:
             )
         ours = [each for each in self.open if _overlap(each.address, address)]
         if not ours:
-            return open_listener(address, settings, v6_only=v6_only)
+            return open_listener(address, settings, v6_only=v6_only, found=found)
         # Only a wider one: the kernel prefers the narrower socket for as long as it is there, so nobody waits
         # at the new one before there are workers that accept from it.
         everywhere = WILDCARDS.get(address.kind)
@@ -91,7 +103,7 @@ class Bindings:
         for each in ours:
             each.socket.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEPORT, 1)
         try:
-            listener = open_listener(address, settings, v6_only=v6_only, reuse_port=True)
+            listener = open_listener(address, settings, v6_only=v6_only, reuse_port=True, found=found)
         finally:
             for each in ours:
                 each.socket.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEPORT, int(settings.reuse_port))

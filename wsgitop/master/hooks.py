@@ -64,6 +64,7 @@ class ServerHooks:
         self._due = ""  # on_reload or when_ready
         self._told_wanted: int | None = None
         self._before_exec: list[Callable[[], None]] = []
+        self._exec_timer: asyncio.TimerHandle | None = None
         self._kept: int | None = None  # the zygote that is to run the last hooks of a server that stops
         self._farewell = False
         self.start_failed = False
@@ -109,7 +110,7 @@ class ServerHooks:
         self._await("pre_exec")
         self.look()
         if any(message.name == "pre_exec" for message in self._waiting):
-            self._context.loop.call_later(ANSWER_S, self._exec_without)
+            self._exec_timer = self._context.loop.call_later(ANSWER_S, self._exec_without)
 
     def begun(self, number: int, message: m.HookBegun) -> None:
         """A zygote runs a hook now."""
@@ -260,10 +261,18 @@ class ServerHooks:
         for message in waiting:
             self._waiting.remove(message)
         text = f"hook pre_exec was not run: there was no zygote that could within {ANSWER_S:g} s"
-        self._context.events.add("warning", "hook", text)
+        remedy = (
+            "The new master is started all the same. Why there is no zygote is said above: mend that; if the "
+            "hook's work is needed, do it by hand."
+        )
+        self._context.events.add("warning", "hook", text, detail=remedy)
         self._exec()
 
     def _exec(self) -> None:
+        if self._exec_timer is not None:
+            # It would find the hook of a later order waiting, and cut its time short.
+            self._exec_timer.cancel()
+            self._exec_timer = None
         waiting, self._before_exec = self._before_exec, []
         for then in waiting:
             then()

@@ -7,6 +7,7 @@ import errno
 import os
 import socket
 import stat
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Protocol
@@ -17,6 +18,9 @@ from wsgitop.errors import BindError
 from wsgitop.settings.addresses import Address, parse_address
 from wsgitop.settings.identity import wanted_identity
 from wsgitop.settings.table import Settings
+
+Found = Mapping[Address, Any]
+"""What host names lead to, as bind() takes it."""
 
 
 class _Connection(Protocol):
@@ -47,6 +51,10 @@ class Listener:
     """
     lent: bool = False
     """A new master has a copy, and may be about to take over: a unix socket's file is left to it."""
+    _file_fd: int = -1
+    """Holds on to that file while the socket is closed here and lent: the number of an inode that nobody has
+    any more may be given to a file that another server puts in its place.
+    """
 
     def reachable(self) -> bool:
         """Whether clients can still get to it: the file of a unix socket may have been removed."""
@@ -56,28 +64,64 @@ class Listener:
         """Close it and remove a unix socket's file, if it is still the one that we made. May be called
         again.
         """
+        if self.lent and self.inode is not None and self._file_fd < 0:
+            self._file_fd = self._open_file()
+            if self._file_fd < 0:
+                self.inode = None
         self.socket.close()
+        if self.lent:
+            return
         # Once only: the number of an inode that is gone may be given to the socket of a successor.
         inode, self.inode = self.inode, None
-        if self.address.kind == "unix" and inode is not None and not self.lent:
+        if self.address.kind == "unix" and inode is not None:
             with contextlib.suppress(OSError):
                 if is_file(self.address.path, inode):
                     Path(self.address.path).unlink()
+        self._let_go()
+
+    def take_back(self) -> None:
+        """The new master that it was lent to is gone or does not want it. If it has been closed here
+        meanwhile, a unix socket's file is nobody's any more, and removed.
+        """
+        self.lent = False
+        if self.socket.fileno() < 0:
+            self.close()
+
+    def give_away(self) -> None:
+        """The new master that it was lent to has taken over, and a unix socket's file is that one's to remove
+        now.
+        """
+        self.lent, self.inode = False, None
+        self._let_go()
+
+    def _let_go(self) -> None:
+        fd, self._file_fd = self._file_fd, -1
+        if fd >= 0:
+            os.close(fd)
 
     def chmod(self, mode: int) -> None:
         """Give a unix socket's file this mode, if it is still the one that we made: in a directory of another
         user that name may lead anywhere by now, so no name is trusted after the look.
         """
+        fd = self._open_file()
+        if fd >= 0:
+            with contextlib.suppress(OSError):  # not ours to change: then it stays as it is
+                Path(f"/proc/self/fd/{fd}").chmod(mode)
+            os.close(fd)
+
+    def _open_file(self) -> int:
+        """A descriptor that names a unix socket's file; -1 if that is gone or another's, or there is none."""
         if self.address.kind != "unix" or self.inode is None:
-            return
-        with contextlib.suppress(OSError):  # gone, or another's: then there is nothing of ours to change
+            return -1
+        try:
             fd = os.open(self.address.path, os.O_PATH | os.O_NOFOLLOW | os.O_CLOEXEC)
-            try:
-                found = os.fstat(fd)
-                if (found.st_dev, found.st_ino) == self.inode:
-                    Path(f"/proc/self/fd/{fd}").chmod(mode)
-            finally:
-                os.close(fd)
+        except OSError:
+            return -1
+        found = os.fstat(fd)
+        if (found.st_dev, found.st_ino) == self.inode:
+            return fd
+        os.close(fd)
+        return -1
 
 
 def is_file(path: str, inode: tuple[int, int]) -> bool:
@@ -117,36 +161,68 @@ def wanted_addresses(settings: Settings) -> list[tuple[Address, bool]]:
     return [(a, a.kind == "tcp6" and a.port in wildcards) for a in addresses]
 
 
+def is_name(address: Address) -> bool:
+    """Whether a name service has to be asked where this is; known without asking one."""
+    if address.kind not in ("tcp", "tcp6"):
+        return False
+    try:
+        resolve(address, socket.AI_NUMERICHOST)
+    except BindError:
+        return True
+    return False
+
+
+def resolve(address: Address, flags: int = 0) -> Any:
+    """What bind() takes for an address. May wait for the system's resolver. Raises BindError."""
+    family = _family(address)
+    flags |= socket.AI_PASSIVE
+    try:
+        return socket.getaddrinfo(address.host, address.port, family, socket.SOCK_STREAM, 0, flags)[0][4]
+    except (OSError, UnicodeError) as error:  # UnicodeError: no name that DNS could hold
+        raise BindError(
+            f"cannot listen on {address}: {getattr(error, 'strerror', None) or 'no valid host name'}",
+            "Check the host name given with --bind.",
+        ) from None
+
+
+def _family(address: Address) -> socket.AddressFamily:
+    return socket.AF_INET6 if address.kind == "tcp6" else socket.AF_INET
+
+
 def open_listener(
-    address: Address, settings: Settings, *, v6_only: bool, reuse_port: bool = False
+    address: Address,
+    settings: Settings,
+    *,
+    v6_only: bool,
+    reuse_port: bool = False,
+    found: Found | None = None,
 ) -> Listener:
-    """Listen at one address. ``reuse_port`` as the setting. Raises BindError."""
+    """Listen at one address. ``reuse_port`` as the setting; ``found``: what has been looked up already, else
+    this waits for the system's resolver. Raises BindError.
+    """
     match address.kind:
         case "unix":
             listener = _open_unix(address, settings)
         case "fd":
             listener = _adopt(address, settings)
         case _:
+            where = None if found is None else found.get(address)
             listener = _open_tcp(
-                address, settings, v6_only=v6_only, reuse_port=reuse_port or settings.reuse_port
+                address,
+                settings,
+                resolve(address) if where is None else where,
+                v6_only=v6_only,
+                reuse_port=reuse_port or settings.reuse_port,
             )
     listener.given, listener.v6_only = str(address), v6_only
     return listener
 
 
-def _open_tcp(address: Address, settings: Settings, *, v6_only: bool, reuse_port: bool) -> Listener:
-    family = socket.AF_INET6 if address.kind == "tcp6" else socket.AF_INET
+def _open_tcp(
+    address: Address, settings: Settings, where: Any, *, v6_only: bool, reuse_port: bool
+) -> Listener:
     try:
-        found = socket.getaddrinfo(
-            address.host, address.port, family, socket.SOCK_STREAM, 0, socket.AI_PASSIVE
-        )
-    except (socket.gaierror, UnicodeError) as error:  # UnicodeError: no name that DNS could hold
-        raise BindError(
-            f"cannot listen on {address}: {getattr(error, 'strerror', None) or 'no valid host name'}",
-            "Check the host name given with --bind.",
-        ) from None
-    try:
-        sock = socket.socket(family, socket.SOCK_STREAM)
+        sock = socket.socket(_family(address), socket.SOCK_STREAM)
     except OSError as error:
         raise _explain(address, error) from None
     try:
@@ -156,7 +232,7 @@ def _open_tcp(address: Address, settings: Settings, *, v6_only: bool, reuse_port
         if v6_only:
             sock.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, 1)
         sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
-        sock.bind(found[0][4])
+        sock.bind(where)
         sock.listen(settings.backlog)
         sock.setblocking(False)
     except OSError as error:

@@ -28,6 +28,8 @@ class Limits:
     surge: int = 1
     boot_timeout_s: float = 60.0
     graceful_timeout_s: float = 30.0
+    load_timeout_s: float = 60.0
+    """--boot-timeout for the zygote that loads now: its own configuration's, as soon as that is known."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -128,7 +130,7 @@ def next_deadline(roster: Roster, limits: Limits, now: float) -> float | None:
             moments.append(worker.abort_at + ABORT_GRACE_S)
     loading = roster.loading()
     if loading is not None:
-        moments.append(loading.started_at + limits.boot_timeout_s)
+        moments.append(loading.started_at + limits.load_timeout_s)
     return min((moment for moment in moments if moment > now), default=None)
 
 
@@ -168,8 +170,8 @@ def _zygote_hangs(roster: Roster, worker: WorkerRecord, limits: Limits, now: flo
 def _zygotes(roster: Roster, limits: Limits, now: float) -> list[Action]:
     actions: list[Action] = []
     loading = roster.loading()
-    if loading is not None and now >= loading.started_at + limits.boot_timeout_s:
-        why = f"the application did not load within {limits.boot_timeout_s:g} s (--boot-timeout)"
+    if loading is not None and now >= loading.started_at + limits.load_timeout_s:
+        why = f"the application did not load within {limits.load_timeout_s:g} s (--boot-timeout)"
         actions.append(FailGeneration(loading.number, why))
     target = roster.target_generation()
     if loading is None and now >= roster.zygote_not_before and (target is None or not target.forks):

@@ -225,11 +225,15 @@ class WorkerProcess:
         self.pidfd = -1
         self.process: psutil.Process | None = None
         self.started_at = time.time()
+        """By this and its pid others know the process; by the wall clock, as the kernel says it."""
+        self.since_s = time.monotonic()
+        """Since when it has been there, by a clock that does not jump."""
         self.memory = MemoryCurve(time.monotonic())
 
     def known(self, pid: int) -> None:
         """Its pid has been told. The process is there or is a zombie of ours: nobody else reaps it."""
         self.pid = pid
+        self.since_s = time.monotonic()
         with contextlib.suppress(OSError):
             self.pidfd = os.pidfd_open(pid)
         self.process = observed(pid)

@@ -309,7 +309,7 @@ class Sampler:
             generation=record.generation,
             state=self._state(record, gauge, beat, now_ns),
             started_at=process.started_at,
-            age_s=round(max(0.0, time.time() - process.started_at), 1),
+            age_s=round(now_ns / 1e9 - process.since_s, 1),
             requests=gauge.requests,
             errors=gauge.errors,
             rps=_rounded(gauge.rps, 1),

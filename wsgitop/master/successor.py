@@ -225,6 +225,8 @@ class Predecessor:
         self._channel.close()
         for listener, inode in self._guests:
             listener.inode = inode
+            if listener.socket.fileno() < 0:  # a reload has left it out meanwhile
+                listener.close()
         fd, self._tether_fd = self._tether_fd, -1
         return Tether(socket.socket(fileno=fd)) if fd >= 0 else None
 

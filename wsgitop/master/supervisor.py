@@ -289,10 +289,14 @@ class Supervisor:
             self._timer = self._context.loop.call_later(max(0.01, deadline - now + 0.005), self.reconcile)
 
     def _limits(self) -> p.Limits:
+        settings = self._context.settings
+        loading = self.roster.loading()
+        known = None if loading is None else self._context.generations.get(loading.number)
         return p.Limits(
-            surge=DEVELOPMENT_SURGE if self._context.settings.reload else self._context.settings.reload_surge,
-            boot_timeout_s=self._context.settings.boot_timeout,
-            graceful_timeout_s=self._context.settings.graceful_timeout,
+            surge=DEVELOPMENT_SURGE if settings.reload else settings.reload_surge,
+            boot_timeout_s=settings.boot_timeout,
+            graceful_timeout_s=settings.graceful_timeout,
+            load_timeout_s=(settings if known is None else known.settings).boot_timeout,
         )
 
     def _perform(self, action: p.Action) -> None:

@@ -336,11 +336,15 @@ class Upgrade:
         if not self._peer.send(h.TakeOver()):
             return ""  # it has just ended
         self.phase = Phase.DONE
-        for index in self._serving.listeners:
-            self._lent[index].inode = None  # its file is the new master's to remove
-        for monitor, listener in self._monitors.items():
+        for index, listener in enumerate(self._lent):
+            if index in self._serving.listeners:
+                listener.give_away()  # its file is the new master's to remove
+            else:
+                listener.take_back()
+        self._lent = []
+        for monitor, monitored in self._monitors.items():
             if getattr(self._serving, monitor):
-                listener.inode = None
+                monitored.give_away()
         self._supervisor.succeeded(by_exchange=self._serving.exchange)
         for callback in self.on_hand_over:
             callback(self.pid)
@@ -375,7 +379,7 @@ class Upgrade:
         self.phase = Phase.IDLE
         self._serving = None
         for listener in self._lent:
-            listener.lent = False
+            listener.take_back()
         self._lent = []
 
     def _close(self) -> None:

@@ -289,7 +289,7 @@ class Workers:
         others = any(other.worker != record.worker for other in self._context.roster.ready())
         pass_on = self._context.hands_on or (not stopping and others)
         self._processes[record.worker].peer.send(
-            m.Quit() if quick else m.Retire(record.graceful_s, idle_s, pass_on)
+            m.Quit() if quick else m.Retire(record.graceful_s, idle_s, pass_on, last)
         )
         if quick and stopping:
             # A worker whose watchdog hangs does not read its channel; the signal reaches it all the same.

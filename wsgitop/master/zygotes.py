@@ -18,7 +18,8 @@ from wsgitop.errors import BindError, ConfigError, WsgitopError
 from wsgitop.master.context import Context, Generation
 from wsgitop.master.deaths import one_line
 from wsgitop.master.hooks import ServerHooks
-from wsgitop.master.listeners import Listener
+from wsgitop.master.listeners import Found, Listener
+from wsgitop.master.lookup import Outcome, look_up
 from wsgitop.master.processes import Output, Peer, ZygoteProcess, close_all, describe_status, spawn_zygote
 from wsgitop.master.roster import GenerationRecord
 from wsgitop.master.states import GenerationEvent, GenerationPhase
@@ -123,8 +124,34 @@ class Zygotes:
         self._context.hooks.declared(record.number, loaded.hooks)
         try:
             settings, notes = self._context.configuration.resolve_again(loaded.path, loaded.values_json)
+            names = self._context.bindings.names(settings, fixed=not record.roll)
+        except (ConfigError, OSError) as error:
+            self._context.give_up(record, str(error))
+            return
+        notes = (*loaded.notes, *notes)
+        if not names:
+            self._open(record, settings, notes, {})
+            return
+
+        def then(outcome: Outcome) -> None:
+            if record.phase is not GenerationPhase.LOADING:
+                return
+            if isinstance(outcome, BindError):
+                self._context.give_up(record, str(outcome))
+            else:
+                self._open(record, settings, notes, outcome)
+            self._context.reconcile()
+
+        look_up(self._context.loop, names, then)
+
+    def _open(
+        self, record: GenerationRecord, settings: Settings, notes: tuple[str, ...], found: Found
+    ) -> None:
+        """Open what the generation needs and hand it to its zygote."""
+        bindings = self._context.bindings
+        try:
             with self._context.logs.prepared(settings) as access_log_fd:
-                listeners = self._context.bindings.prepare(record.number, settings, fixed=not record.roll)
+                listeners = bindings.prepare(record.number, settings, fixed=not record.roll, found=found)
                 board = Board.create(settings.threads)
                 self._send_prepare(record, settings, board, listeners, access_log_fd)
         except (BindError, ConfigError, OSError) as error:
@@ -133,7 +160,7 @@ class Zygotes:
         if record.number > 1:
             if not record.roll and settings.bind != self._context.settings.bind:
                 notes += ("bind has changed: it takes effect at the next reload",)
-            for note in (*loaded.notes, *notes):
+            for note in notes:
                 self._context.events.add("warning", "config", note)
 
     def _send_prepare(

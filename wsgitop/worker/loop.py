@@ -91,7 +91,7 @@ class Engine:
             app=app, crew=self.crew, access_log=access_log, name=f"{name} of {settings.wsgi_app}"
         )
         self._row = row
-        self._draining = False
+        self._draining = self._last = False
         self._wants_quarantine = self._in_quarantine = False
         self._aside = False  # it retires or is in quarantine: it takes no new connections
         self._full = False  # no more is accepted for want of room
@@ -147,14 +147,15 @@ class Engine:
         """Make the leader look around."""
         os.eventfd_write(self._wake_fd, 1)
 
-    def retire(self, idle_s: float, *, pass_on: bool) -> None:
+    def retire(self, idle_s: float, *, pass_on: bool, last: bool) -> None:
         """Stop accepting; end when the connections are done. ``idle_s``: 0 closes idle ones at once.
-        ``pass_on``: other workers take over those between two requests.
+        ``pass_on``: other workers take over those between two requests. ``last``: nobody accepts any more.
 
         When it retires already, because the server stops meanwhile: nobody takes over any more.
         """
         if idle_s <= 0:
             self._settlement.closes_idle = True
+        self._last = self._last or last
         self.caretaker.passes_on = pass_on and (self.caretaker.passes_on or not self.retiring)
         self.retiring = self._aside = True
         self._draining = False  # the leader goes through what is idle, once more if need be
@@ -494,7 +495,7 @@ class Engine:
         """
         self._draining = True
         self._row[at.READY_NS] = 0
-        self._acceptor.close(last=self._settlement.closes_idle and not self.caretaker.passes_on)
+        self._acceptor.close(last=self._last)
         self.caretaker.end()
         now_s = _monotonic()
         for connection in list(self._table.connections.values()):

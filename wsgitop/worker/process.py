@@ -65,6 +65,7 @@ class _Worker:
         self._handled = HANDLED | {signal.SIGABRT} if self._hooks.aborts else HANDLED
         self._leave_why = ""
         self._ends = False
+        self._leaving = threading.Lock()
         self._watchdog: Watchdog | None = None
         self._signals_in, self._signals_out = socket.socketpair()
         self._signals_in.setblocking(False)
@@ -95,7 +96,7 @@ class _Worker:
         self._serve(engine, watchdog)
         self._tell_slowest()
         self._hooks.end(HOOK_LIMIT_S)
-        LOGGER.info("Worker exiting (pid: %d)", os.getpid())
+        self._last_words()
         return 0
 
     def _assemble(self, app: WSGIApplication) -> tuple[Engine, Watchdog]:
@@ -221,11 +222,19 @@ class _Worker:
         """End the process although threads are in the application."""
         self._tell_slowest()
         self._hooks.end(HURRIED_S)
-        LOGGER.info("Worker exiting (pid: %d)", os.getpid())
+        self._last_words()
         for stream in (sys.stdout, sys.stderr):
             with contextlib.suppress(OSError, ValueError):
                 stream.flush()
         os._exit(status)
+
+    def _last_words(self) -> None:
+        """To be called by the thread that is about to end the process. The main thread, which is through, and
+        the watchdog, which has been told to end at once, can both come here: the second waits for the end
+        that the first brings about, what atexit runs included, but not for ever.
+        """
+        if self._leaving.acquire(timeout=HURRIED_S):
+            LOGGER.info("Worker exiting (pid: %d)", os.getpid())
 
     # -- signals ---------------------------------------------------------------------------------------
 

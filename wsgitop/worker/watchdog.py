@@ -336,8 +336,8 @@ class Watchdog(threading.Thread):
     def _obey(self, message: m.ToWorker, descriptors: list[int]) -> None:
         """Do what the master says; it takes from ``descriptors`` what is not to be closed."""
         match message:
-            case m.Retire(graceful_s, idle_s, pass_on):
-                self.retire("", graceful_s, idle_s, pass_on=pass_on)
+            case m.Retire(graceful_s, idle_s, pass_on, last):
+                self.retire("", graceful_s, idle_s, pass_on=pass_on, last=last)
             case m.Quarantine(on):
                 # Who is looked at may take as long as it takes.
                 self._timeout_s = 0.0 if on else self._engine.settings.timeout
@@ -369,7 +369,8 @@ class Watchdog(threading.Thread):
         if self._engine.settings.capture_output:
             os.dup2(null, 1)
         os.close(null)
-        self.retire("the master is gone", self._engine.settings.graceful_timeout, idle_s=0.0, pass_on=False)
+        graceful_s = self._engine.settings.graceful_timeout
+        self.retire("the master is gone", graceful_s, idle_s=0.0, pass_on=False, last=True)
 
     def _post(self) -> None:
         while self._outbox and not self._master_gone:
@@ -384,18 +385,20 @@ class Watchdog(threading.Thread):
 
     # -- ending ----------------------------------------------------------------------------------------
 
-    def retire(self, reason: str, graceful_s: float, idle_s: float, *, pass_on: bool) -> None:
-        """Finish what is in flight within ``graceful_s`` and end; ``idle_s`` and ``pass_on`` as in
+    def retire(
+        self, reason: str, graceful_s: float, idle_s: float, *, pass_on: bool, last: bool = False
+    ) -> None:
+        """Finish what is in flight within ``graceful_s`` and end; ``idle_s``, ``pass_on`` and ``last`` as in
         :class:`m.Retire`. ``reason`` is '' if it is the master that wants it.
         """
         self._limit_s = min(self._limit_s, time.monotonic() + graceful_s)
         if self._engine.retiring:
-            self._engine.retire(idle_s, pass_on=pass_on)
+            self._engine.retire(idle_s, pass_on=pass_on, last=last)
             return
         if reason:
             self.send(m.Retiring(reason))
         self._on_retire()
-        self._engine.retire(idle_s, pass_on=pass_on)
+        self._engine.retire(idle_s, pass_on=pass_on, last=last)
 
     def _give_up(self, reason: str) -> None:
         """A thread is lost, and with it the worker: finish what else is in flight and end."""
