@@ -16,6 +16,7 @@ import pytest
 from tests.control.fake_backend import PATIENT, FakeBackend, RawClient, raw_client, serving
 from tests.control.test_server import asynchronous, until
 from tests.support.users import ALICE, BOB, as_root, effective
+from wsgitop.control import acceptor
 from wsgitop.control import messages as m
 from wsgitop.control import sharing as sharing_module
 from wsgitop.control.allow import AllowList
@@ -134,7 +135,8 @@ FEW = Limits(clients=8, clients_of_others=6, clients_per_user=4, turned_away=3)
 
 
 @asynchronous
-async def test_others_cannot_keep_the_owner_out(runtime_dir: Path) -> None:
+async def test_others_cannot_keep_the_owner_out(runtime_dir: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(acceptor, "TURNED_AWAY_S", 0.1)
     async with contextlib.AsyncExitStack() as stack:
         server, _, sharing = await stack.enter_async_context(shared_server(runtime_dir, limits=FEW))
 
