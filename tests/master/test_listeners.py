@@ -9,6 +9,7 @@ import stat
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
+import psutil
 import pytest
 
 from wsgitop.errors import BindError
@@ -203,3 +204,15 @@ def test_socket_of_a_successor_is_safe_from_a_second_close(opened: Open, runtime
         assert listener.inode is None, "its number may be the one of the successor's file by now"
         listener.close()
         assert path.exists()
+
+
+def test_the_title_of_who_holds_a_port_is_told_without_what_fills_it_up(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(
+        psutil.Process, "cmdline", lambda _self: ["wsgitop: master [shop] gen 1" + 90 * " ", ""]
+    )
+    with socket.create_server(("127.0.0.1", 0)) as other:
+        bind = f"127.0.0.1:{other.getsockname()[1]}"
+        with pytest.raises(BindError, match=r"in use by wsgitop: master \[shop\] gen 1 \(pid \d+\)"):
+            open_listeners(Settings(bind=(bind,)))

@@ -162,7 +162,8 @@ class Orders:
         connection.call_finished()
 
     def _note(self, row: Method, arguments: Any, actor: str, severity: Severity, outcome: str) -> None:
-        self._backend.note(severity, "order", f"{described(row.name, arguments)}: {outcome}", actor)
+        if isinstance(arguments, m.OrderArguments):  # a look at a stack changes nothing
+            self._backend.note(severity, "order", f"{described(row.name, arguments)}: {outcome}", actor)
 
     # -- keys
 

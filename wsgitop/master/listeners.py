@@ -18,6 +18,7 @@ from wsgitop.errors import BindError
 from wsgitop.settings.addresses import Address, parse_address
 from wsgitop.settings.identity import wanted_identity
 from wsgitop.settings.table import Settings
+from wsgitop.snapshot import printable
 
 Found = Mapping[Address, Any]
 """What host names lead to, as bind() takes it."""
@@ -360,7 +361,8 @@ def _holder(address: Address) -> str:
             parent = process.parent()
             while parent is not None and _holds(parent, address):
                 process, parent = parent, parent.parent()
-            command = " ".join(process.cmdline())
+            # A title that is shorter than the command line was is filled up with blanks.
+            command = printable(" ".join(process.cmdline()).strip(), 80)
             # A title set by the process itself says more than the interpreter's name.
             name = command if command.startswith(("wsgitop: ", "gunicorn: ")) else process.name()
             return f"{name} (pid {process.pid})"
