@@ -276,6 +276,33 @@ def test_systemd_and_health_checks_follow(start_server: StartServer, runtime_dir
     end(server)
 
 
+def test_statsd_hears_of_one_master_how_many_workers_there_are(start_server: StartServer, site: Path) -> None:
+    """The old one's have retired when it ends, but the server has as many as before."""
+    told: list[str] = []
+    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as statsd:
+        statsd.bind(("127.0.0.1", 0))
+        statsd.setblocking(False)
+
+        def hear() -> list[str]:
+            with contextlib.suppress(BlockingIOError):
+                while True:
+                    told.extend(statsd.recv(65536).decode().splitlines())
+            return [line for line in told if "workers:" in line]
+
+        host = f"127.0.0.1:{statsd.getsockname()[1]}"
+        server = start_server(APP, "-w", "2", "--statsd-host", host, cwd=site)
+        eventually(lambda: "gunicorn.workers:2|g" in hear())
+        told.clear()
+        assert server.ctl("upgrade").returncode == 0
+        server.process.wait(10)
+        before = len(hear())
+        eventually(lambda: len(hear()) > before, what="the new one's figures")
+        assert server.get()[0] == 200
+        assert set(hear()) == {"gunicorn.workers:2|g"}
+        eventually(lambda: "gunicorn.requests:1|c" in (hear(), told)[1], what="the new one's requests")
+    end(server)
+
+
 def test_of_a_new_master_that_is_killed_nothing_stays(start_server: StartServer, site: Path) -> None:
     server = start_server(APP, cwd=site)
     write_release(site, "import time\ntime.sleep(60)\n")

@@ -183,6 +183,7 @@ class Master:
             )
             supervisor.logs.on_error_log = self._let_go_of_terminal
             self._statsd = open_statsd(settings, sampler, self._sink)
+            self._tell_gauges(predecessor is None)
             self._supervisor, self._sampler, self._control = supervisor, sampler, control
             self._upgrade = upgrade = Upgrade(
                 loop,
@@ -379,12 +380,17 @@ class Master:
         """A new master has taken over: what there is but once is its own."""
         if self._sharing is not None:
             self._sharing.close()
+        self._tell_gauges(False)
         if self._control is not None and control_is_theirs:
             self._control.hand_over()
         if self._tether is not None:
             asyncio.get_running_loop().remove_reader(self._tether.fileno())
             self._tether.close()
             self._tether = None
+
+    def _tell_gauges(self, on: bool) -> None:
+        if self._statsd is not None:
+            self._statsd.gauges = on
 
     def _settle_stderr(self, restore: Callable[[], None]) -> None:
         """The workers of a new master are ready: the old one need not read its standard error any more."""
@@ -399,6 +405,7 @@ class Master:
         """The old master has handed over, or is gone: this one is the master now."""
         self._upgrade.is_guest = False
         self._predecessor = None
+        self._tell_gauges(True)
         self._tether = predecessor.take_over()
         if self._pidfile is not None:
             try:

@@ -46,7 +46,11 @@ def open_statsd(settings: Settings, sampler: Sampler, sink: Sink) -> Reporter | 
 
 
 class Reporter:
-    """Makes a second's figures and has them sent."""
+    """Makes a second's figures and has them sent.
+
+    ``gauges``: this is the master of the server. Of two, while one takes over from the other, both tell what
+    they count, which adds up, but only one how many workers there are: the other's come and go.
+    """
 
     def __init__(self, statsd: Statsd, sampler: Sampler, levels: LevelCounter, settings: Settings) -> None:
         self._statsd = statsd
@@ -58,6 +62,7 @@ class Reporter:
         self._backlog = settings.enable_backlog_metric
         self._statistics = Statistics()
         self._last_s = 0.0
+        self.gauges = True
         sampler.on_removed.append(self._statistics.forget)
 
     def tick(self, snapshot: Snapshot) -> None:
@@ -67,8 +72,7 @@ class Reporter:
             return
         self._last_s = now_s
         self._statistics.read(self._sampler.gauges)
-        backlog = snapshot.totals.queue if self._backlog else None
-        self._send(len(snapshot.workers), backlog)
+        self._send(len(snapshot.workers), snapshot.totals.queue if self._backlog else None)
 
     def close(self) -> None:
         """Send what is left."""
@@ -82,7 +86,12 @@ class Reporter:
         self._told_levels = counts
         lines = (
             f"{self._prefix}{line}{self._tags}"
-            for line in figures(self._statistics.take(), levels, workers, backlog)
+            for line in figures(
+                self._statistics.take(),
+                levels,
+                workers if self.gauges else None,
+                backlog if self.gauges else None,
+            )
         )
         self._statsd.send(datagrams(lines))
 
@@ -93,9 +102,11 @@ def prefix_of(text: str) -> str:
     return f"{clean}." if clean else ""
 
 
-def figures(growth: Growth, levels: Mapping[str, int], workers: int, backlog: int | None) -> Iterator[str]:
+def figures(
+    growth: Growth, levels: Mapping[str, int], workers: int | None, backlog: int | None
+) -> Iterator[str]:
     """A second's figures in the words of statsd, without prefix and tags; counters that stand still are left
-    out.
+    out, and so are gauges that are None.
     """
     if growth.requests:
         yield f"gunicorn.requests:{growth.requests}|c"
@@ -109,7 +120,8 @@ def figures(growth: Growth, levels: Mapping[str, int], workers: int, backlog: in
     for level, count in levels.items():
         if count:
             yield f"gunicorn.log.{level}:{count}|c"
-    yield f"gunicorn.workers:{workers}|g"
+    if workers is not None:
+        yield f"gunicorn.workers:{workers}|g"
     if backlog is not None:
         yield f"gunicorn.backlog:{backlog}|g"
 
