@@ -6,6 +6,7 @@ Without the validator, which hides it.
 
 from __future__ import annotations
 
+import gc
 import gzip
 import io
 import os
@@ -185,6 +186,7 @@ def served(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Served]:
         SITE.notes.put("sendfile")
         return sent
 
+    gc.collect()  # what other tests have left open is not to be found, and closed, in the worker
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(os, "sendfile", noted)
         with SITE.worker(threads=2) as served:
