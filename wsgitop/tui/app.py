@@ -64,9 +64,10 @@ class InterfaceResult:
 def pages() -> dict[str, type[Page]]:
     """The pages by subject, imported when the first of them is opened."""
     from wsgitop.tui.screens.deaths import Deaths
+    from wsgitop.tui.screens.reload import ReloadPage
     from wsgitop.tui.screens.requests import Requests
 
-    return {page.SUBJECT: page for page in (Requests, Deaths)}
+    return {page.SUBJECT: page for page in (Requests, ReloadPage, Deaths)}
 
 
 def _palette_provider() -> type[Provider]:
@@ -99,6 +100,13 @@ class WsgitopApp(App[InterfaceResult]):
             "requests",
             key_display="r 3",
             tooltip="what is in flight, and what took long",
+        ),
+        Binding(
+            "g,4",
+            "open('reload')",
+            "generations",
+            key_display="g 4",
+            tooltip="reloads, and generations of the code",
         ),
         Binding("d", "open('deaths')", "deaths", tooltip="how workers have ended, and why"),
         Binding("p", "pause", "pause", tooltip="freeze the picture; nothing is lost meanwhile"),
@@ -317,7 +325,9 @@ class WsgitopApp(App[InterfaceResult]):
             "requests    none is broken off\nbad code    the old generation goes on"
         )
         if await self.push_screen_wait(Confirm("Reload (HUP)", question, yes="Reload")):
-            await self.operations.reload()
+            seen = self.seen
+            shown = isinstance(seen, Page) and seen.SUBJECT == "reload"
+            await self.operations.reload("" if shown else " (g shows it)")
         else:
             self.say("info", "not reloaded: cancelled")
 
@@ -378,7 +388,8 @@ class WsgitopApp(App[InterfaceResult]):
             f"{flight.line}\n\n"
             f"elapsed     {figures.elapsed(flight.elapsed_s)} when this opened\n"
             f"client      {request.client or figures.UNKNOWN}\n"
-            f"worker      {told.slot}, pid {told.pid}, generation {told.generation}, thread {request.thread}\n\n"
+            f"worker      {told.slot}, pid {told.pid}, generation {told.generation}, thread "
+            f"{request.thread}\n\n"
             "It is answered 503, or broken off if its answer has begun. A thread cannot be stopped: one that "
             "does not come back costs its worker, which is replaced."
         )

@@ -89,7 +89,7 @@ def details(row: Flight | SlowRequest | None, workers: tuple[WorkerSnapshot, ...
         method, path, client, slot, pid, generation = (
             request.method, request.path, request.client, told.slot, told.pid, told.generation,
         )  # fmt: skip
-        age, where = _age(row.elapsed_s), f"thread {request.thread} of "
+        age, where = _age(row.elapsed_s), f"thread {request.thread} of worker "
         worker = next((one for one in workers if identity(one) == row.worker), None)
         took = f"running for {figures.elapsed(row.elapsed_s)}"
     else:
@@ -108,7 +108,7 @@ def details(row: Flight | SlowRequest | None, workers: tuple[WorkerSnapshot, ...
         (
             ("time", took, age.color if age.color != "muted" else "text"),
             ("client", client or figures.UNKNOWN, "text"),
-            ("worker", f"{where}worker {slot}, pid {pid}, generation {generation}", "text"),
+            ("worker", f"{where}{slot}, pid {pid}, generation {generation}", "text"),
         ),
         9,
     )
