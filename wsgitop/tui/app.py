@@ -19,10 +19,11 @@ from textual.scrollbar import ScrollBar, ScrollBarRender
 
 from wsgitop.errors import InterfaceFault
 from wsgitop.snapshot import Severity, WorkerSnapshot
-from wsgitop.tui import terminal
+from wsgitop.tui import figures, terminal
 from wsgitop.tui.alarms import failed_generation
-from wsgitop.tui.arrange import identity
+from wsgitop.tui.arrange import Identity, identity
 from wsgitop.tui.figures import plural
+from wsgitop.tui.in_flight import Flight
 from wsgitop.tui.model import Model, View
 from wsgitop.tui.operations import Operations
 from wsgitop.tui.screens.overview import Overview
@@ -35,8 +36,10 @@ if TYPE_CHECKING:
 
 Choice = Literal["stop", "leave", "quit"]
 
-OPERATOR_ACTIONS = frozenset({"reload", "scale", "undo_scale", "signal_menu"})
-OPERATOR_KEYS = {"H": "reload", "plus": "scaling", "minus": "scaling", "u": "undoing", "x": "signals"}
+OPERATOR_ACTIONS = frozenset({"reload", "scale", "undo_scale", "signal_menu", "cancel"})
+OPERATOR_KEYS = {
+    "H": "reload", "plus": "scaling", "minus": "scaling", "u": "undoing", "x": "signals", "c": "cancelling",
+}  # fmt: skip
 
 
 class PlainScrollBar(ScrollBarRender):
@@ -61,8 +64,10 @@ class InterfaceResult:
 def pages() -> dict[str, type[Page]]:
     """The pages by subject, imported when the first of them is opened."""
     from wsgitop.tui.screens.deaths import Deaths
+    from wsgitop.tui.screens.reload import ReloadPage
+    from wsgitop.tui.screens.requests import Requests
 
-    return {page.SUBJECT: page for page in (Deaths,)}
+    return {page.SUBJECT: page for page in (Requests, ReloadPage, Deaths)}
 
 
 def _palette_provider() -> type[Provider]:
@@ -89,6 +94,20 @@ class WsgitopApp(App[InterfaceResult]):
         Binding("plus", "scale(1)", "add", key_display="+", tooltip="one worker more (TTIN), at once"),
         Binding("minus", "scale(-1)", "remove", key_display="-", tooltip="one worker fewer (TTOU), at once"),
         Binding("u", "undo_scale", "undo", tooltip="undo the last + or -"),
+        Binding(
+            "r,3",
+            "open('requests')",
+            "requests",
+            key_display="r 3",
+            tooltip="what is in flight, and what took long",
+        ),
+        Binding(
+            "g,4",
+            "open('reload')",
+            "generations",
+            key_display="g 4",
+            tooltip="reloads, and generations of the code",
+        ),
         Binding("d", "open('deaths')", "deaths", tooltip="how workers have ended, and why"),
         Binding("p", "pause", "pause", tooltip="freeze the picture; nothing is lost meanwhile"),
         Binding("left_square_bracket", "interval(-1)", "refresh faster", key_display="["),
@@ -210,6 +229,17 @@ class WsgitopApp(App[InterfaceResult]):
             return
         self.push_screen(page())
 
+    def open_worker(self, worker: Identity, thread: int | None = None) -> None:
+        """Show one worker: on its page or, where there is none, on the overview."""
+        if not self.model.select(worker):
+            self.say("warning", f"the worker with pid {worker[0]} is not there any more (d: why)")
+            return
+        if "worker" in pages():
+            self.action_open("worker")
+        else:
+            self.action_overview()
+            self.show()
+
     def action_overview(self) -> None:
         """Back to the first screen."""
         while len(self.screen_stack) > 1:
@@ -295,7 +325,9 @@ class WsgitopApp(App[InterfaceResult]):
             "requests    none is broken off\nbad code    the old generation goes on"
         )
         if await self.push_screen_wait(Confirm("Reload (HUP)", question, yes="Reload")):
-            await self.operations.reload()
+            seen = self.seen
+            shown = isinstance(seen, Page) and seen.SUBJECT == "reload"
+            await self.operations.reload("" if shown else " (g shows it)")
         else:
             self.say("info", "not reloaded: cancelled")
 
@@ -345,6 +377,28 @@ class WsgitopApp(App[InterfaceResult]):
             self.say("warning", f"{chosen.name} not sent: {who} is not there any more")
             return
         await self.operations.signal(chosen.name, worker.slot, target)
+
+    @work(group="questions", exit_on_error=False)
+    async def cancel_request(self, flight: Flight) -> None:
+        """Ask, then cut this very request of this very process. Both are fixed before anything can move."""
+        from wsgitop.tui.screens.dialogs import Confirm
+
+        told, request = flight.told, flight.told.request
+        question = (
+            f"{flight.line}\n\n"
+            f"elapsed     {figures.elapsed(flight.elapsed_s)} when this opened\n"
+            f"client      {request.client or figures.UNKNOWN}\n"
+            f"worker      {told.slot}, pid {told.pid}, generation {told.generation}, thread "
+            f"{request.thread}\n\n"
+            "It is answered 503, or broken off if its answer has begun. A thread cannot be stopped: one that "
+            "does not come back costs its worker, which is replaced."
+        )
+        if await self.push_screen_wait(Confirm("Cancel a request", question, yes="Cut it", danger=True)):
+            await self.operations.cancel(
+                told.slot, flight.worker, request.thread, request.request, flight.line
+            )
+        else:
+            self.say("info", "not cut: cancelled")
 
     def show_failure(self, view: View) -> None:
         """The newest text that explains a failure: a generation that did not come up, or an event with

@@ -256,6 +256,10 @@ class Model:
         """A key was pressed: the rows stay where they are for a moment."""
         self._rest_until = self._clock() + REST_S
 
+    def now(self) -> float:
+        """Monotonic seconds, for ages that go on between two pictures."""
+        return self._clock()
+
     @property
     def is_paused(self) -> bool:
         return self._frozen is not None
@@ -314,6 +318,17 @@ class Model:
     def move_to_end(self) -> None:
         shown = self._rows()
         self._select_row(shown, len(shown) - 1)
+
+    def select(self, key: Identity) -> bool:
+        """Put the cursor on this worker, filter or not; False: there is none such now."""
+        snapshot = self._frozen.snapshot if self._frozen else self._snapshot
+        present = snapshot.workers if snapshot is not None else ()
+        if key not in {identity(worker) for worker in present}:
+            return False
+        if key not in {identity(worker) for worker in self._rows()}:
+            self.set_filter("")
+        self._selected = key
+        return True
 
     def _select_row(self, shown: tuple[WorkerSnapshot, ...], row: int) -> None:
         if shown:

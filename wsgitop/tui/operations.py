@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Awaitable, Callable
 
-from wsgitop.control.messages import Outcome
+from wsgitop.control.messages import Cancelled, Outcome
 from wsgitop.errors import ActionFailed, CannotConnect, WsgitopError
 from wsgitop.snapshot import Severity, WorkerSnapshot
 from wsgitop.tui.arrange import Identity, identity
@@ -44,9 +44,9 @@ class Operations:
         self._model.say(severity, text)
         self._changed()
 
-    async def reload(self) -> None:
-        """HUP, and wait for the outcome."""
-        await self._do("reloading", "not reloaded", lambda source: source.reload())
+    async def reload(self, where: str = "") -> None:
+        """HUP, and wait for the outcome. ``where`` says what shows it meanwhile."""
+        await self._do(f"reloading{where}", "not reloaded", lambda source: source.reload())
 
     async def scale(self, change: int) -> None:
         """TTIN or TTOU. Below one worker there is nothing to take away: said at once, without asking the
@@ -103,6 +103,20 @@ class Operations:
             lambda source, pid, started_at: source.release(pid, started_at),
         )  # fmt: skip
 
+    async def cancel(self, slot: int, target: Identity, thread: int, request: int, what: str) -> None:
+        """Cut one request: that very one of that very process, so that no later one on its thread is hit.
+        ``what`` is its method and path. A thread cannot be killed: the answer says what has become of it.
+        """
+        pid, started_at = target
+        if not request:
+            self.say("error", f"not cut: the server does not say which request {what} is; it is too old")
+            return
+        await self._do(
+            f"cutting {what} of worker {slot} (pid {pid})", "not cut",
+            lambda source: source.cancel(pid, thread, request=request, started_at=started_at),
+            severity=_severity_of_cut,
+        )  # fmt: skip
+
     async def _order(
         self,
         doing: str,
@@ -123,7 +137,14 @@ class Operations:
         snapshot = self._model.snapshot
         return snapshot is not None and identity(worker) in {identity(other) for other in snapshot.workers}
 
-    async def _do(self, doing: str, failed: str, call: Callable[[Source], Awaitable[Outcome]]) -> bool:
+    async def _do(
+        self,
+        doing: str,
+        failed: str,
+        call: Callable[[Source], Awaitable[Outcome]],
+        *,
+        severity: Callable[[Outcome], Severity] = lambda _outcome: "good",
+    ) -> bool:
         source = self._source()
         if source is None:
             self.say("error", f"{failed}: no connection to the server; it is tried again")
@@ -148,8 +169,15 @@ class Operations:
             return False
         finally:
             self._model.end(token)
-        self.say("good", outcome.text)
+        self.say(severity(outcome), outcome.text)
         return True
+
+
+def _severity_of_cut(outcome: Outcome) -> Severity:
+    """Good only if the thread is free again because of it."""
+    if not isinstance(outcome, Cancelled) or outcome.end == "disconnected":
+        return "warning"
+    return "good" if outcome.answered or outcome.end == "raised" else "info"
 
 
 def _line(error: WsgitopError) -> str:

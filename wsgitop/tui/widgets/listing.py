@@ -138,12 +138,13 @@ class Listing(ScrollView, Generic[Row], can_focus=True):
         self._placed_width = -1
         self._titled = ""
         self._note = ""
+        self._active = True
 
     # -- data in ---------------------------------------------------------------------------------------------
 
-    def show(self, listed: Listed[Row], note: str = "") -> None:
-        """Draw this; ``note`` stands in the title behind the count."""
-        before, self.listed, self._note = self.listed, listed, note
+    def show(self, listed: Listed[Row], note: str = "", *, active: bool = True) -> None:
+        """Draw this; ``note`` stands in the title behind the count. ``active``: the cursor is seen."""
+        before, self.listed, self._note, self._active = self.listed, listed, note, active
         # By the row object itself: the strips hold on to their rows, so no other can have its number.
         present = {id(row) for row in listed.rows}
         self._strips = {key: kept for key, kept in self._strips.items() if key[0] in present}
@@ -233,7 +234,7 @@ class Listing(ScrollView, Generic[Row], can_focus=True):
                 text = "nothing matches the filter; Esc clears it" if self.listed.filter else self._empty
                 return Line(look, width).gap(GUTTER).put(text, "muted").strip()
             return Strip.blank(width, look.palette.style("text"))
-        row, selected = self.listed.rows[number], number == self.listed.cursor
+        row, selected = self.listed.rows[number], self._active and number == self.listed.cursor
         key = (id(row), selected)
         kept = self._strips.get(key)
         if kept is None:
