@@ -18,7 +18,7 @@ _COUNTED = re.compile(
 
 LEVELS = ("DEBUG", "INFO", "WARNING", "ERROR", "CRITICAL")
 """The least severe first."""
-_SHOWN_HEAD = re.compile(rf"(?:\[(\d[^\]]*)\] )?(?:\[(\d+)\] )?\[({'|'.join(LEVELS)})\] ?")
+_SHOWN_HEAD = re.compile(r"(?:\[(\d[^\]]{7,})\] )?(?:\[(\d+)\] )?\[(CRITICAL|ERROR|WARNING|INFO|DEBUG)\] ?")
 
 
 class Entry(NamedTuple):

@@ -22,6 +22,7 @@ from typing import Final, Literal, NamedTuple
 
 from wsgitop.control.messages import LogLine
 from wsgitop.logs.lines import head_of, is_at_least
+from wsgitop.tui import figures
 from wsgitop.tui.lists import passes
 
 LogName = Literal["error", "access"]
@@ -497,4 +498,4 @@ def timestamp(written: str) -> float | None:
 def clock_of(written: str) -> str:
     """The time of day in local time, '' if there is none."""
     at = timestamp(written) if written else None
-    return "" if at is None else time.strftime("%H:%M:%S", time.localtime(at))
+    return "" if at is None else figures.clock(at)

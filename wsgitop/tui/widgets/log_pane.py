@@ -92,11 +92,10 @@ class LogPane(Widget, can_focus=True):
 
     def _set_titles(self, title: str) -> None:
         look, model = look_of(self), self.model
-        tail = (
-            "follows"
-            if model.is_following
-            else f"{plural(model.fresh, 'new line')} {look.signs.dot} f follows"
-        )
+        tail = "follows"
+        if not model.is_following:
+            fresh = plural(model.fresh, "new line") if model.fresh else "stands still"
+            tail = f"{fresh} {look.signs.dot} f follows"
         if model.is_paused:
             tail = f"paused {look.signs.dot} {plural(model.fresh, 'line')} since"
         if (title, tail) == self._titled:
