@@ -17,7 +17,7 @@ import pytest
 from tests.control.fake_backend import FakeBackend, ServerThread
 from tests.support.waiting import eventually
 from wsgitop.cli.main import main
-from wsgitop.cli.scripting import Severity, unmet
+from wsgitop.cli.scripting import unmet
 from wsgitop.control.messages import LogLevelArguments
 from wsgitop.snapshot import ReloadSnapshot, Snapshot
 
@@ -158,15 +158,6 @@ def test_log_that_is_followed(lines: FakeBackend, runtime_dir: Path) -> None:
             following.terminate()
             following.wait(10)
     eventually(lambda: lines.follows == (False, False))
-
-
-def test_severity_of_lines_without_a_level() -> None:
-    shown = Severity("warning")
-    assert shown.includes("printed before anything was logged")
-    assert not shown.includes("[2026-01-01 00:00:00 +0000] [7] [INFO] x")
-    assert not shown.includes("  of it")
-    assert shown.includes("[2026-01-01 00:00:00 +0000] [7] [CRITICAL] x")
-    assert shown.includes("  of it [INFO]")
 
 
 def test_top(capsys: Captured) -> None:

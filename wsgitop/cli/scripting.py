@@ -15,13 +15,13 @@ from wsgitop.cli import tables
 from wsgitop.client import AsyncClient, Client
 from wsgitop.control.messages import LogLine, SettingShown, SubscribeArguments
 from wsgitop.errors import ActionFailed, CannotConnect, UsageError
+from wsgitop.logs.lines import LevelReader, is_at_least
 from wsgitop.snapshot import Event, Second, Snapshot, printable
 from wsgitop.tui import figures
 
 POLL_S = 0.25
 """Between looks while something is waited for, and between tries to connect."""
 CLEAR = "\x1b[H\x1b[J"
-_LEVELS = ("DEBUG", "INFO", "WARNING", "ERROR", "CRITICAL")
 
 
 # -- wait ----------------------------------------------------------------------------------------------------
@@ -104,40 +104,22 @@ def follow_log(client: Client, *, access: bool, past_lines: int, level: str) -> 
     arguments = SubscribeArguments(
         snapshots=False, events=False, error_log=not access, access_log=access, past_lines=past_lines
     )
-    shown = Severity(level)
+    levels = LevelReader()
     for news in client.news(arguments):
         if not isinstance(news, LogLine):
             continue
         if news.dropped:
             click.echo(f"… {news.dropped} lines were missed …", err=True)
-        if access or shown.includes(news.text):
+        if access or is_at_least(levels.level_of(news.text), level.upper()):
             click.echo(printable(news.text))
 
 
 def print_log(client: Client, *, access: bool, past_lines: int, level: str) -> None:
     """Print the last lines of a log, from a severity on."""
-    shown = Severity(level)
+    levels = LevelReader()
     for line in client.log(past_lines, access=access):
-        if access or shown.includes(line):
+        if access or is_at_least(levels.level_of(line), level.upper()):
             click.echo(printable(line))
-
-
-class Severity:
-    """Which lines of the error log are at least as severe as ``least``; a line without a level belongs to the
-    one before it.
-    """
-
-    def __init__(self, least: str) -> None:
-        self._wanted = {f"[{level}]" for level in _LEVELS[_LEVELS.index(least.upper()) :]}
-        self._last = True
-
-    def includes(self, line: str) -> bool:
-        """Whether ``line`` is wanted."""
-        parts = line.split(" ", 5)
-        found = [part for part in parts[:5] if part.startswith("[") and part[1:-1] in _LEVELS]
-        if found and line.startswith("["):
-            self._last = found[0] in self._wanted
-        return self._last
 
 
 def settings_text(settings: tuple[SettingShown, ...]) -> str:

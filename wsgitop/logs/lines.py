@@ -1,7 +1,7 @@
 """The lines of the error log, read again: which level, which process, what text.
 
 Zygotes and workers write lines, not records; what wants to know more than the bytes (syslog, the counters of
-statsd) reads it out of them. What an application prints by itself has no level.
+statsd, who looks at the log) reads it out of them. What an application prints by itself has no level.
 """
 
 from __future__ import annotations
@@ -15,6 +15,10 @@ _COUNTED = re.compile(
     rb"^\[[^\]\n]*\] \[\d+\] \[(CRITICAL|ERROR|WARNING)\] [^\n]*\n(Traceback \(most recent call last\):)?",
     re.MULTILINE,
 )
+
+LEVELS = ("DEBUG", "INFO", "WARNING", "ERROR", "CRITICAL")
+"""The least severe first."""
+_SHOWN_HEAD = re.compile(r"(?:\[(\d[^\]]{7,})\] )?(?:\[(\d+)\] )?\[(CRITICAL|ERROR|WARNING|INFO|DEBUG)\] ?")
 
 
 class Entry(NamedTuple):
@@ -37,6 +41,44 @@ def entries(data: bytes) -> Iterator[Entry]:
             yield Entry(level, pid, line[head.end() :])
         elif line.strip():
             yield Entry(level, pid, line)
+
+
+class Head(NamedTuple):
+    """What a line of text says of itself before its message: the time and the pid as they are written, ''
+    where they are not. ``end`` is where the message begins.
+    """
+
+    time: str
+    pid: str
+    level: str
+    end: int
+
+
+def head_of(line: str) -> Head | None:
+    """The head of a line, None for one that has none."""
+    match = _SHOWN_HEAD.match(line)
+    return None if match is None else Head(match[1] or "", match[2] or "", match[3], match.end())
+
+
+class LevelReader:
+    """Tells the level of one line after the other: a line without one (a traceback's, for example) belongs to
+    the line before it. '' before anything had a level.
+    """
+
+    def __init__(self) -> None:
+        self._level = ""
+
+    def level_of(self, line: str) -> str:
+        """The level of the next line."""
+        head = head_of(line)
+        if head is not None:
+            self._level = head.level
+        return self._level
+
+
+def is_at_least(level: str, least: str) -> bool:
+    """Whether ``level`` is ``least`` or worse. What has no level always is: nobody knows better."""
+    return not level or LEVELS.index(level) >= LEVELS.index(least)
 
 
 class LevelCounter:

@@ -28,7 +28,18 @@ from wsgitop.tui.model import Model, View
 from wsgitop.tui.operations import Operations
 from wsgitop.tui.screens.overview import Overview
 from wsgitop.tui.screens.page import Page
-from wsgitop.tui.source import Feed, Happened, LinkLost, LinkUp, Pictured, Remembered, SourceFactory
+from wsgitop.tui.source import (
+    Feed,
+    Happened,
+    LinkLost,
+    LinkUp,
+    Logged,
+    LogRefused,
+    LogsBegin,
+    Pictured,
+    Remembered,
+    SourceFactory,
+)
 from wsgitop.tui.theme import DARK, LIGHT, PALETTES, Look, textual_theme
 
 if TYPE_CHECKING:
@@ -64,10 +75,13 @@ class InterfaceResult:
 def pages() -> dict[str, type[Page]]:
     """The pages by subject, imported when the first of them is opened."""
     from wsgitop.tui.screens.deaths import Deaths
+    from wsgitop.tui.screens.events import Events
+    from wsgitop.tui.screens.log import Log
     from wsgitop.tui.screens.reload import ReloadPage
     from wsgitop.tui.screens.requests import Requests
+    from wsgitop.tui.screens.settings import SettingsPage
 
-    return {page.SUBJECT: page for page in (Requests, ReloadPage, Deaths)}
+    return {page.SUBJECT: page for page in (Requests, ReloadPage, Deaths, Log, Events, SettingsPage)}
 
 
 def _palette_provider() -> type[Provider]:
@@ -109,6 +123,17 @@ class WsgitopApp(App[InterfaceResult]):
             tooltip="reloads, and generations of the code",
         ),
         Binding("d", "open('deaths')", "deaths", tooltip="how workers have ended, and why"),
+        Binding("l,6", "open('log')", "log", key_display="l 6", tooltip="error log and access log"),
+        Binding(
+            "a,7", "open('events')", "events", key_display="a 7", tooltip="what happened, and who caused it"
+        ),
+        Binding(
+            "o,8",
+            "open('settings')",
+            "settings",
+            key_display="o 8",
+            tooltip="settings, and where they come from",
+        ),
         Binding("p", "pause", "pause", tooltip="freeze the picture; nothing is lost meanwhile"),
         Binding("left_square_bracket", "interval(-1)", "refresh faster", key_display="["),
         Binding("right_square_bracket", "interval(1)", "refresh slower", key_display="]"),
@@ -276,6 +301,14 @@ class WsgitopApp(App[InterfaceResult]):
         self.model.take_events(message.events)
         if not self.model.is_paused:
             self.show()
+
+    @on(LogsBegin)
+    @on(Logged)
+    @on(LogRefused)
+    def _heard(self, message: LogsBegin | Logged | LogRefused) -> None:
+        for screen in self.screen_stack:
+            if isinstance(screen, Page):
+                screen.hear(message)
 
     # -- keys ------------------------------------------------------------------------------------------------
 

@@ -59,8 +59,9 @@ class View:
     """One picture to draw.
 
     ``rows`` are the workers that pass the filter, in order; ``cursor`` is the row of ``selected`` (or -1).
-    ``seconds`` are at most the last minute, oldest first; ``events`` newest first. ``paused_s`` and
-    ``stale_s`` are None unless the picture is frozen, or the server does not answer; ``ended``: it never
+    ``seconds`` are at most the last minute, oldest first; ``events`` newest first, without the orders that
+    went well, whose effects are events themselves; ``audit`` has those as well. ``paused_s`` and ``stale_s``
+    are None unless the picture is frozen, or the server does not answer; ``ended``: it never
     will. Two views are never equal: a new one means "draw".
     """
 
@@ -80,6 +81,7 @@ class View:
     seconds: tuple[Second, ...] = ()
     trail: tuple[Trail, ...] = ()
     events: tuple[Event, ...] = ()
+    audit: tuple[Event, ...] = ()
     sayings: tuple[Saying, ...] = ()
     alarms: tuple[Alarm, ...] = ()
 
@@ -92,6 +94,7 @@ class _Frozen:
     snapshot: Snapshot | None
     seconds: tuple[Second, ...]
     events: tuple[Event, ...]
+    audit: tuple[Event, ...]
     trails: dict[Identity, tuple[Trail, ...]]
 
 
@@ -108,6 +111,7 @@ class Model:
         self._seconds: dict[int, Second] = {}
         self._events: deque[Event] = deque(maxlen=EVENTS_KEPT)
         self._newest_first: tuple[Event, ...] | None = ()
+        self._audit: tuple[Event, ...] = ()
         self._window: tuple[Second, ...] | None = None
         self._last_sequence = 0
         self._trails: dict[Identity, deque[Trail]] = {}
@@ -275,6 +279,7 @@ class Model:
             snapshot=self._snapshot,
             seconds=self._last_seconds(),
             events=self._events_newest_first(),
+            audit=self._all_newest_first(),
             trails={key: tuple(trail) for key, trail in self._trails.items()},
         )
         return True
@@ -373,6 +378,7 @@ class Model:
             seconds=frozen.seconds if frozen else self._last_seconds(),
             trail=trail,
             events=frozen.events if frozen else self._events_newest_first(),
+            audit=frozen.audit if frozen else self._all_newest_first(),
             sayings=self._sayings(now),
             alarms=alarms(snapshot),
         )
@@ -385,14 +391,20 @@ class Model:
             sayings.append(Saying("info", f"{text}… {now - since:.0f} s", running=True))
         return tuple(sayings)
 
-    # The two below keep their tuple until something is added: widgets compare by identity what they draw.
+    # Those below keep their tuple until something is added: widgets compare by identity what they draw.
 
     def _events_newest_first(self) -> tuple[Event, ...]:
         if self._newest_first is None:
+            self._audit = tuple(reversed(self._events))
             # What came of an order that went well is told by the events of what it did.
-            shown = (event for event in self._events if (event.kind, event.severity) != ("order", "info"))
-            self._newest_first = tuple(reversed([*shown]))
+            self._newest_first = tuple(
+                event for event in self._audit if (event.kind, event.severity) != ("order", "info")
+            )
         return self._newest_first
+
+    def _all_newest_first(self) -> tuple[Event, ...]:
+        self._events_newest_first()
+        return self._audit
 
     def _last_seconds(self) -> tuple[Second, ...]:
         if self._window is None:

@@ -34,8 +34,12 @@ LONGEST_PAUSE_S = 1.0
 LONGEST_REMOTE_PAUSE_S = 5.0
 """At one of another machine, which takes a process and a login."""
 HISTORY_S = 60
-EVENTS_ASKED = 100
+EVENTS_ASKED = 500
 PAST_LINES = 500
+LINES_PAUSE_S = 0.1
+"""Lines of the logs are collected for so long."""
+MOST_LINES = 2000
+"""And at most so many."""
 
 CONNECT_TIMEOUT_S = 30.0
 """A source that takes longer counts as one that cannot be reached. The client gives up before that."""
@@ -126,8 +130,16 @@ class Happened(Message):
         self.events = events
 
 
+class LogsBegin(Message):
+    """A subscription to logs begins: the last lines of each come next, also those that came before."""
+
+    def __init__(self, *, error: bool, access: bool) -> None:
+        super().__init__()
+        self.error, self.access = error, access
+
+
 class Logged(Message):
-    """Lines of a log."""
+    """Lines of the logs, as many as have come since the last ones."""
 
     def __init__(self, lines: tuple[LogLine, ...]) -> None:
         super().__init__()
@@ -135,11 +147,11 @@ class Logged(Message):
 
 
 class LogRefused(Message):
-    """The logs cannot be followed, and why."""
+    """The logs cannot be followed, why, and what to do about it. None is followed any more."""
 
-    def __init__(self, reason: str) -> None:
+    def __init__(self, cause: str, remedy: str) -> None:
         super().__init__()
-        self.reason = reason
+        self.cause, self.remedy = cause, remedy
 
 
 class Feed:
@@ -155,6 +167,8 @@ class Feed:
         self._interval_changed = asyncio.Event()
         self._past_asked = False
         self._logs: tuple[bool, bool] = (False, False)
+        self._lines: list[LogLine] = []
+        self._lines_due: asyncio.TimerHandle | None = None
         self.source: Source | None = None
         """The live connection, None while there is none."""
 
@@ -212,14 +226,19 @@ class Feed:
         arguments = SubscribeArguments(
             interval_s, error_log=error, access_log=access, past_lines=PAST_LINES if error or access else 0
         )
+        if error or access:
+            self._post(LogsBegin(error=error, access=access))
         try:
             await self._take_news(source, interval_s, arguments)
         except (ActionFailed, Refused) as fault:
             if not (error or access):
                 raise
-            self._logs = (False, False)
-            self._post(LogRefused(f"{fault.cause}. {fault.remedy}".strip()))
+            if self._logs == (error, access):
+                self._logs = (False, False)
+            self._post(LogRefused(fault.cause, fault.remedy))
             await self._take_news(source, interval_s, SubscribeArguments(interval_s))
+        finally:
+            self._pass_lines()
 
     async def _take_news(self, source: Source, interval_s: float, arguments: SubscribeArguments) -> None:
         async for item in source.news(arguments):
@@ -227,7 +246,7 @@ class Feed:
                 self._post(Happened((item,)))
                 continue
             if isinstance(item, LogLine):
-                self._post(Logged((item,)))
+                self._collect(item)
                 continue
             self._post(Pictured(item))
             if not self._past_asked:
@@ -238,6 +257,22 @@ class Feed:
             elif interval_s > 1:
                 # The server keeps every second; a slow screen asks for those between its pictures.
                 self._post(Remembered(await source.history(int(interval_s) + 2)))
+
+    def _collect(self, line: LogLine) -> None:
+        """Keep a line until the next are due: a message for each would be more work than the lines."""
+        self._lines.append(line)
+        if len(self._lines) >= MOST_LINES:
+            self._pass_lines()
+        elif self._lines_due is None:
+            self._lines_due = asyncio.get_running_loop().call_later(LINES_PAUSE_S, self._pass_lines)
+
+    def _pass_lines(self) -> None:
+        if self._lines_due is not None:
+            self._lines_due.cancel()
+            self._lines_due = None
+        if self._lines:
+            lines, self._lines = tuple(self._lines), []
+            self._post(Logged(lines))
 
     async def _ask_past(self, source: Source) -> None:
         self._post(Remembered(await source.history(HISTORY_S)))

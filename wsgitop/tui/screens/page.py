@@ -15,6 +15,7 @@ from textual import events, on, work
 from textual.app import ComposeResult
 from textual.binding import Binding, BindingType
 from textual.containers import Horizontal, Vertical
+from textual.message import Message
 from textual.reactive import var
 from textual.screen import Screen
 from textual.strip import Strip
@@ -91,6 +92,9 @@ class Page(Screen[None]):
     def take(self, answer: Any) -> None:
         """Keep what :meth:`ask` has brought."""
         raise NotImplementedError
+
+    def hear(self, message: Message) -> None:
+        """Lines of the logs, and what became of following them. For whoever shows them."""
 
     # -- frame -----------------------------------------------------------------------------------------------
 
