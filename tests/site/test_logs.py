@@ -396,7 +396,7 @@ def test_a_reload_that_fails_leaves_the_files(start_server: StartServer, tmp_pat
         before = access.read_text().count("GET /")
         server.get("/")
         eventually(lambda before=before: access.read_text().count("GET /") > before)  # type: ignore[misc]
-    assert error.read_text().count("reload to generation") == 3
+    assert error.read_text().count("] reload to generation") == 3
     config.write_text(text.format(str(access), "-"))
     assert server.ctl("reload").returncode == 0
     server.signal(signal.SIGUSR1)
