@@ -62,6 +62,17 @@ def test_status_as_json_has_what_scripts_rely_on(capsys: Captured) -> None:
     assert {"method", "path", "elapsed_s"} <= set(status["workers"][0]["in_flight"][0])
 
 
+def test_json_cannot_steer_a_terminal(capsys: Captured) -> None:
+    backend = FakeBackend()
+    text = "red \x9b31m \u202e evil \x7f \U000e0001 – é"
+    backend.event(text)
+    with ServerThread(backend=backend):
+        assert main(["ctl", "events", "--json"]) == 0
+    out = capsys.readouterr().out
+    assert all(character == "\n" or character.isprintable() for character in out)
+    assert json.loads(out)[0]["text"] == text and "– é" in out
+
+
 def test_json_may_stand_before_the_subcommand(capsys: Captured) -> None:
     with ServerThread() as server:
         assert main(["ctl", "--json", "-s", server.path, "workers"]) == 0

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import shlex
 import subprocess
 import sys
 import threading
@@ -114,6 +115,16 @@ def test_wait_outlives_a_restart(capsys: Captured) -> None:
     with ServerThread(backend=FakeBackend(workers=3)):
         waiting.join(15)
     assert statuses == [0]
+
+
+def test_wait_does_not_log_in_over_and_over(
+    runtime_dir: Path, monkeypatch: pytest.MonkeyPatch, capsys: Captured
+) -> None:
+    tries = runtime_dir / "tries"
+    script = f"echo x >> {tries}; exit 1"
+    target = f"exec:sh -c {shlex.quote(script)}"
+    assert main(["ctl", "-s", target, "wait", "--timeout", "1.5"]) == 1
+    assert tries.read_text() == "x\n"
 
 
 @pytest.fixture

@@ -205,6 +205,13 @@ def test_the_plain_client(runtime_dir: Path) -> None:
 # -- targets -------------------------------------------------------------------------------------------------
 
 
+def test_the_plain_client_can_be_closed_twice(runtime_dir: Path) -> None:
+    with ServerThread(str(runtime_dir / "c" / "control.sock")) as server:
+        with Client(server.path) as client:
+            client.status()
+        client.close()
+
+
 def test_a_server_is_found_by_pid_and_by_name(runtime_dir: Path) -> None:
     with ServerThread() as server:
         for target in (str(os.getpid()), "shop", "shop.wsgi", "shop.wsgi:application"):

@@ -17,6 +17,7 @@ import psutil
 import pytest
 
 from tests.control.fake_backend import ServerThread, hostile_server
+from tests.support.waiting import eventually
 from wsgitop.client import AsyncClient, Client, link
 from wsgitop.errors import CannotConnect, UsageError
 from wsgitop.transport import process
@@ -108,6 +109,14 @@ def test_what_is_started_is_out_of_reach_of_the_terminal(server: ServerThread) -
         (relay,) = children()
         assert os.getpgid(relay.pid) == os.getpgrp(), "it may ask"
     assert not children()
+
+
+def test_what_a_program_has_started_ends_with_it(server: ServerThread) -> None:
+    with pytest.raises(CannotConnect):
+        Client(through("sleep 47 & echo $! >&2; exit 3")).__enter__()
+    eventually(
+        lambda: not [p for p in psutil.process_iter(["cmdline"]) if p.info["cmdline"] == ["sleep", "47"]]
+    )
 
 
 def test_what_is_said_before_the_answer_is_shown_to_who_may_be_asked(

@@ -38,6 +38,8 @@ DOCKER = ExecTarget(("docker", "exec", "-i", "shop", "wsgitop", "relay"))
          "the wsgitop at web is too old", "Update"),
         ((WEB, 1, "\x1b[2Jboo\n", False), CannotConnect, "\\x1b[2Jboo", "ssh web wsgitop relay"),
         ((WEB, 0, "", True), CannotConnect, "the connection to web was lost", "log"),
+        ((WEB, 143, "", True), CannotConnect, "the connection to web was lost", "log"),
+        ((DOCKER, 137, "OCI runtime: killed", True), CannotConnect, "was lost: OCI runtime: killed", "log"),
         ((WEB, -9, "", True), CannotConnect, "ssh was killed by SIGKILL", ""),
         ((DOCKER, 1, "Error response from daemon: No such container: shop\n", False), CannotConnect,
          "No such container: shop", "-i"),

@@ -7,13 +7,14 @@ from collections.abc import Callable, Coroutine
 from pathlib import Path
 from typing import Any
 
+import msgspec
 import pytest
 
 from tests.control.fake_backend import FakeBackend, RawClient, failed_reload, raw_client, serving
 from wsgitop.control import messages as m
 from wsgitop.control import orders
 from wsgitop.control.connection import Limits
-from wsgitop.control.orders import described
+from wsgitop.control.orders import KeptOrder, described
 
 
 @pytest.fixture
@@ -99,6 +100,66 @@ async def test_the_oldest_keys_give_way(path: Path) -> None:
         await client.call("loglevel", {"level": "info", "key": "0"})
         assert len(backend.told) == most + 2
         assert sum(map(len, server._orders._remembered.values())) == most
+
+
+@asynchronous
+async def test_an_order_under_way_does_not_lose_its_key_to_newer_ones(path: Path) -> None:
+    async with serving(path) as (_, backend), raw_client(path) as one, raw_client(path) as two:
+        quick, done = backend.reload, asyncio.Event()
+
+        async def slow(actor: str) -> m.Outcome:
+            await done.wait()
+            return await quick(actor)
+
+        backend.reload = slow  # type: ignore[method-assign]
+        await one.send(b'{"jsonrpc":"2.0","id":1,"method":"reload","params":{"key":"slow"}}\n')
+        await one.call("hello", call_id=2)
+        for number in range(orders.KEYS_PER_UID + 1):
+            await two.call("loglevel", {"level": "info", "key": str(number)})
+        done.set()
+        assert "result" in await one.answer()
+        await two.call("reload", {"key": "slow"})
+        assert [told[0] for told in backend.told].count("reload") == 1
+
+
+@asynchronous
+async def test_keys_outlive_an_upgrade(path: Path) -> None:
+    async with serving(path) as (server, backend), raw_client(path) as client:
+        scaled = await scale(client, "a")
+        backend.fault = failed_reload()
+        failed = await client.call("reload", {"key": "b"})
+        backend.fault = None
+        backend.gate.clear()
+        await client.send(b'{"jsonrpc":"2.0","id":1,"method":"upgrade","params":{"key":"c"}}\n')
+        await client.call("hello", call_id=2)
+        kept = msgspec.json.decode(msgspec.json.encode(server.kept_orders(4400)), type=tuple[KeptOrder, ...])
+    assert [(order.method, order.key) for order in kept] == [
+        ("scale", "a"),
+        ("reload", "b"),
+        ("upgrade", "c"),
+    ]
+    strange = msgspec.structs.replace(kept[0], method="no such method")
+    old = msgspec.structs.replace(kept[0], key="old", age_s=orders.KEY_LIFE_S)
+    async with serving(path) as (server, backend), raw_client(path) as client:
+        server.adopt_orders((*kept, strange, old))
+        assert await scale(client, "a") == scaled
+        assert await client.call("reload", {"key": "b"}) == failed
+        upgraded = await client.call("upgrade", {"key": "c"})
+        assert upgraded["result"]["text"] == "process 4400 is the master now"
+        assert backend.told == []
+        await scale(client, "old")
+        assert len(backend.told) == 1
+
+
+@asynchronous
+async def test_no_more_orders_are_kept_than_fit(path: Path) -> None:
+    async with serving(path) as (server, backend), raw_client(path) as client:
+        fault = failed_reload()
+        fault.detail = "x" * 30_000
+        backend.fault = fault
+        for key in "abcd":
+            await client.call("reload", {"key": key})
+        assert [order.key for order in server.kept_orders(1)] == ["c", "d"], "the newest"
 
 
 def test_a_key_is_forgotten_in_time(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

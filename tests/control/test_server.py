@@ -94,6 +94,8 @@ async def test_deaths(path: Path) -> None:
         assert deaths[0]["cause"] == "crashed" and deaths[0]["status"] is None
         deaths = (await client.call("deaths", {"limit": 1000000}))["result"]["deaths"]
         assert [death["pid"] for death in deaths] == [2, 3], "as many as an answer may hold"
+        deaths = (await client.call("deaths", {"pid": 1}))["result"]["deaths"]
+        assert [death["pid"] for death in deaths] == [1], "one that does not fit beside the others"
 
 
 @asynchronous

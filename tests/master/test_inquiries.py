@@ -8,7 +8,7 @@ import gc
 import pytest
 
 from wsgitop.channel import messages as m
-from wsgitop.master.inquiries import Inquiries, WorkerGone
+from wsgitop.master.inquiries import Inquiries, NotRead, WorkerGone
 
 
 async def asked(
@@ -86,7 +86,7 @@ def test_a_deadline() -> None:
 
 def test_who_does_not_read_is_not_waited_for() -> None:
     async def main() -> None:
-        with pytest.raises(TimeoutError):
+        with pytest.raises(NotRead):
             await Inquiries().ask(1, lambda _number: False, 60.0)
 
     asyncio.run(main())

@@ -173,7 +173,7 @@ def test_a_cut_is_told_and_kept(server: Server) -> None:
         done = control.cancel(one.pid, one.request.thread, request=one.request.request)
         assert (done.end, done.answered, done.workers) == ("disconnected", True, 1)
         assert done.text.startswith(f"GET /wait on thread {one.request.thread} of worker 1 (pid {one.pid})")
-        assert "was answered 503; the thread still runs it" in done.text
+        assert "was answered with an error; the thread still runs it" in done.text
         assert 0.9 < done.elapsed_s < 3
         assert connection.getresponse().status == 503
         (event,) = (event for event in control.events() if event.kind == "cancel")

@@ -70,7 +70,7 @@ def test_an_upgrade_loses_no_request_and_leaves_nothing(
     with Load(server.connection) as load, Client(running(server.env)[0].control) as watcher:
         load.run_on(20)
         write_version(site, 2)
-        result = server.ctl("upgrade")
+        result = server.ctl("upgrade", "--key", "once")
         assert result.returncode == 0, result.stderr
         successor = master_of(server)
         assert f"process {successor} is the master now" in result.stdout and successor != server.pid
@@ -83,6 +83,10 @@ def test_an_upgrade_loses_no_request_and_leaves_nothing(
     assert load.tally.versions[-1] == "2"
     with Client(running(server.env)[0].control) as client:
         snapshot = client.status()
+        told = [event for event in client.events() if "has taken over" in event.text]
+        assert "(pid " in told[0].actor, "who wanted it"
+    again = server.ctl("upgrade", "--key", "once")
+    assert f"process {successor} is the master now" in again.stdout and master_of(server) == successor
     assert snapshot.master.pid == successor
     assert snapshot.master.workers_wanted == len(snapshot.workers) == 3, "the scale of TTIN stays"
     connection = UnixConnection(str(path), 5)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 import sys
+import unicodedata
 from collections.abc import Callable
 
 import click
@@ -16,7 +17,7 @@ from wsgitop.client import AsyncClient, Client
 from wsgitop.control.checks import LEVELS
 from wsgitop.control.messages import MetricsResult, Outcome
 from wsgitop.errors import UsageError
-from wsgitop.snapshot import Event, Snapshot, printable
+from wsgitop.snapshot import HIDDEN_CATEGORIES, Event, Snapshot, printable
 
 HELP = """Ask a running server or give it orders.
 
@@ -102,7 +103,20 @@ def _as_json(context: click.Context) -> bool:
 
 def _print_json(value: object, *, lines: bool = False) -> None:
     encoded = msgspec.json.encode(value)
-    click.echo((encoded if lines else msgspec.json.format(encoded, indent=2)).decode())
+    text = (encoded if lines else msgspec.json.format(encoded, indent=2)).decode()
+    # Only control characters below 0x20 are escaped by then, and a terminal may be what reads it.
+    click.echo("".join(map(json_escaped, text)) if "\x7f" in text or not text.isascii() else text)
+
+
+def json_escaped(character: str) -> str:
+    """A character of a JSON text, as an escape if it could steer a terminal."""
+    if character == "\n" or unicodedata.category(character) not in HIDDEN_CATEGORIES:
+        return character
+    code = ord(character)
+    if code < 0x10000:
+        return f"\\u{code:04x}"
+    high, low = divmod(code - 0x10000, 0x400)
+    return f"\\u{0xD800 + high:04x}\\u{0xDC00 + low:04x}"
 
 
 def _order(context: click.Context, give: Callable[[Client], Outcome]) -> int:
@@ -180,11 +194,9 @@ def deaths(context: click.Context) -> int:
     """
     pid = context.params["pid"]
     with _connect(context) as client:
-        found = client.deaths(limit=1000 if pid is not None else context.params["number"])
-    if pid is not None:
-        found = tuple(death for death in found if death.pid == pid)
-        if not found:
-            raise UsageError(f"the ledger has no process {pid}", "See `wsgitop ctl deaths 200`.")
+        found = client.deaths(limit=context.params["number"], pid=pid)
+    if pid is not None and not found:
+        raise UsageError(f"the ledger has no process {pid}", "See `wsgitop ctl deaths 200`.")
     if _as_json(context):
         _print_json(found)
     elif pid is not None:

@@ -21,6 +21,8 @@ from wsgitop.tui import figures
 
 POLL_S = 0.25
 """Between looks while something is waited for, and between tries to connect."""
+REMOTE_POLL_S = 5.0
+"""Between tries to connect to another machine: each is a login there."""
 CLEAR = "\x1b[H\x1b[J"
 
 
@@ -82,7 +84,8 @@ def wait_for(
             finally:
                 if client is not None:
                     await client.close()
-            await asyncio.sleep(POLL_S)
+            remote = client is not None and client.is_remote
+            await asyncio.sleep(REMOTE_POLL_S if remote else POLL_S)
 
     async def within() -> Snapshot:
         async with asyncio.timeout(timeout_s or None):

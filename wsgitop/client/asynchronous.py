@@ -115,9 +115,12 @@ class AsyncClient:
         """The newest ``limit`` events with a sequence above ``after``, oldest first."""
         return (await self._ask("events", m.EventsArguments(after, limit), m.EventsResult)).events
 
-    async def deaths(self, after: int = 0, limit: int = 20) -> tuple[Death, ...]:
-        """The newest ``limit`` ends of workers and zygotes with a sequence above ``after``, oldest first."""
-        return (await self._ask("deaths", m.DeathsArguments(after=after, limit=limit), m.DeathsResult)).deaths
+    async def deaths(self, after: int = 0, limit: int = 20, *, pid: int | None = None) -> tuple[Death, ...]:
+        """The newest ``limit`` ends of workers and zygotes with a sequence above ``after``, oldest first;
+        with ``pid`` only those of processes that had it.
+        """
+        arguments = m.DeathsArguments(after=after, limit=limit, pid=pid)
+        return (await self._ask("deaths", arguments, m.DeathsResult)).deaths
 
     async def settings(self, *, changed: bool = False) -> tuple[m.SettingShown, ...]:
         """The settings in force; ``changed``: only those that are not at their default."""

@@ -18,6 +18,7 @@ class Client:
     def __init__(self, target: str, *, remote_command: str = "", interactive: bool = False) -> None:
         self._client = AsyncClient(target, remote_command=remote_command, interactive=interactive)
         self._runner = asyncio.Runner()
+        self._closed = False
 
     def __enter__(self) -> Self:
         try:
@@ -38,6 +39,9 @@ class Client:
 
     def close(self) -> None:
         """Close the connection. May be called again."""
+        if self._closed:
+            return
+        self._closed = True
         self._runner.run(self._client.close())
         self._runner.close()
 
@@ -57,9 +61,9 @@ class Client:
         """As AsyncClient.events."""
         return self._runner.run(self._client.events(after, limit))
 
-    def deaths(self, after: int = 0, limit: int = 20) -> tuple[Death, ...]:
+    def deaths(self, after: int = 0, limit: int = 20, *, pid: int | None = None) -> tuple[Death, ...]:
         """As AsyncClient.deaths."""
-        return self._runner.run(self._client.deaths(after, limit))
+        return self._runner.run(self._client.deaths(after, limit, pid=pid))
 
     def settings(self, *, changed: bool = False) -> tuple[m.SettingShown, ...]:
         """As AsyncClient.settings."""

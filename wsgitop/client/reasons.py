@@ -44,9 +44,10 @@ def why_lost(target: SshTarget | ExecTarget, status: int | None, said: str, *, g
     if status is not None and status < 0:
         name = "ssh" if isinstance(target, SshTarget) else f"the command {printable(target.words[0], 60)}"
         return CannotConnect(f"{name} was killed by {_signal_name(-status)}")
-    if greeted and not status:
+    if greeted:
+        what = f"the connection to {where} was lost"
         return CannotConnect(
-            f"the connection to {where} was lost", "The server may have ended; look at its log."
+            f"{what}: {last}" if last else what, "The server may have ended; look at its log."
         )
     if status in (126, 127):
         return _no_program(target, last)

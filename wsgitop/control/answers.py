@@ -98,7 +98,12 @@ class Answers:
         return m.EventsResult(_newest_that_fit(found))
 
     def _deaths(self, connection: Connection, arguments: m.DeathsArguments) -> m.DeathsResult:
-        found = self._backend.deaths(arguments.after, min(arguments.limit, MOST_EVENTS))
+        limit = min(arguments.limit, MOST_EVENTS)
+        if arguments.pid is None:
+            found = self._backend.deaths(arguments.after, limit)
+        else:
+            known = self._backend.deaths(arguments.after, MOST_EVENTS)
+            found = [death for death in known if death.pid == arguments.pid][-limit:]
         if connection.role != "operator":
             found = [msgspec.structs.replace(death, stack="", lines=()) for death in found]
         return m.DeathsResult(_newest_that_fit(found))

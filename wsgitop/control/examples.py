@@ -171,7 +171,7 @@ EXAMPLES: dict[str, Example] = {
     "cancel": Example(
         m.CancelArguments(pid=PID, started_at=STARTED_AT, thread=0, request=REQUEST),
         m.Cancelled(
-            text="GET /report was cut and answered 503; its thread still runs it", generation=7, workers=1,
+            text="GET /report was answered with an error; the thread still runs it", generation=7, workers=1,
             elapsed_s=1.002, end="disconnected", answered=True,
         ),
     ),

@@ -164,10 +164,13 @@ class EventsArguments(Struct, frozen=True):
 
 
 class DeathsArguments(Struct, frozen=True):
-    """Deaths with a sequence above ``after``, at most ``limit`` of the newest."""
+    """Deaths with a sequence above ``after``, at most ``limit`` of the newest; with ``pid`` only those of
+    processes that had it.
+    """
 
     after: int = 0
     limit: int = 20
+    pid: int | None = None
 
 
 class HistoryArguments(Struct, frozen=True):

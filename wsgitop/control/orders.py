@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import asyncio
 from collections import Counter, OrderedDict
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Sequence
 from typing import Any, NamedTuple
 
 import msgspec
@@ -19,7 +19,7 @@ from wsgitop.control.backend import Backend
 from wsgitop.control.codec import CallFault, encode_error, encode_result
 from wsgitop.control.connection import Connection, Limits
 from wsgitop.control.faults import as_error
-from wsgitop.control.methods import Method
+from wsgitop.control.methods import METHODS, Method
 from wsgitop.errors import WsgitopError
 from wsgitop.logs.error_log import LOGGER
 from wsgitop.snapshot import Severity
@@ -30,6 +30,9 @@ KEY_LIFE_S = 600.0
 """How long an order that had a key is remembered behind its end."""
 KEYS_PER_UID = 512
 """Orders of one user that are remembered; its oldest give way, never another's."""
+
+KEPT_BYTES = 64 * 1024
+"""Of orders that a new master gets to know."""
 
 INTERNAL = m.ErrorObject(m.INTERNAL_ERROR, "internal error; the server's log says more")
 ENDED = m.ErrorObject(m.ACTION_FAILED, "the server ended before this was done")
@@ -51,12 +54,27 @@ class Verdict(NamedTuple):
         )
 
 
+class KeptOrder(msgspec.Struct, frozen=True):
+    """An order that had a key and is done, for the master that takes this one's place. Arguments, result and
+    error are JSON; ``error`` is '' if it went well.
+    """
+
+    uid: int
+    key: str
+    method: str
+    arguments: str
+    result: str = ""
+    error: str = ""
+    age_s: float = 0.0
+
+
 class _Remembered(NamedTuple):
-    """An order that had a key: what it was, and its task."""
+    """An order that had a key: what it was, its verdict, and when it was given (of the loop's clock)."""
 
     method: str
     arguments: Any
-    task: asyncio.Task[Verdict]
+    task: asyncio.Future[Verdict]
+    given_at: float
 
 
 class Orders:
@@ -96,9 +114,13 @@ class Orders:
         key = arguments.key if isinstance(arguments, m.OrderArguments) else ""
         task = self._recall(connection.peer.uid, key, call_id, row, arguments)
         if task is None:
+            if key and not self._has_room(connection.peer.uid):
+                raise CallFault(m.BUSY, f"{KEYS_PER_UID} orders of yours are under way already", call_id)
             task = self._start(self._carry_out(row, arguments, self._actor(connection)))
             if key:
-                self._remember(connection.peer.uid, key, _Remembered(row.name, arguments, task))
+                given_at = asyncio.get_running_loop().time()
+                order = _Remembered(row.name, arguments, task, given_at)
+                self._remember(connection.peer.uid, key, order, KEY_LIFE_S)
         connection.calls_in_flight += 1
         self._start(self._answer(connection, call_id, task))
 
@@ -152,7 +174,7 @@ class Orders:
         return Verdict(result)
 
     async def _answer(
-        self, connection: Connection, call_id: int | str | None, task: asyncio.Task[Verdict]
+        self, connection: Connection, call_id: int | str | None, task: asyncio.Future[Verdict]
     ) -> None:
         try:
             verdict = await asyncio.shield(task)
@@ -169,7 +191,7 @@ class Orders:
 
     def _recall(
         self, uid: int, key: str, call_id: int | str | None, row: Method, arguments: Any
-    ) -> asyncio.Task[Verdict] | None:
+    ) -> asyncio.Future[Verdict] | None:
         mine = self._remembered.get(uid)
         found = mine.get(key) if mine is not None and key else None
         if found is None:
@@ -182,15 +204,23 @@ class Orders:
             )
         return found.task
 
-    def _remember(self, uid: int, key: str, order: _Remembered) -> None:
-        mine = self._remembered.setdefault(uid, OrderedDict())
-        mine[key] = order
-        while len(mine) > KEYS_PER_UID:
-            mine.popitem(last=False)
+    def _has_room(self, uid: int) -> bool:
+        """Make room for one more order; false if all that are remembered are still under way."""
+        mine = self._remembered.get(uid)
+        if mine is None or len(mine) < KEYS_PER_UID:
+            return True
+        oldest = next((key for key, order in mine.items() if order.task.done()), None)
+        if oldest is None:
+            return False
+        del mine[oldest]
+        return True
 
-        def done(_task: asyncio.Task[Verdict]) -> None:
+    def _remember(self, uid: int, key: str, order: _Remembered, life_s: float) -> None:
+        self._remembered.setdefault(uid, OrderedDict())[key] = order
+
+        def done(_task: asyncio.Future[Verdict]) -> None:
             loop = asyncio.get_running_loop()
-            loop.call_later(KEY_LIFE_S, self._forget, uid, key, order)
+            loop.call_later(life_s, self._forget, uid, key, order)
 
         order.task.add_done_callback(done)
 
@@ -200,6 +230,60 @@ class Orders:
             del mine[key]
             if not mine:
                 del self._remembered[uid]
+
+    # -- over an upgrade
+
+    def kept(self, successor: int) -> tuple[KeptOrder, ...]:
+        """What a new master, process ``successor``, is to know of the orders that had keys, as far as there
+        is room. The upgrade that leads to it is one of them, though its last step is still to come.
+        """
+        now = asyncio.get_running_loop().time()
+        found: list[tuple[float, KeptOrder]] = []
+        for uid, mine in self._remembered.items():
+            for key, order in mine.items():
+                if order.task.done() and not order.task.cancelled():
+                    verdict = order.task.result()
+                elif order.method == "upgrade":
+                    text = f"process {successor} is the master now"
+                    verdict = Verdict(m.Outcome(text=text, generation=1, workers=0))
+                else:
+                    continue
+                kept = KeptOrder(
+                    uid,
+                    key,
+                    order.method,
+                    msgspec.json.encode(order.arguments).decode(),
+                    "" if verdict.error else msgspec.json.encode(verdict.result).decode(),
+                    msgspec.json.encode(verdict.error).decode() if verdict.error else "",
+                    round(now - order.given_at, 1),
+                )
+                found.append((order.given_at, kept))
+        room = KEPT_BYTES
+        newest = []
+        for _, kept in sorted(found, key=lambda pair: -pair[0]):
+            room -= len(msgspec.json.encode(kept))
+            if room < 0:
+                break
+            newest.append(kept)
+        return tuple(reversed(newest))
+
+    def adopt(self, kept: Sequence[KeptOrder]) -> None:
+        """Remember what another master has carried out."""
+        loop = asyncio.get_running_loop()
+        for each in kept:
+            row = METHODS.get(each.method)
+            if row is None or each.age_s >= KEY_LIFE_S:
+                continue
+            try:
+                arguments = msgspec.json.decode(each.arguments, type=row.arguments)
+                error = msgspec.json.decode(each.error, type=m.ErrorObject) if each.error else None
+            except msgspec.MsgspecError:
+                continue  # of another version: the same order would not be given here
+            done: asyncio.Future[Verdict] = loop.create_future()
+            done.set_result(Verdict(msgspec.Raw(each.result.encode()) if not error else None, error))
+            order = _Remembered(each.method, arguments, done, loop.time() - each.age_s)
+            if self._has_room(each.uid):
+                self._remember(each.uid, each.key, order, KEY_LIFE_S - each.age_s)
 
 
 def described(method: str, arguments: Any) -> str:

@@ -23,7 +23,7 @@ from wsgitop.control.codec import CallFault, decode_arguments, decode_request, e
 from wsgitop.control.connection import Connection, Limits
 from wsgitop.control.faults import as_error
 from wsgitop.control.methods import METHODS
-from wsgitop.control.orders import INTERNAL, Orders, Verdict
+from wsgitop.control.orders import INTERNAL, KeptOrder, Orders, Verdict
 from wsgitop.control.peers import Known, Lookups, actor, peer_of, user_name
 from wsgitop.control.places import Places
 from wsgitop.control.publisher import Publisher
@@ -136,6 +136,14 @@ class ControlServer:
     def clients(self) -> int:
         """How many are connected."""
         return len(self._connections)
+
+    def kept_orders(self, successor: int) -> tuple[KeptOrder, ...]:
+        """What a new master, process ``successor``, is to know of the orders that were given here."""
+        return self._orders.kept(successor) if self._acceptor is not None else ()
+
+    def adopt_orders(self, kept: Sequence[KeptOrder]) -> None:
+        """Remember what the master before has carried out, once this server has started."""
+        self._orders.adopt(kept)
 
     def hand_over(self) -> None:
         """Leave the socket to the master that has inherited it. Who only looks is disconnected, and finds

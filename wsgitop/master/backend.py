@@ -301,7 +301,9 @@ class Backend:
         started = time.monotonic()
         self._supervisor.stop(actor, quick=arguments.quick)
         await self._supervisor.finished.wait()
-        return self._outcome("the server has stopped", started)
+        heir = self._upgrade.heir
+        text = f"process {heir} is the master now: the server goes on" if heir else "the server has stopped"
+        return self._outcome(text, started)
 
     # -- waiting ------------------------------------------------
 

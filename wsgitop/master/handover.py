@@ -18,6 +18,7 @@ import msgspec
 
 from wsgitop.channel.messages import Message
 from wsgitop.control.claim import Deed
+from wsgitop.control.orders import KeptOrder
 
 VERSION = 1
 VARIABLE = "WSGITOP_HANDOVER_FD"
@@ -91,7 +92,13 @@ class Serving(Message, frozen=True):
 
 
 class TakeOver(Message, frozen=True):
-    """You are the master now: pid file, control socket, tether are yours. I finish what is in flight."""
+    """You are the master now: pid file, control socket, tether are yours. I finish what is in flight.
+
+    ``actor`` is who wanted it; ``orders`` are those that had keys and must not be carried out again.
+    """
+
+    actor: str = ""
+    orders: tuple[KeptOrder, ...] = ()
 
 
 FromOld = Handover | TakeOver

@@ -1,7 +1,6 @@
 """Questions to workers whose answers come as messages: each has a number, and somebody who waits for it.
 
-Who runs this: the loop of the master. An answer counts only from the worker that was asked; one that comes
-when nobody waits for it any more is dropped.
+Who runs this: the loop of the master. An answer counts only from the worker that was asked.
 """
 
 from __future__ import annotations
@@ -19,6 +18,10 @@ class WorkerGone(Exception):
     """The worker has ended, or its channel has: it will not answer."""
 
 
+class NotRead(Exception):
+    """The question did not go out: the worker does not read, or its channel has just ended."""
+
+
 class Inquiries:
     """Those that are under way, by worker and number."""
 
@@ -28,7 +31,7 @@ class Inquiries:
 
     async def ask(self, worker: int, send: Callable[[int], bool], deadline_s: float) -> Answer:
         """Have ``send`` ask worker ``worker``, under the number that it is given; the answer. Raises
-        WorkerGone, and TimeoutError also if it does not read what it is sent.
+        WorkerGone, NotRead, TimeoutError.
         """
         number = next(self._numbers)
         future: asyncio.Future[Answer] = asyncio.get_running_loop().create_future()
@@ -36,7 +39,7 @@ class Inquiries:
         waiting[number] = future
         try:
             if not send(number):
-                raise TimeoutError
+                raise NotRead
             async with asyncio.timeout(deadline_s):
                 return await future
         finally:
@@ -44,11 +47,13 @@ class Inquiries:
             if not waiting and self._open.get(worker) is waiting:
                 del self._open[worker]
 
-    def answered(self, worker: int, answer: Answer) -> None:
-        """A worker has answered."""
+    def answered(self, worker: int, answer: Answer) -> bool:
+        """A worker has answered; whether somebody still waits for it."""
         future = self._open.get(worker, {}).get(answer.inquiry)
-        if future is not None and not future.done():
-            future.set_result(answer)
+        if future is None or future.done():
+            return False
+        future.set_result(answer)
+        return True
 
     def gone(self, worker: int) -> None:
         """A worker has ended."""

@@ -28,7 +28,7 @@ from wsgitop.control.messages import (
 )
 from wsgitop.errors import ActionFailed
 from wsgitop.master.context import Context
-from wsgitop.master.inquiries import WorkerGone
+from wsgitop.master.inquiries import NotRead, WorkerGone
 from wsgitop.master.processes import WorkerProcess
 from wsgitop.master.roster import WorkerRecord
 from wsgitop.master.workers import Workers
@@ -122,7 +122,7 @@ class Inspection:
             )
         except WorkerGone:
             raise _gone(record) from None
-        except TimeoutError:
+        except (TimeoutError, NotRead):
             text = await self._dump(record, process, actor)
             return StackResult(record.slot, process.pid or 0, "faulthandler", text=text)
         if not isinstance(answer, m.Stacks):
@@ -158,7 +158,8 @@ class Inspection:
                 raise _gone(record)
             raise ActionFailed(
                 f"{who} shows its stacks neither by its watchdog nor by faulthandler",
-                "It may wait for the kernel, as for a disk; `wsgitop ctl signal ABRT` or KILL ends it.",
+                f"It may wait for the kernel, as for a disk; `wsgitop ctl signal KILL --worker {record.pid}` "
+                "ends it, if anything does.",
             )
         text = f"{who} does not let its watchdog run; faulthandler has written its stacks, to the log as well"
         self._context.events.add("warning", "stack", text, actor=actor)
@@ -183,7 +184,14 @@ class Inspection:
             text = f"{who} does not answer: the request on its thread {thread} is cut as soon as it does"
             self._context.events.add("warning", "cancel", text, actor=actor)
             raise ActionFailed(
-                text, f"Look at it: `wsgitop ctl stack {record.pid}`. `wsgitop ctl signal KILL` ends it."
+                text,
+                f"Look at it: `wsgitop ctl stack {record.pid}`. "
+                f"`wsgitop ctl signal KILL --worker {record.pid}` ends it.",
+            ) from None
+        except NotRead:
+            raise ActionFailed(
+                f"{who} could not be told: it does not read what it is sent, or is about to end",
+                "Look again in a moment.",
             ) from None
         if not isinstance(answer, m.RequestCancelled):
             raise ActionFailed(f"{who} answered something else than was asked")
@@ -210,7 +218,7 @@ def _outcome(who: str, thread: int, answer: m.RequestCancelled) -> str:
     if not answer.cut:
         return f"the request on thread {thread} of {who} was over before it could be cut"
     what = f"{printable(answer.method, METHOD_LIMIT)} {printable(answer.path, PATH_LIMIT)}"
-    told = "was answered 503" if answer.answered else "was cut off"
+    told = "was answered with an error" if answer.answered else "was cut off"
     match answer.end:
         case "finished":
             then = "the application has ended by itself"

@@ -415,11 +415,13 @@ class Master:
                 self._events.add("error", "pidfile", text)
         try:
             await self._open_control()
+            if self._control is not None:
+                self._control.adopt_orders(predecessor.last_word.orders)
         except (ControlSocketError, OSError) as error:
             text = f"there is no control socket any more, only signals: {_cause(error)}"
             self._events.add("error", "control", text, detail="An upgrade (USR2) tries again.")
         text = f"this master has taken over from process {predecessor.handover.pid}"
-        self._events.add("good", "upgrade", text)
+        self._events.add("good", "upgrade", text, actor=predecessor.last_word.actor)
         assert self._supervisor is not None
         await self._surroundings.start(self._supervisor, self._metrics, asyncio.get_running_loop())
         if self._tether is not None:

@@ -59,6 +59,8 @@ class Predecessor:
         self._guests: list[tuple[Listener, tuple[int, int]]] = []
         self._claimed = False
         self._took: set[h.Monitor] = set()
+        self.last_word = h.TakeOver()
+        """With what the old master has handed over; nothing if it is gone without a word."""
 
     @classmethod
     def from_environment(cls) -> Predecessor | None:
@@ -218,7 +220,10 @@ class Predecessor:
             received = self._channel.receive()
         except (ChannelClosed, ProtocolError):
             return True
-        return received is not None and isinstance(received[0], h.TakeOver)
+        if received is None or not isinstance(received[0], h.TakeOver):
+            return False
+        self.last_word = received[0]
+        return True
 
     def take_over(self) -> Tether | None:
         """Make what is inherited this process's own, and close the channel. The tether, if there is one."""

@@ -116,6 +116,11 @@ class Upgrade:
 
     # -- orders ------------------------------------------------
 
+    @property
+    def heir(self) -> int:
+        """The process that this master has handed over to, 0 for none."""
+        return self.pid if self.phase is Phase.DONE else 0
+
     def begin(self, actor: str, *, automatic: bool) -> asyncio.Future[str]:
         """Start a new master. The future has its outcome, when it serves; ActionFailed otherwise.
 
@@ -333,7 +338,8 @@ class Upgrade:
             self._fail("the server is stopping", "", goes_on=False)
         if self.phase is not Phase.WAITING or self._serving is None or self._peer is None:
             return ""
-        if not self._peer.send(h.TakeOver()):
+        kept = () if self._control is None else self._control.kept_orders(self.pid)
+        if not self._peer.send(h.TakeOver(actor, kept)):
             return ""  # it has just ended
         self.phase = Phase.DONE
         for index, listener in enumerate(self._lent):

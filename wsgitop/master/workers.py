@@ -32,6 +32,7 @@ from wsgitop.master.recycling import draw_limits
 from wsgitop.master.roster import WorkerRecord
 from wsgitop.master.slowest import slow_request
 from wsgitop.master.states import WorkerEvent, WorkerPhase
+from wsgitop.snapshot import printable
 
 DEATH_NEWS_S = 1.0
 """Between the end of a worker's channel and the news of its death; more means that it lives."""
@@ -146,7 +147,9 @@ class Workers:
         elif record.phase is WorkerPhase.RETIRING:
             self._tell_retire(record)
 
-    def _receive(self, worker: int, message: m.FromWorker, descriptors: list[int]) -> None:
+    def _receive(  # noqa: PLR0912 - a row for each message
+        self, worker: int, message: m.FromWorker, descriptors: list[int]
+    ) -> None:
         close_all(descriptors)
         record = self._context.roster.workers.get(worker)
         if record is None or record.phase is WorkerPhase.GONE:
@@ -174,8 +177,14 @@ class Workers:
                     self._begin_retirement(record)
                     text = f"worker {record.slot} (pid {record.pid}) retires: {reason}"
                     self._context.events.add("warning", "retire", text)
-            case m.Stacks() | m.RequestCancelled():
+            case m.Stacks():
                 self._context.inquiries.answered(worker, message)
+            case m.RequestCancelled(_, _, cut):
+                # Who gave the order was told that it would be cut as soon as the worker answers.
+                if not self._context.inquiries.answered(worker, message) and cut:
+                    what = printable(f"{message.method} {message.path}", 220)
+                    text = f"worker {record.slot} (pid {record.pid}) answers again, and {what} was cut"
+                    self._context.events.add("warning", "cancel", text)
             case m.SlowestFinished(requests):
                 self._context.slowest.add((slow_request(record, one) for one in requests), time.time())
             case m.ModuleFiles(files):

@@ -155,6 +155,10 @@ class ProcessStream(asyncio.SubprocessProtocol):
         for timer in self._timers:
             timer.cancel()
         self._closing = True
+        if self._own_session:
+            # What it has started is in its session, and has nothing to do any more.
+            with contextlib.suppress(ProcessLookupError, PermissionError):
+                os.killpg(self._transport.get_pid(), signal.SIGTERM)
         self._transport.close()
         status = self._transport.get_returncode()
         lost(None if self._gave_up else status, self._said.decode(errors="replace"))
