@@ -52,7 +52,7 @@ STEP_COLORS = {
 def _worker(worker: WorkerSnapshot | None) -> Cell:
     if worker is None:
         return Cell("")
-    return Cell(f"{worker.pid} gen {worker.generation} {state_word(worker)}", STATE_COLORS[worker.state])
+    return Cell(f"{worker.pid:<7} {state_word(worker)}", STATE_COLORS[worker.state])
 
 
 def slot_columns(look: Look) -> tuple[ListColumn[SlotRow], ...]:
@@ -65,14 +65,18 @@ def slot_columns(look: Look) -> tuple[ListColumn[SlotRow], ...]:
         return Cell(block * filled + rest * (BAR_CELLS - filled), STEP_COLORS[row.step])
 
     def step(row: SlotRow) -> Cell:
-        more = f" +{row.more}" if row.more else ""
-        return Cell(f"{row.step}{more}", STEP_COLORS[row.step], row.step == "done")
+        text = f"{row.step} +{row.more}" if row.more else row.step
+        held = max(row.old.in_flight, key=lambda one: one.elapsed_s, default=None) if row.old else None
+        if row.step in ("handing over", "leaving") and held is not None:
+            text += f": {figures.elapsed(held.elapsed_s)} {held.method} {held.path}"
+        return Cell(text, STEP_COLORS[row.step], row.step == "done")
 
     return (
         ListColumn("slot", "#", 4, 99, lambda row: Cell(str(row.slot))),
-        ListColumn("", "OLD", 20, 80, lambda row: _worker(row.old), left=True),
+        ListColumn("", "OLD", 18, 80, lambda row: _worker(row.old), left=True),
+        ListColumn("", "GEN", 4, 50, lambda row: Cell(str(row.old.generation) if row.old else "", "muted")),
         ListColumn("share", "", BAR_CELLS, 97, bar, left=True),
-        ListColumn("", "NEW", 20, 90, lambda row: _worker(row.new), left=True),
+        ListColumn("", "NEW", 18, 90, lambda row: _worker(row.new), left=True),
         ListColumn("step", "STEP", 12, 98, step, left=True, flexible=True),
     )
 
@@ -166,10 +170,11 @@ class ReloadPage(ListsPage):
     DEFAULT_CSS = """
     ReloadPage Generations { height: 6; }
     ReloadPage ProgressBar { height: 1; }
-    ReloadPage #slots { display: none; height: 2fr; }
+    ReloadPage #slots { display: none; max-height: 45%; }
     ReloadPage #past { height: 1fr; min-height: 4; }
     ReloadPage TextPane { height: 1fr; min-height: 4; }
     ReloadPage.-short Generations { height: 2; }
+    ReloadPage.-short #slots { max-height: 100%; }
     ReloadPage.-moving ProgressBar { height: 2; }
     ReloadPage.-moving #slots, ReloadPage.-mixed #slots { display: block; }
     ReloadPage.-moving TextPane, ReloadPage.-mixed TextPane { display: none; }
@@ -190,6 +195,7 @@ class ReloadPage(ListsPage):
         self._known = _Known()
         self._asked: tuple[Event, ...] = ()
         self._asked_of: Source | None = None
+        self._newest: tuple[int, float] | None = None
         self._sampled = (0, 0.0)
         self._shown: tuple[object, ...] = ()
 
@@ -273,7 +279,18 @@ class ReloadPage(ListsPage):
         )
         self.query_one(ProgressBar).show(view, progress)
         self._slots.take(rows)
+        before = self._past.listed().selected
         self._past.take(reloads)
+        if reloads and (before is None or self._newest == (before.number, before.at)):
+            # Whoever looks at the newest one wants to see the next one, too.
+            self._past.select((reloads[0].number, reloads[0].at))
+        self._newest = (reloads[0].number, reloads[0].at) if reloads else None
+        # No more room than there are slots: the rest is for the past ones.
+        slots = self.query_one("#slots", Listing)
+        if self.has_class("-short"):
+            slots.styles.height = "1fr"
+        elif slots.styles.height is None or slots.styles.height.value != len(rows) + 3:
+            slots.styles.height = len(rows) + 3
         self.show_list("slots")
         self.show_list("past", self.trouble)
         self._show_details(self._past.listed().selected)

@@ -50,12 +50,14 @@ class Generations(Drawn):
 
 
 def _words(generation: GenerationSnapshot, snapshot: Snapshot) -> str:
-    """The state, and what it means where the word alone does not tell."""
-    if generation.state == "ready" and generation.number == snapshot.master.generation:
-        return "serves"
-    if generation.state == "ready":
-        return "ready, not serving"
-    return generation.state
+    """The state, or what it means where the word alone does not tell."""
+    master = snapshot.master
+    if generation.state != "ready":
+        return generation.state
+    if master.reload is not None and master.reload.stage != "loading":
+        new = generation.number == master.reload.to_generation
+        return "takes over" if new else "is replaced"
+    return "serves" if generation.workers else "ready"
 
 
 def _states(generation: GenerationSnapshot, snapshot: Snapshot) -> str:
