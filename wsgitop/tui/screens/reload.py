@@ -154,6 +154,7 @@ class ReloadPage(ListsPage):
 
     SUBJECT = "reload"
     ASKS = True
+    AUTO_FOCUS = ""  # which list there is to focus turns out with the first picture
     HINTS = (
         Hint("Esc", "back", "screen.back", 99),
         Hint("H", "reload", "app.reload", 95, operator=True),
@@ -215,6 +216,10 @@ class ReloadPage(ListsPage):
 
     def on_mount(self) -> None:
         super().on_mount()
+        if self.has_class("-moving"):
+            self.rows = self._slots
+            self.refresh_view()
+        self.focus_body()
         self.set_interval(MOVES_S, self._move_on)
 
     def on_resize(self, event: events.Resize) -> None:
@@ -263,6 +268,9 @@ class ReloadPage(ListsPage):
         self.set_class(running is not None, "-moving")
         self.set_class(running is None and target is not None, "-mixed")
         self._quicken(view)
+        if target is None and self.rows is self._slots:
+            self.rows = self._past
+            self.focus_body()
         rows: tuple[SlotRow, ...] = ()
         later_s = self._later_s(snapshot, view) if snapshot is not None else 0.0
         if snapshot is not None and target is not None:
@@ -307,7 +315,7 @@ class ReloadPage(ListsPage):
             # The last line of a traceback is the one that names the fault.
             pane.show(text, title=f"reload to generation {reload.number}", at_end=bool(reload.detail))
             if not reload.detail:
-                pane.scroll_home(animate=False)
+                pane.scroll_to(y=0, animate=False, immediate=True)
             self._shown = shown
         else:
             pane.show(text, title=f"reload to generation {reload.number}")
