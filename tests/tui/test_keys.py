@@ -408,7 +408,7 @@ def test_the_palette_knows_the_actions() -> None:
     async def scenario(driver: Driver) -> None:
         await driver.press("colon")
         await driver.until(lambda: type(driver.app.screen).__name__ == "CommandPalette")
-        await driver.press(*"pause")
+        await driver.press(*"freeze")
         await driver.until(lambda: "freeze the picture" in driver.text)
         await driver.press("down", "enter")
         await driver.until(lambda: driver.app.model.is_paused)
