@@ -13,7 +13,7 @@ from tests.tui.test_reloads import recorded
 from tests.tui.test_screens import ASCII, DARK_LOOK, compare, draw
 from wsgitop.errors import CannotConnect
 from wsgitop.snapshot import Event, GenerationSnapshot, ReloadSnapshot, ReloadStage, Snapshot
-from wsgitop.tui.screens.reload import MOVES_S, ReloadPage
+from wsgitop.tui.screens.reload import MOVES_S, QUICK_WORKERS, ReloadPage
 from wsgitop.tui.widgets.listing import Listing
 from wsgitop.tui.widgets.text_pane import TextPane
 
@@ -217,6 +217,19 @@ def test_bars_move_between_pictures_and_pictures_come_faster() -> None:
             await driver.until(lambda: server.intervals[-1] == MOVES_S)
             await driver.press("escape")
             await driver.until(lambda: server.intervals[-1] == 1.0)
+
+    asyncio.run(scenario())
+
+
+def test_pictures_of_many_workers_come_no_faster() -> None:
+    async def scenario() -> None:
+        server = server_reloading()
+        many = tuple(worker(slot, "idle", generation=10) for slot in range(1, QUICK_WORKERS + 2))
+        server.make = lambda: msgspec.structs.replace(under_way(server), workers=many)
+        async with driving(server) as driver:
+            await opened(driver)
+            await driver.tick()
+            assert server.intervals == [1.0]
 
     asyncio.run(scenario())
 

@@ -42,6 +42,8 @@ from wsgitop.tui.widgets.text_pane import Pieces, TextPane, labelled, line_of
 EVENTS_ASKED = 1000
 MOVES_S = 0.25
 """How often bars move, and how often pictures are asked for, while a reload is under way."""
+QUICK_WORKERS = 100
+"""Up to this many: a picture of more takes its time, and their reload takes longer anyway."""
 SHORT, TALL = 22, 32
 BAR_CELLS = 12
 STEP_COLORS = {
@@ -324,8 +326,11 @@ class ReloadPage(ListsPage):
 
     def _quicken(self, view: View) -> None:
         """A reload is often over after a second or two: while one is seen, pictures come faster."""
-        moving = view.snapshot is not None and view.snapshot.master.reload is not None
-        quick = moving and self.main.seen is self and view.paused_s is None
+        snapshot, source = view.snapshot, self.main.feed.source
+        moving = snapshot is not None and snapshot.master.reload is not None
+        cheap = snapshot is not None and len(snapshot.workers) <= QUICK_WORKERS
+        near = source is not None and not source.is_remote
+        quick = moving and cheap and near and self.main.seen is self and view.paused_s is None
         interval_s = self.main.model.interval_s
         self.main.feed.set_interval(min(MOVES_S, interval_s) if quick else interval_s)
 
