@@ -175,13 +175,13 @@ def test_reload_says_that_it_runs_and_how_it_ended() -> None:
         await driver.dialog("Confirm")
         await driver.press("tab", "enter")
         await driver.until(lambda: driver.server.calls)
-        await driver.until(lambda: "reloading…" in driver.said())
-        assert "reloading…" in driver.text
+        await driver.until(lambda: "reloading (g shows it)…" in driver.said())
+        assert "reloading (g shows it)…" in driver.text
         await driver.press("j")
         assert driver.selected_pid == 4252, "the screen goes on meanwhile"
         driver.server.answer.set()
         await driver.until(lambda: "8/8 ready in 2.1 s" in driver.said())
-        assert "reloading…" not in driver.text
+        assert "reloading" not in driver.text
         assert driver.server.calls == [("reload",)]
 
     drive(scenario)
@@ -408,7 +408,7 @@ def test_the_palette_knows_the_actions() -> None:
     async def scenario(driver: Driver) -> None:
         await driver.press("colon")
         await driver.until(lambda: type(driver.app.screen).__name__ == "CommandPalette")
-        await driver.press(*"pause")
+        await driver.press(*"freeze")
         await driver.until(lambda: "freeze the picture" in driver.text)
         await driver.press("down", "enter")
         await driver.until(lambda: driver.app.model.is_paused)

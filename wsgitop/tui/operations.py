@@ -114,7 +114,7 @@ class Operations:
         await self._do(
             f"cutting {what} of worker {slot} (pid {pid})", "not cut",
             lambda source: source.cancel(pid, thread, request=request, started_at=started_at),
-            severity=_severity_of_cut,
+            told=lambda outcome: _cut(outcome, slot, what),
         )  # fmt: skip
 
     async def _order(
@@ -143,7 +143,7 @@ class Operations:
         failed: str,
         call: Callable[[Source], Awaitable[Outcome]],
         *,
-        severity: Callable[[Outcome], Severity] = lambda _outcome: "good",
+        told: Callable[[Outcome], tuple[Severity, str]] = lambda outcome: ("good", outcome.text),
     ) -> bool:
         source = self._source()
         if source is None:
@@ -169,15 +169,23 @@ class Operations:
             return False
         finally:
             self._model.end(token)
-        self.say(severity(outcome), outcome.text)
+        self.say(*told(outcome))
         return True
 
 
-def _severity_of_cut(outcome: Outcome) -> Severity:
-    """Good only if the thread is free again because of it."""
-    if not isinstance(outcome, Cancelled) or outcome.end == "disconnected":
-        return "warning"
-    return "good" if outcome.answered or outcome.end == "raised" else "info"
+def _cut(outcome: Outcome, slot: int, what: str) -> tuple[Severity, str]:
+    """What came of cutting a request, the end first: good only if the thread is free again. (The server's
+    sentence has it last, where a narrow screen cuts it off.)"""
+    if not isinstance(outcome, Cancelled) or (outcome.end == "finished" and not outcome.answered):
+        return "info", outcome.text
+    told = "answered 503" if outcome.answered else "broken off"
+    if outcome.end == "disconnected":
+        return "warning", (
+            f"{told}, but its thread still runs it; worker {slot} is replaced if it does not come back: "
+            f"{what}"
+        )
+    ended = "ended by an exception" if outcome.end == "raised" else "ended by itself"
+    return "good", f"{told}, and the application has {ended}: {what} of worker {slot}"
 
 
 def _line(error: WsgitopError) -> str:

@@ -99,7 +99,7 @@ class _Reader:
     def _back(self, event: Event) -> None:
         # Told just before the failure that it is about.
         if match := _BACK.search(event.text):
-            reload = self._open(match[3]) or self._heard_of(match[3], event)
+            reload = self._led_to(match[3]) or self._heard_of(match[3], event)
             reload.text = event.text
 
     def _stopped(self, event: Event) -> None:
@@ -111,6 +111,12 @@ class _Reader:
             if reload.number == int(number) and reload.ending == "under way":
                 return reload
         return None
+
+    def _led_to(self, number: str) -> Reload | None:
+        """The reload that fails with this generation: one whose zygote was lost goes on with the generation
+        that is to stand in for it."""
+        earlier = (one for one in self.found if one.ending == "under way" and one.number < int(number))
+        return self._open(number) or next(earlier, None)
 
     def _heard_of(self, number: str, event: Event) -> Reload:
         reload = Reload(int(number), event.at, begin_known=False)
@@ -163,7 +169,7 @@ class _Reader:
         match = _FAILED.search(event.text)
         if match is None:
             return
-        reload = self._open(match[1]) or self._heard_of(match[1], event)
+        reload = self._led_to(match[1]) or self._heard_of(match[1], event)
         back = f"; {reload.text}" if reload.text else ""
         self._end(reload, "failed", event, match[2] + back)
         reload.detail = event.detail

@@ -42,6 +42,8 @@ from wsgitop.tui.widgets.text_pane import Pieces, TextPane, labelled, line_of
 EVENTS_ASKED = 1000
 MOVES_S = 0.25
 """How often bars move, and how often pictures are asked for, while a reload is under way."""
+QUICK_WORKERS = 100
+"""Up to this many: a picture of more takes its time, and their reload takes longer anyway."""
 SHORT, TALL = 22, 32
 BAR_CELLS = 12
 STEP_COLORS = {
@@ -52,7 +54,7 @@ STEP_COLORS = {
 def _worker(worker: WorkerSnapshot | None) -> Cell:
     if worker is None:
         return Cell("")
-    return Cell(f"{worker.pid} gen {worker.generation} {state_word(worker)}", STATE_COLORS[worker.state])
+    return Cell(f"{worker.pid:<7} {state_word(worker)}", STATE_COLORS[worker.state])
 
 
 def slot_columns(look: Look) -> tuple[ListColumn[SlotRow], ...]:
@@ -65,14 +67,18 @@ def slot_columns(look: Look) -> tuple[ListColumn[SlotRow], ...]:
         return Cell(block * filled + rest * (BAR_CELLS - filled), STEP_COLORS[row.step])
 
     def step(row: SlotRow) -> Cell:
-        more = f" +{row.more}" if row.more else ""
-        return Cell(f"{row.step}{more}", STEP_COLORS[row.step], row.step == "done")
+        text = f"{row.step} +{row.more}" if row.more else row.step
+        held = max(row.old.in_flight, key=lambda one: one.elapsed_s, default=None) if row.old else None
+        if row.step in ("handing over", "leaving") and held is not None:
+            text += f": {figures.elapsed(held.elapsed_s)} {held.method} {held.path}"
+        return Cell(text, STEP_COLORS[row.step], row.step == "done")
 
     return (
         ListColumn("slot", "#", 4, 99, lambda row: Cell(str(row.slot))),
-        ListColumn("", "OLD", 20, 80, lambda row: _worker(row.old), left=True),
+        ListColumn("", "OLD", 18, 80, lambda row: _worker(row.old), left=True),
+        ListColumn("", "GEN", 4, 50, lambda row: Cell(str(row.old.generation) if row.old else "", "muted")),
         ListColumn("share", "", BAR_CELLS, 97, bar, left=True),
-        ListColumn("", "NEW", 20, 90, lambda row: _worker(row.new), left=True),
+        ListColumn("", "NEW", 18, 90, lambda row: _worker(row.new), left=True),
         ListColumn("step", "STEP", 12, 98, step, left=True, flexible=True),
     )
 
@@ -150,6 +156,7 @@ class ReloadPage(ListsPage):
 
     SUBJECT = "reload"
     ASKS = True
+    AUTO_FOCUS = ""  # which list there is to focus turns out with the first picture
     HINTS = (
         Hint("Esc", "back", "screen.back", 99),
         Hint("H", "reload", "app.reload", 95, operator=True),
@@ -166,10 +173,11 @@ class ReloadPage(ListsPage):
     DEFAULT_CSS = """
     ReloadPage Generations { height: 6; }
     ReloadPage ProgressBar { height: 1; }
-    ReloadPage #slots { display: none; height: 2fr; }
+    ReloadPage #slots { display: none; max-height: 45%; }
     ReloadPage #past { height: 1fr; min-height: 4; }
     ReloadPage TextPane { height: 1fr; min-height: 4; }
     ReloadPage.-short Generations { height: 2; }
+    ReloadPage.-short #slots { max-height: 100%; }
     ReloadPage.-moving ProgressBar { height: 2; }
     ReloadPage.-moving #slots, ReloadPage.-mixed #slots { display: block; }
     ReloadPage.-moving TextPane, ReloadPage.-mixed TextPane { display: none; }
@@ -190,6 +198,7 @@ class ReloadPage(ListsPage):
         self._known = _Known()
         self._asked: tuple[Event, ...] = ()
         self._asked_of: Source | None = None
+        self._newest: tuple[int, float] | None = None
         self._sampled = (0, 0.0)
         self._shown: tuple[object, ...] = ()
 
@@ -209,6 +218,10 @@ class ReloadPage(ListsPage):
 
     def on_mount(self) -> None:
         super().on_mount()
+        if self.has_class("-moving"):
+            self.rows = self._slots
+            self.refresh_view()
+        self.focus_body()
         self.set_interval(MOVES_S, self._move_on)
 
     def on_resize(self, event: events.Resize) -> None:
@@ -257,6 +270,9 @@ class ReloadPage(ListsPage):
         self.set_class(running is not None, "-moving")
         self.set_class(running is None and target is not None, "-mixed")
         self._quicken(view)
+        if target is None and self.rows is self._slots:
+            self.rows = self._past
+            self.focus_body()
         rows: tuple[SlotRow, ...] = ()
         later_s = self._later_s(snapshot, view) if snapshot is not None else 0.0
         if snapshot is not None and target is not None:
@@ -273,7 +289,18 @@ class ReloadPage(ListsPage):
         )
         self.query_one(ProgressBar).show(view, progress)
         self._slots.take(rows)
+        before = self._past.listed().selected
         self._past.take(reloads)
+        if reloads and (before is None or self._newest == (before.number, before.at)):
+            # Whoever looks at the newest one wants to see the next one, too.
+            self._past.select((reloads[0].number, reloads[0].at))
+        self._newest = (reloads[0].number, reloads[0].at) if reloads else None
+        # No more room than there are slots: the rest is for the past ones.
+        slots = self.query_one("#slots", Listing)
+        if self.has_class("-short"):
+            slots.styles.height = "1fr"
+        elif slots.styles.height is None or slots.styles.height.value != len(rows) + 3:
+            slots.styles.height = len(rows) + 3
         self.show_list("slots")
         self.show_list("past", self.trouble)
         self._show_details(self._past.listed().selected)
@@ -290,7 +317,7 @@ class ReloadPage(ListsPage):
             # The last line of a traceback is the one that names the fault.
             pane.show(text, title=f"reload to generation {reload.number}", at_end=bool(reload.detail))
             if not reload.detail:
-                pane.scroll_home(animate=False)
+                pane.scroll_to(y=0, animate=False, immediate=True)
             self._shown = shown
         else:
             pane.show(text, title=f"reload to generation {reload.number}")
@@ -299,8 +326,11 @@ class ReloadPage(ListsPage):
 
     def _quicken(self, view: View) -> None:
         """A reload is often over after a second or two: while one is seen, pictures come faster."""
-        moving = view.snapshot is not None and view.snapshot.master.reload is not None
-        quick = moving and self.main.seen is self and view.paused_s is None
+        snapshot, source = view.snapshot, self.main.feed.source
+        moving = snapshot is not None and snapshot.master.reload is not None
+        cheap = snapshot is not None and len(snapshot.workers) <= QUICK_WORKERS
+        near = source is not None and not source.is_remote
+        quick = moving and cheap and near and self.main.seen is self and view.paused_s is None
         interval_s = self.main.model.interval_s
         self.main.feed.set_interval(min(MOVES_S, interval_s) if quick else interval_s)
 

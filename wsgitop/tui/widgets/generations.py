@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections import Counter
 from dataclasses import dataclass
+from typing import NamedTuple
 
 from textual.strip import Strip
 
@@ -11,21 +12,39 @@ from wsgitop.snapshot import GenerationSnapshot, GenerationState, ReloadSnapshot
 from wsgitop.tui import figures
 from wsgitop.tui.model import View
 from wsgitop.tui.reloads import Reload, chosen_generations, severity_of
-from wsgitop.tui.theme import Look, Signs
+from wsgitop.tui.theme import Look
 from wsgitop.tui.widgets.canvas import Drawn, Line, frame_bottom, frame_top, framed
 
 LEAST_CARD, MOST_CARD = 27, 46
-COLORS: dict[GenerationState, str] = {
-    "loading": "accent", "ready": "good", "failed": "error", "retiring": "warning", "ended": "faint",
-}  # fmt: skip
 
 
-def sign_of(state: GenerationState, signs: Signs) -> str:
-    """A state as one sign."""
-    return {
-        "loading": signs.running, "ready": signs.good, "failed": signs.bad, "retiring": signs.warning,
-        "ended": signs.info,
-    }[state]  # fmt: skip
+class _Look(NamedTuple):
+    """How a state reads: a word, a sign (its name), a colour."""
+
+    word: str
+    sign: str
+    color: str
+
+
+STATES: dict[GenerationState, _Look] = {
+    "loading": _Look("loading", "running", "accent"),
+    "ready": _Look("ready", "good", "good"),
+    "failed": _Look("failed", "bad", "error"),
+    "retiring": _Look("retiring", "warning", "warning"),
+    "ended": _Look("ended", "info", "faint"),
+}
+
+
+def reading(generation: GenerationSnapshot, snapshot: Snapshot) -> _Look:
+    """The state, or what it means where the word alone does not tell."""
+    steps = snapshot.master.reload
+    if generation.state != "ready":
+        return STATES[generation.state]
+    if steps is None or steps.stage == "loading":
+        return STATES["ready"]._replace(word="serves" if generation.workers else "ready")
+    if generation.number == steps.to_generation:
+        return _Look("takes over", "running", "accent")
+    return _Look("is replaced", "arrow", "warning")
 
 
 class Generations(Drawn):
@@ -49,15 +68,6 @@ class Generations(Drawn):
         return [Strip.join([*(card[row] for card in cards), blank]) for row in range(height)]
 
 
-def _words(generation: GenerationSnapshot, snapshot: Snapshot) -> str:
-    """The state, and what it means where the word alone does not tell."""
-    if generation.state == "ready" and generation.number == snapshot.master.generation:
-        return "serves"
-    if generation.state == "ready":
-        return "ready, not serving"
-    return generation.state
-
-
 def _states(generation: GenerationSnapshot, snapshot: Snapshot) -> str:
     counted = Counter(w.state for w in snapshot.workers if w.generation == generation.number)
     return ", ".join(f"{number} {state}" for state, number in counted.most_common())
@@ -70,9 +80,9 @@ def _zygote(generation: GenerationSnapshot) -> str:
 
 
 def _line(generation: GenerationSnapshot, snapshot: Snapshot, look: Look, width: int) -> Strip:
-    color = COLORS[generation.state]
-    line = Line(look, width).gap(1).put(sign_of(generation.state, look.signs), color, bold=True)
-    line.put(f" gen {generation.number:<4}", "text", bold=True).put(_words(generation, snapshot), color)
+    word, sign, color = reading(generation, snapshot)
+    line = Line(look, width).gap(1).put(getattr(look.signs, sign), color, bold=True)
+    line.put(f" gen {generation.number:<4}", "text", bold=True).put(word, color)
     line.put(" ").to(24).put(figures.plural(generation.workers, "worker"), "text")
     if generation.error:
         line.put(f"  {generation.error}", "error")
@@ -84,21 +94,20 @@ def _line(generation: GenerationSnapshot, snapshot: Snapshot, look: Look, width:
 def _card(
     generation: GenerationSnapshot, snapshot: Snapshot, look: Look, width: int, height: int
 ) -> list[Strip]:
-    inner, color = width - 2, COLORS[generation.state]
+    inner = width - 2
+    word, sign, color = reading(generation, snapshot)
 
     def row(label: str, text: str, color: str = "text") -> Strip:
         return Line(look, inner).gap(1).put(label, "faint").to(9).put(text, color).strip()
 
-    state = Line(look, inner).gap(1).put(sign_of(generation.state, look.signs), color, bold=True).gap(1)
-    lines = [state.put(_words(generation, snapshot), color, bold=True).strip()]
+    state = Line(look, inner).gap(1).put(getattr(look.signs, sign), color, bold=True).gap(1)
+    lines = [state.put(word, color, bold=True).strip()]
     if generation.error:
-        words = Line(look, inner)
         rest = generation.error
         for _ in range(height - 3):
             cut = rest if len(rest) <= inner - 2 else rest[: rest.rfind(" ", 1, inner - 1)]
-            words = Line(look, inner).gap(1).put(cut or rest, "error")
+            lines.append(Line(look, inner).gap(1).put(cut or rest, "error").strip())
             rest = rest[len(cut or rest) :].lstrip()
-            lines.append(words.strip())
     else:
         lines.append(row("zygote", _zygote(generation), "muted" if generation.zygote_pid is None else "text"))
         lines.append(row("workers", str(generation.workers)))
@@ -135,7 +144,12 @@ class ProgressBar(Drawn):
     def show(self, view: View, progress: Progress) -> None:
         """Draw this."""
         self._progress = progress
+        if self.view is view:
+            self.redraw()
         self.view = view
+
+    def inputs(self, view: View) -> tuple[object, ...]:
+        return (view, self._progress)
 
     def draw(self, view: View, look: Look, width: int, height: int) -> list[Strip]:
         progress = self._progress

@@ -117,7 +117,7 @@ class TextPane(ScrollView, can_focus=True):
         if self.virtual_size != size:
             self.virtual_size = size
         if at_end:
-            self.scroll_end(animate=False, immediate=True)
+            self.scroll_end(animate=False, immediate=True, force=True)
         self._repaint()
 
     def redraw(self) -> None:
