@@ -53,7 +53,7 @@ class Log(Page):
         Binding("escape", "back", "back", key_display="Esc", tooltip="clear the filter, or go back"),
     ]
     DEFAULT_CSS = """
-    Page.-ascii LogPane { border: ascii $rule; }
+    Log.-ascii LogPane { border: ascii $rule; }
     """
 
     def __init__(self) -> None:
