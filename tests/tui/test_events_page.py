@@ -17,7 +17,12 @@ from wsgitop.tui.widgets.text_pane import TextPane
 pytestmark = pytest.mark.tui
 
 ORDER = Event(
-    sequence=7, at=EPOCH - 60, severity="info", kind="order", text="scale change=-1: 7 workers", actor="bob"
+    sequence=7,
+    at=EPOCH - 60,
+    severity="info",
+    kind="order",
+    text="scale change=-1: 7 workers",
+    actor="bob (pid 77)",
 )
 
 
@@ -69,7 +74,7 @@ def test_keys() -> None:
             await driver.press("tab")
             assert isinstance(driver.app.focused, Listing)
             await driver.press("v", "w")
-            assert {event.actor for event in page.rows.listed().rows} == {"alice", "bob"}
+            assert {event.actor for event in page.rows.listed().rows} == {"alice", "bob (pid 77)"}
             await driver.press("w", "s")
             assert page.rows.listed().sort == "severity"
             assert page.rows.listed().rows[0] == EVENTS[1]
@@ -124,7 +129,7 @@ def test_details_say_who_it_was() -> None:
     def text(event: Event) -> str:
         return "\n".join("".join(piece[0] for piece in line) for line in details(event))
 
-    assert "who         bob" in text(ORDER)
+    assert "who         bob (pid 77)" in text(ORDER)
     assert "the master by itself" in text(EVENTS[0])
     own = Event(sequence=0, at=EPOCH, severity="warning", kind="interface", text="lost the server")
     assert "this interface noticed it" in text(own) and "number" not in text(own)

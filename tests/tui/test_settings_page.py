@@ -131,4 +131,4 @@ def test_a_question_that_fails_is_said_and_asked_again() -> None:
 def test_details_of_a_setting_without_flags_and_value() -> None:
     setting = SettingShown("post_fork", "", "", "", "Hooks", "Called in a worker.", ())
     text = "\n".join("".join(piece[0] for piece in line) for line in details(setting))
-    assert "value       (empty)" in text and "configuration file only" in text
+    assert "value       (empty)" in text and "flags       none" in text

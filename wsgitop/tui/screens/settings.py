@@ -73,7 +73,7 @@ def details(setting: SettingShown) -> list[Pieces]:
                 ("value", setting.value or "(empty)", "accent" if setting.source else "text"),
                 ("default", setting.default or "(empty)", "muted"),
                 ("comes from", setting.source or "its default", "text" if setting.source else "muted"),
-                ("flags", ", ".join(setting.flags) or "none: configuration file only", "text"),
+                ("flags", ", ".join(setting.flags) or "none", "text"),
                 ("section", setting.section or figures.UNKNOWN, "text"),
             )
         ),
