@@ -316,6 +316,11 @@ class LogModel:
         return self._lines if self._frozen is None else self._frozen_lines
 
     @property
+    def is_joining(self) -> bool:
+        """Whether lines may be kept back, of which :meth:`settle` has to say what becomes."""
+        return bool(self._joining)
+
+    @property
     def is_paused(self) -> bool:
         return self._frozen is not None
 
