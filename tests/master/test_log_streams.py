@@ -149,6 +149,42 @@ def test_streams(log: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> 
     asyncio.run(check())
 
 
+def test_what_is_on_the_way_is_not_past(log: Path, tmp_path: Path) -> None:
+    """Who begins to follow gets the past lines and then those that come: none of them twice."""
+
+    async def check() -> None:
+        sink = Sink(str(tmp_path / "error.log"))
+        sink.start()
+        streams = LogStreams(asyncio.get_running_loop(), sink, lambda: str(log))
+        got: list[str] = []
+        streams.publish = lambda _log, lines, _dropped: got.extend(lines)
+        try:
+            sink.write(b"one\n")
+            assert streams.past_lines("error", 9) == ["one"]
+            streams.follow(True, False)
+            sink.write(b"two\nthree\n")
+            assert [*streams.past_lines("error", 9), *got] == ["one"]
+            async with asyncio.timeout(5):
+                while not got:
+                    await asyncio.sleep(0)
+            assert got == ["two", "three"]
+            assert streams.past_lines("error", 9) == ["one", "two", "three"]
+            add(log, b"GET /1\n")
+            assert streams.past_lines("access", 1) == ["GET /1"]
+            streams.follow(False, True)
+            add(log, b"GET /2\n")
+            assert streams.past_lines("access", 1) == ["GET /1"]
+            async with asyncio.timeout(5):
+                while got[-1] != "GET /2":
+                    await asyncio.sleep(0.01)
+            assert streams.past_lines("access", 2) == ["GET /1", "GET /2"]
+        finally:
+            streams.close()
+            sink.close()
+
+    asyncio.run(check())
+
+
 @pytest.mark.parametrize(
     ("path", "cause"), [("", "no access log"), ("-", "no file"), ("/dev/null", "no file")]
 )

@@ -347,6 +347,8 @@ class FakeServer:
         self.past_lines: dict[str, tuple[str, ...]] = {}
         self.follows = (False, False)
         self.log_fault: WsgitopError | None = None
+        self.access_fault: WsgitopError | None = None
+        """Raised where the access log is asked for."""
         self.question_fault: WsgitopError | None = None
         """Raised by every question."""
         self._listeners: set[asyncio.Queue[Snapshot | Event | LogLine | None]] = set()
@@ -454,6 +456,8 @@ class FakeSource:
         logs = arguments.error_log or arguments.access_log
         if logs and self.server.log_fault is not None:
             raise self.server.log_fault
+        if arguments.access_log and self.server.access_fault is not None:
+            raise self.server.access_fault
         self.server.follows = (arguments.error_log, arguments.access_log)
         async with contextlib.aclosing(self._subscribe(arguments.interval_s)) as news:
             async for item in news:

@@ -81,13 +81,16 @@ class LogStreams:
         self._error_wanted = error_log
 
     def past_lines(self, log: LogName, count: int) -> list[str]:
-        """The last lines of a log, as far as they are remembered."""
+        """The last lines of a log, as far as they are remembered; without those that are on the way to who
+        follows it, so that nobody gets them twice."""
         if log == "error":
             with self._lock:
                 data = b"".join(self._past)
+                on_the_way = len(self._pending) + self._lost
             lines = [line for line in data.split(b"\n") if line]
+            del lines[max(0, len(lines) - on_the_way) :]
         else:
-            lines = Tail(self._access_log()).last()
+            lines = Tail(self._access_log()).last(self._tail)
         return [as_shown(line) for line in lines[-count:]]
 
     def close(self) -> None:
@@ -197,13 +200,17 @@ class Tail:
             self.find(from_end=False)
         return lines, dropped
 
-    def last(self) -> list[bytes]:
-        """The lines at the end of the file, as many as one look reads; the tail is closed afterwards."""
+    def last(self, followed: Tail | None = None) -> list[bytes]:
+        """The lines at the end of the file, as many as one look reads, but not what the tail ``followed`` has
+        yet to read; the tail is closed afterwards.
+        """
         if not self.find(from_end=True):
             return []
+        if followed is not None and followed._identity == self._identity:
+            self._offset = min(self._offset, followed._offset)
         try:
             start = max(0, self._offset - READ_BYTES)
-            data = os.pread(self._fd, READ_BYTES, start)
+            data = os.pread(self._fd, self._offset - start, start)
         except OSError:
             return []
         finally:

@@ -125,7 +125,7 @@ class WsgitopApp(App[InterfaceResult]):
         Binding("d", "open('deaths')", "deaths", tooltip="how workers have ended, and why"),
         Binding("l,6", "open('log')", "log", key_display="l 6", tooltip="error log and access log"),
         Binding(
-            "a,7", "open('events')", "events", key_display="a 7", tooltip="what happened, and who caused it"
+            "a,7", "open('events')", "events", key_display="a 7", tooltip="what happened, and who did it"
         ),
         Binding(
             "o,8",

@@ -11,6 +11,7 @@ be seen but reading its head and comparing it with the filter.
 from __future__ import annotations
 
 import bisect
+import math
 import re
 import time
 from collections import deque
@@ -37,8 +38,9 @@ KEPT: Final = 5000
 """Lines that are kept, of both logs together."""
 OVERLAP_LINES: Final = 500
 """At most so many past lines come at the beginning of a subscription."""
-OVERLAP_S: Final = 2.0
-"""By then they have come."""
+OVERLAP_S: Final = 1.0
+"""After the first of them the others have come."""
+LEAST_OVERLAP: Final = 10
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -61,54 +63,51 @@ class LogEntry:
 class Overlap:
     """Finds where the lines that a subscription begins with meet the ``known`` ones, the last of that log.
 
-    The past lines are a piece of the log that ends with its newest line, so they are the end of what is known
-    and then what is new; a line that was under way meanwhile may come before them.
+    The past lines are a piece of the log that ends with its newest line: some that are known, up to the last
+    of them, and then what is new. Lines that were under way may come before; the past lines have them, too.
+    Fewer than ``least`` lines in common are chance: lines of tracebacks, for example, repeat themselves.
     """
 
-    def __init__(self, known: Iterable[str]) -> None:
+    def __init__(self, known: Iterable[str], least: int = LEAST_OVERLAP) -> None:
         self._known = list(known)
+        self._last_start = max(0, len(self._known) - least)
         self._held: list[str] = []
+        self._tried = 0
         self._start = 0
         self.met = False
         """The place is found: whatever comes from here on is new."""
 
-    def add(self, text: str) -> list[str]:
-        """The next line; returns those that have turned out to be new."""
-        if self.met:
-            return [text]
-        fresh: list[str] = []
-        self._held.append(text)
-        while self._held:
-            count, known = len(self._held), self._known
-            while self._start < len(known) and known[self._start : self._start + count] != self._held:
+    def add(self, text: str) -> None:
+        """The next line; it is kept back."""
+        held, known = self._held, self._known
+        held.append(text)
+        while self._tried < len(held):
+            count = len(held) - self._tried
+            while self._start <= self._last_start and (
+                known[self._start : self._start + count] != held[self._tried :]
+            ):
                 self._start += 1
-            if self._start == len(known):
-                fresh.append(self._held.pop(0))
-                known.append(fresh[-1])
-                self._start = 0
+            if self._start > self._last_start:  # nothing in common begins with this line
+                self._tried, self._start = self._tried + 1, 0
             elif self._start + count == len(known):
                 self.met = True
-                self._held.clear()
+                held.clear()
             else:
-                # They are known as far as it goes. A longer match is looked for first: in a log that repeats
-                # itself a shorter one would show lines twice.
                 break
-        return fresh
 
     def end(self) -> list[str]:
-        """Nothing comes any more: what was held back for a match that was never completed is new."""
+        """Nothing more is expected: what was kept back is new."""
         held, self._held = self._held, []
         return held
 
 
 @dataclass
 class _Joining:
-    """The beginning of a subscription to one log. ``first_new`` is where a gap is, if there is no overlap."""
+    """The beginning of a subscription to one log. It ends at ``until``, which begins with its first line."""
 
     overlap: Overlap
-    until: float
+    until: float = math.inf
     left: int = OVERLAP_LINES + 100
-    first_new: LogEntry | None = None
 
 
 class LogModel:
@@ -142,7 +141,7 @@ class LogModel:
         for log in logs:
             self._settle(log)
             if self._tails[log]:
-                self._joining[log] = _Joining(Overlap(self._tails[log]), self._clock() + OVERLAP_S)
+                self._joining[log] = _Joining(Overlap(self._tails[log]))
 
     def take(self, lines: Iterable[LogLine]) -> None:
         """Lines of the logs, each log's oldest first."""
@@ -158,9 +157,8 @@ class LogModel:
                 self._add(line.log, line.text)
                 continue
             # What was lost before the past lines is among them.
-            for text in joining.overlap.add(line.text):
-                entry = self._add(line.log, text)
-                joining.first_new = joining.first_new or entry
+            joining.overlap.add(line.text)
+            joining.until = min(joining.until, self._clock() + OVERLAP_S)
             joining.left -= 1
             if joining.overlap.met or joining.left <= 0:
                 self._settle(line.log)
@@ -177,14 +175,16 @@ class LogModel:
         joining = self._joining.pop(log, None)
         if joining is None:
             return
-        for text in joining.overlap.end():
-            entry = self._add(log, text)
-            joining.first_new = joining.first_new or entry
-        first = joining.first_new
-        if first is not None and not joining.overlap.met and first in self._kept:
-            mark = LogEntry(first.log, "lines may be missing here", "", first.at, first.number, is_mark=True)
-            self._kept.insert(self._kept.index(first), mark)
-            self._choose(self.lines)
+        fresh = joining.overlap.end()
+        if fresh:
+            name: LogName = "access" if log == "access" else "error"
+            self._put(self._mark(name, "lines may be missing here"))
+        for text in fresh:
+            self._add(log, text)
+
+    def _mark(self, log: LogName, text: str, missing: int = 0) -> LogEntry:
+        at = self._time_of(log, "")
+        return LogEntry(log, text, "", at, self._next_number(), is_mark=True, missing=missing)
 
     def _missing(self, log: LogName, count: int) -> None:
         self.missed += count
@@ -194,10 +194,7 @@ class LogModel:
             self._kept.pop()
             if self._lines and self._lines[-1] is last:
                 self._lines.pop()
-        at = self._time_of(log, "")
-        self._put(
-            LogEntry(log, missing_text(count), "", at, self._next_number(), is_mark=True, missing=count)
-        )
+        self._put(self._mark(log, missing_text(count), count))
 
     def _add(self, log: str, text: str) -> LogEntry:
         name: LogName = "access" if log == "access" else "error"
@@ -317,6 +314,11 @@ class LogModel:
     def lines(self) -> Sequence[LogEntry]:
         """All that passes, the oldest first."""
         return self._lines if self._frozen is None else self._frozen_lines
+
+    @property
+    def is_joining(self) -> bool:
+        """Whether lines may be kept back, of which :meth:`settle` has to say what becomes."""
+        return bool(self._joining)
 
     @property
     def is_paused(self) -> bool:

@@ -46,12 +46,18 @@ def _text(event: Event) -> Cell:
     return Cell(text, "text" if event.severity in ("info", "good") else event.severity)
 
 
+def _who(event: Event) -> Cell:
+    """Who it was, without the process: that is among the details."""
+    who = event.actor.partition(" (pid ")[0]
+    return Cell(who or figures.UNKNOWN, "accent" if who else "faint")
+
+
 COLUMNS: tuple[ListColumn[Event], ...] = (
     ListColumn(
         "at", "WHEN", 14, 95, lambda e: Cell(figures.moment(e.at, "%m-%d %H:%M:%S"), "muted"), left=True
     ),
-    ListColumn("kind", "KIND", 11, 60, lambda e: Cell(e.kind, _color(e)), left=True),
-    ListColumn("actor", "WHO", 10, 97, lambda e: Cell(e.actor or figures.UNKNOWN, _who(e)), left=True),
+    ListColumn("kind", "KIND", 13, 60, lambda e: Cell(e.kind, _color(e)), left=True),
+    ListColumn("actor", "WHO", 10, 97, _who, left=True),
     ListColumn("", "WHAT", 20, 98, _text, left=True, flexible=True),
 )
 ORDERS: tuple[Order[Event], ...] = (
@@ -60,10 +66,6 @@ ORDERS: tuple[Order[Event], ...] = (
     Order("kind", lambda e: e.kind, largest_first=False),
     Order("actor", lambda e: e.actor or None, largest_first=False),
 )
-
-
-def _who(event: Event) -> str:
-    return "accent" if event.actor else "faint"
 
 
 def details(event: Event) -> list[Pieces]:

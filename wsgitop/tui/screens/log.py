@@ -14,7 +14,7 @@ from textual.binding import Binding, BindingType
 from textual.message import Message
 from textual.widgets import Input
 
-from wsgitop.tui.log_model import LOGS, SHOWN, LogModel
+from wsgitop.tui.log_model import LOGS, OVERLAP_S, SHOWN, LogModel
 from wsgitop.tui.model import View
 from wsgitop.tui.screens.page import Page, PageFilter
 from wsgitop.tui.source import Logged, LogRefused, LogsBegin
@@ -53,7 +53,7 @@ class Log(Page):
         Binding("escape", "back", "back", key_display="Esc", tooltip="clear the filter, or go back"),
     ]
     DEFAULT_CSS = """
-    Page.-ascii LogPane { border: ascii $rule; }
+    Log.-ascii LogPane { border: ascii $rule; }
     """
 
     def __init__(self) -> None:
@@ -89,6 +89,8 @@ class Log(Page):
             self.lines.begin(log for log in LOGS if wanted[log])
         elif isinstance(message, Logged):
             self.lines.take(message.lines)
+            if self.lines.is_joining:
+                self.set_timer(OVERLAP_S, self.refresh_view)
         elif isinstance(message, LogRefused):
             self._refused(message)
         self.refresh_view()

@@ -15,6 +15,7 @@ from textual.binding import Binding, BindingType
 
 from wsgitop.control.messages import SettingShown
 from wsgitop.errors import WsgitopError
+from wsgitop.snapshot import Snapshot
 from wsgitop.tui import figures
 from wsgitop.tui.lists import ListModel, Order
 from wsgitop.tui.model import View
@@ -72,7 +73,7 @@ def details(setting: SettingShown) -> list[Pieces]:
                 ("value", setting.value or "(empty)", "accent" if setting.source else "text"),
                 ("default", setting.default or "(empty)", "muted"),
                 ("comes from", setting.source or "its default", "text" if setting.source else "muted"),
-                ("flags", ", ".join(setting.flags) or "none: configuration file only", "text"),
+                ("flags", ", ".join(setting.flags) or "none", "text"),
                 ("section", setting.section or figures.UNKNOWN, "text"),
             )
         ),
@@ -114,6 +115,7 @@ class SettingsPage(ListPage):
         self.changed_only = False
         self._known: tuple[SettingShown, ...] | None = None
         self._asked_of: tuple[Source, int] | None = None
+        self._asked_at: Snapshot | None = None
         self._shown: SettingShown | None = None
 
     def body(self) -> ComposeResult:
@@ -130,8 +132,7 @@ class SettingsPage(ListPage):
         try:
             self._known = await source.settings()
         except WsgitopError as fault:
-            self.trouble = f"{fault.cause} {fault.remedy}".strip()
-            self._asked_of = None  # again with the next picture
+            self.trouble = fault.cause
         else:
             self.trouble = ""
             self._take()
@@ -146,8 +147,9 @@ class SettingsPage(ListPage):
         if source is not None and view.snapshot is not None and view.paused_s is None:
             # Another connection may be to another server; a reload brings another generation.
             asked_of = (source, view.snapshot.master.generation)
-            if asked_of != self._asked_of:
-                self._asked_of = asked_of
+            again = self.trouble and view.snapshot is not self._asked_at
+            if asked_of != self._asked_of or again:
+                self._asked_of, self._asked_at = asked_of, view.snapshot
                 self._ask_once(source)
         listed = self.rows.listed()
         changed = sum(bool(one.source) for one in self._known or ())
