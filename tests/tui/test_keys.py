@@ -11,8 +11,8 @@ from textual.binding import Binding
 from tests.tui.drive import Driver, driving
 from tests.tui.fake import FakeServer, snapshot, worker, workers
 from wsgitop.errors import ActionFailed, CannotConnect, Refused
+from wsgitop.tui.actions import WORKER_SIGNALS
 from wsgitop.tui.app import InterfaceResult, WsgitopApp
-from wsgitop.tui.screens.dialogs import SIGNALS
 from wsgitop.tui.screens.help import key_text
 from wsgitop.tui.screens.overview import Overview
 from wsgitop.tui.theme import DARK, LIGHT
@@ -272,7 +272,7 @@ def test_what_fails_says_why_and_what_next(failure: Exception, said: str) -> Non
 @pytest.mark.parametrize(("key", "method"), [("z", "quarantine"), ("r", "release"), ("e", "retire")])
 def test_quarantine_is_for_the_worker_of_the_menu(key: str, method: str) -> None:
     async def scenario(driver: Driver) -> None:
-        chosen = workers(8)[2]
+        chosen = driver.app.model.view().rows[2]
         await driver.press("j", "j", "x")
         await driver.dialog("SignalMenu")
         driver.app.model.sort_by("cpu")
@@ -281,10 +281,19 @@ def test_quarantine_is_for_the_worker_of_the_menu(key: str, method: str) -> None
         await driver.until(lambda: driver.server.calls)
         assert driver.server.calls == [(method, chosen.pid, chosen.started_at)]
 
-    drive(scenario)
+    server = FakeServer()
+    if method == "release":
+        server.make = lambda: snapshot(
+            server.sequence,
+            server.clock.now,
+            these=(worker(1), worker(2, "idle"), worker(3, "quarantined"), worker(4)),
+        )
+    drive(scenario, server)
 
 
-@pytest.mark.parametrize("row", [row for row in SIGNALS if row.name.isupper()], ids=lambda row: row.name)
+@pytest.mark.parametrize(
+    "row", [row for row in WORKER_SIGNALS if row.name.isupper()], ids=lambda row: row.name
+)
 def test_signals_go_to_the_worker_of_the_menu(row: tuple[str, str, str, bool]) -> None:
     name, key = row[0], row[1]
 
