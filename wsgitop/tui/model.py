@@ -370,6 +370,7 @@ class Model:
         if selected is not None:
             key = identity(selected)
             trail = frozen.trails.get(key, ()) if frozen else tuple(self._trails.get(key, ()))
+        seconds = frozen.seconds if frozen else self._last_seconds()
         return View(
             snapshot=snapshot,
             rows=rows,
@@ -384,12 +385,12 @@ class Model:
             ended=self._ended,
             role=self.role,
             interval_s=self.interval_s,
-            seconds=frozen.seconds if frozen else self._last_seconds(),
+            seconds=seconds,
             trail=trail,
             events=frozen.events if frozen else self._events_newest_first(),
             audit=frozen.audit if frozen else self._all_newest_first(),
             sayings=self._sayings(now),
-            alarms=alarms(snapshot),
+            alarms=alarms(snapshot, seconds),
         )
 
     def _sayings(self, now: float) -> tuple[Saying, ...]:
