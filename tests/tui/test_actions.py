@@ -137,6 +137,35 @@ def test_the_focus_of_a_question_is_on_cancel(keys: list[str]) -> None:
     drive(scenario)
 
 
+@pytest.mark.parametrize(("typed", "call"), [("upgrade", ("upgrade",)), ("retire", ("retire", 4252))])
+def test_the_palette_gives_orders_too_and_asks(typed: str, call: tuple[object, ...]) -> None:
+    """What the menu does unasked, too: the palette hides the worker, and finds by resemblance."""
+
+    async def scenario(driver: Driver) -> None:
+        await driver.press("j", "colon")
+        await driver.until(lambda: type(driver.app.screen).__name__ == "CommandPalette")
+        await driver.press(*typed)
+        await driver.until(lambda: f"m {typed[0] if typed == 'upgrade' else 'e'}  " in driver.text)
+        await driver.press("enter")
+        await driver.dialog("Confirm")
+        assert "4252" in driver.text or typed == "upgrade"
+        await driver.press("y")
+        await driver.until(lambda: driver.server.calls)
+        assert driver.server.calls[0][: len(call)] == call
+
+    drive(scenario)
+
+
+def test_the_palette_leaves_out_what_cannot_be_done() -> None:
+    async def scenario(driver: Driver) -> None:
+        await driver.press("colon")
+        await driver.until(lambda: type(driver.app.screen).__name__ == "CommandPalette")
+        await driver.press(*"release")
+        await driver.until(lambda: "No matches" in driver.text)
+
+    drive(scenario)
+
+
 def test_a_row_that_does_not_fit_says_why_and_the_menu_stays() -> None:
     async def scenario(driver: Driver) -> None:
         await driver.press("m")

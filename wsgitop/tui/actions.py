@@ -36,6 +36,11 @@ class Action(NamedTuple):
     danger: bool = False
 
     @property
+    def summary(self) -> str:
+        """The first part of its help."""
+        return self.help.partition(";")[0].rstrip(".")
+
+    @property
     def row(self) -> Method:
         """Its row of the method table."""
         return METHODS[self.method]

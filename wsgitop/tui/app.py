@@ -40,7 +40,8 @@ from wsgitop.tui.source import (
     Remembered,
     SourceFactory,
 )
-from wsgitop.tui.theme import DARK, LIGHT, PALETTES, Look, textual_theme
+from wsgitop.tui.theme import Look, textual_theme
+from wsgitop.tui.themes import palette_of
 
 if TYPE_CHECKING:
     from textual.command import Provider
@@ -150,6 +151,7 @@ class WsgitopApp(App[InterfaceResult]):
             key_display="o 8",
             tooltip="settings, and where they come from",
         ),
+        Binding("T", "swap_theme", "theme", tooltip="dark or light; the palette has other themes by name"),
         Binding("p", "pause", "pause", tooltip="freeze the picture; nothing is lost meanwhile"),
         Binding("left_square_bracket", "interval(-1)", "refresh faster", key_display="["),
         Binding("right_square_bracket", "interval(1)", "refresh slower", key_display="]"),
@@ -199,9 +201,9 @@ class WsgitopApp(App[InterfaceResult]):
         )
         # Blocks of an eighth of a cell are no ASCII.
         ScrollBar.renderer = PlainScrollBar if self.look.is_ascii else ScrollBarRender
-        for palette in PALETTES.values():
-            self.register_theme(textual_theme(palette))
+        self.register_theme(textual_theme(self.look.palette))
         self.theme = self.look.palette.name
+        self.fixed_colors = self.look.palette.sixteen
 
     # -- life ------------------------------------------------------------------------------------------------
 
@@ -230,6 +232,8 @@ class WsgitopApp(App[InterfaceResult]):
         await self.feed.run()
 
     def _tick(self) -> None:
+        if not self.screen_stack:  # it is ending
+            return
         view = self.seen.view
         if view.stale_s is not None or view.paused_s is not None or view.sayings or view.snapshot is None:
             self.seen.refresh_ages()
@@ -386,7 +390,7 @@ class WsgitopApp(App[InterfaceResult]):
     @work(group="questions", exit_on_error=False)
     async def action_act(self, name: str) -> None:
         """One of the rows of tui/actions.py."""
-        await self.asking.act(name, self.targets)
+        await self.asking.act(name, self.targets, seen=False)
 
     @work(group="questions", exit_on_error=False)
     async def action_menu(self) -> None:
@@ -449,22 +453,9 @@ class WsgitopApp(App[InterfaceResult]):
         self.push_screen(TextDialog(title, heading, text))
 
     def action_help(self) -> None:
-        from wsgitop.tui.screens.help import Help
+        from wsgitop.tui.screens.help import Help, topics
 
-        self.push_screen(Help(self.help_sections(), viewer=self.model.role == "viewer"))
-
-    def help_sections(self) -> tuple[tuple[str, tuple[Binding, ...]], ...]:
-        """All keys by subject, from the bindings."""
-        from wsgitop.tui.screens.help import sections
-        from wsgitop.tui.widgets.table import WorkerTable
-
-        return sections(
-            (
-                ("Server and interface", self.BINDINGS),
-                ("Workers", Overview.BINDINGS),
-                ("Moving", WorkerTable.BINDINGS),
-            )
-        )
+        self.push_screen(Help(*topics(self), viewer=self.model.role == "viewer"))
 
     def export_screenshot(self, *, title: str | None = None, simplify: bool = False) -> str:
         """The screen as SVG. Leading blanks are kept: converters other than browsers would drop them."""
@@ -474,16 +465,22 @@ class WsgitopApp(App[InterfaceResult]):
     # -- looks -----------------------------------------------------------------------------------------------
 
     def action_swap_theme(self) -> None:
-        """Dark to light and back. A terminal of sixteen colours has only its own."""
-        if self.look.palette.sixteen:
-            self.say("info", "this terminal gives its own sixteen colours; there is no other theme")
+        """Dark to light and back, from any other theme to the designed one of the other kind."""
+        self.action_theme("light" if self.look.palette.dark else "dark")
+
+    def action_theme(self, name: str) -> None:
+        """A theme by its name. A terminal of sixteen colours has only its own."""
+        if self.fixed_colors:
+            self.say("info", "there are only sixteen colours here, the terminal's own; no other theme fits")
             return
-        palette = LIGHT if self.look.palette.dark else DARK
+        palette = palette_of(name)
+        self.register_theme(textual_theme(palette))
         self.look = Look(palette=palette, signs=self.look.signs, color=self.look.color)
         self.theme = palette.name
         for screen in self.screen_stack:
             if isinstance(screen, (Overview, Page)):
                 screen.redraw()
+        self.say("info", f"theme {name}")
 
     # -- leaving ---------------------------------------------------------------------------------------------
 
@@ -542,11 +539,13 @@ def run_interface(
     server_ended: Callable[[], bool] = lambda: False,
     mouse: bool = True,
     interval_s: float = 1.0,
+    theme: str = "",
     loop: asyncio.AbstractEventLoop | None = None,
 ) -> InterfaceResult:
     """Show the interface until the user leaves it.
 
-    ``loop`` runs it, if there is one already in which a connection was made; it stays open.
+    ``theme`` is the name of its colours, '' for those that suit the terminal. ``loop`` runs it, if there is
+    one already in which a connection was made; it stays open.
     Raises TerminalError when there is no terminal that can show it. When the terminal disappears the process
     dies of SIGHUP, and this never returns. Raises InterfaceFault when it fails by a fault of its own.
     """
@@ -561,6 +560,7 @@ def run_interface(
         log_path=log_path,
         server_ended=server_ended,
         interval_s=interval_s,
+        look=terminal.look_for(theme=theme),
         guards_terminal=True,
     )
     result = app.run(mouse=mouse, loop=loop)

@@ -49,12 +49,12 @@ class Asking:
 
     async def menu(self, workers: Workers) -> None:
         """All actions; those that cannot be done now say why."""
-        who = _who(workers) if workers else "no worker is selected"
+        who = who_of(workers) if workers else "no worker is selected"
         rows = [
             Row(
                 action.name,
                 action.key,
-                _short(action.help),
+                action.summary,
                 self.hindrance(action, workers),
                 action.keys,
                 f"Workers: {who}" if action.scope == "worker" else "Server",
@@ -67,14 +67,19 @@ class Asking:
         if name is not None:
             await self.act(name, workers)
 
-    async def act(self, name: str, workers: Workers) -> None:
-        """Do one of the actions, or say why not."""
+    async def act(self, name: str, workers: Workers, *, seen: bool = True) -> None:
+        """Do one of the actions, or say why not. ``seen``: the user has the names of the workers before his
+        eyes; otherwise whatever is done to them is asked first.
+        """
         action = ACTIONS[name]
         trouble = self.hindrance(action, workers)
         if trouble:
             self._app.say("warning", f"{name}: {trouble}")
             return
-        await self._do[name](workers)
+        if action.scope == "worker" and not seen and name != "signal":
+            await self.order(name, workers, asks=True)
+        else:
+            await self._do[name](workers)
 
     def hindrance(self, action: Action, workers: Workers) -> str:
         """Why an action cannot be done now, '' if it can."""
@@ -232,7 +237,7 @@ class Asking:
         if not workers:
             self._app.say("warning", "no signal sent: no worker is selected")
             return
-        who = _who(workers)
+        who = who_of(workers)
         rows = [
             Row(row.name, row.key, row.text, self._order_hindrance(row.name), danger=row.danger)
             for row in actions.WORKER_SIGNALS
@@ -267,16 +272,20 @@ class Asking:
     def _order_hindrance(self, name: str) -> str:
         return self._app.model.hindrance(name if name.islower() else "signal")
 
-    async def order(self, name: str, workers: Workers) -> None:
-        """Quarantine, release or retire. Nothing is interrupted: for one worker there is nothing to ask."""
+    async def order(self, name: str, workers: Workers, *, asks: bool = False) -> None:
+        """Quarantine, release or retire. Nothing is interrupted: for one worker that was pointed at there is
+        nothing to ask."""
         fit = tuple(worker for worker in workers if not actions.misfit(name, worker.state))
         if not fit:
             why = actions.misfit(name, workers[0].state) if workers else "no worker is selected"
             self._app.say("warning", f"{name}: {why}")
             return
-        if len(fit) > 1:
-            question = f"{name.capitalize()} {len(fit)} workers?\n\n{_pids(fit)}"
-            confirm = Confirm(f"{name} {len(fit)} workers", question, yes=name.capitalize())
+        if asks or len(fit) > 1:
+            row = next(row for row in actions.WORKER_SIGNALS if row.name == name)
+            question = f"{name.capitalize()} {who_of(fit)}?\n\n{row.text}."
+            if len(fit) > 1:
+                question += f"\n\n{_pids(fit)}"
+            confirm = Confirm(f"{name} {plural(len(fit), 'worker')}", question, yes=name.capitalize())
             if not await self._app.push_screen_wait(confirm):
                 self._app.say("info", f"{name}: cancelled")
                 return
@@ -299,7 +308,8 @@ LEVEL_TEXTS = (
 )
 
 
-def _who(workers: Workers) -> str:
+def who_of(workers: Workers) -> str:
+    """Workers as questions name them."""
     if len(workers) == 1:
         worker = workers[0]
         return f"worker {worker.slot}, pid {worker.pid}, generation {worker.generation}"
@@ -311,8 +321,3 @@ def _pids(workers: Workers) -> str:
     named = ", ".join(f"{worker.slot} (pid {worker.pid})" for worker in workers[:NAMED])
     more = f" and {len(workers) - NAMED} more" if len(workers) > NAMED else ""
     return f"workers {named}{more}"
-
-
-def _short(text: str) -> str:
-    """The first part of a help text, without its end."""
-    return text.partition(";")[0].rstrip(".")
