@@ -301,7 +301,14 @@ def textual_theme(palette: Palette) -> Theme:
             boost=base.boost,
             dark=True,
             ansi=True,
-            variables={**base.variables, "rule": "ansi_bright_black", "raised": "ansi_default"},
+            variables={
+                **base.variables,
+                "rule": "ansi_bright_black",
+                "raised": "ansi_default",
+                "block-cursor-background": "ansi_blue",
+                "block-cursor-foreground": "ansi_bright_white",
+                "block-cursor-text-style": "bold",
+            },
         )
     return Theme(
         name=palette.name,
@@ -319,6 +326,10 @@ def textual_theme(palette: Palette) -> Theme:
         variables={
             "rule": palette.rule,
             "raised": palette.raised,
+            # The marked row of a menu, as that of the tables: its words keep their colours.
+            "block-cursor-background": palette.cursor,
+            "block-cursor-foreground": palette.text,
+            "block-cursor-text-style": "bold",
             "button-focus-text-style": "bold",
             "button-color-foreground": palette.text,
             "scrollbar": palette.rule,

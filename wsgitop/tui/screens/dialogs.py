@@ -40,10 +40,9 @@ Dialog Button:focus:nocolor { text-style: bold reverse; }
 Dialog Button:ansi:focus { text-style: bold reverse; }
 Dialog OptionList, Dialog OptionList:focus {
     height: auto; border: none !important; padding: 0; background: $background;
-    scrollbar-size-vertical: 1; overflow-x: hidden;
+    background-tint: transparent; scrollbar-size-vertical: 1; overflow-x: hidden;
 }
 Dialog.-menu > .box { width: 78; }
-ActionMenu > .box { width: 100; }
 Dialog.-menu OptionList { text-wrap: nowrap; text-overflow: ellipsis; }
 Dialog.-menu .note { height: auto; margin-top: 1; color: $foreground-muted; }
 Dialog.-menu .note.-refused { color: $warning; }

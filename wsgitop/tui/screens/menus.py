@@ -50,6 +50,7 @@ class Menu(Dialog[str | None]):
         self._note = note or "Enter or its key chooses."
         self._chosen = chosen
         self._names = max((len(row.name) for row in rows), default=0)
+        self._marked: Row | None = None
         self._keys = max((len(row.keys) for row in rows), default=0)
 
     def compose(self) -> ComposeResult:
@@ -85,20 +86,29 @@ class Menu(Dialog[str | None]):
 
     def _heading(self, group: str) -> Text:
         look = look_of(self)
-        return Text(clip(look.plain(group), ROW_LIMIT), look.palette.style("accent", bold=True))
+        return Text(clip(look.plain(group), ROW_LIMIT), f"bold {look.palette.accent}")
 
     def _line(self, row: Row) -> Text:
-        """Without a ground of their own, so that the highlight of the list shows."""
+        """Without a ground of their own, so that the highlight of the list shows. The sign says the same
+        without colours.
+        """
         look = look_of(self)
         palette = look.palette
-        faint = bool(row.refused)
-        name = palette.faint if faint else palette.error if row.danger else palette.text
-        text = f"({row.refused})" if faint else row.text
+        text = f"({row.refused})" if row.refused else row.text
+        if palette.sixteen:  # the marked row has a strong ground: other colours would be lost on it
+            key = name = "dim" if row.refused else "bold"
+            keys, own = "dim", "dim" if row.refused else ""
+        elif row.refused:
+            key = name = keys = own = palette.faint
+        else:
+            key, keys, own = f"bold {palette.accent}", palette.faint, palette.muted
+            name = f"bold {palette.error if row.danger else palette.text}"
         words = (
-            (f" {row.key}  ", palette.faint if faint else f"bold {palette.accent}"),
-            (f"{row.name:<{self._names}}  ", name if faint else f"bold {name}"),
-            (f"{row.keys:<{self._keys}}  " if self._keys else "", palette.faint),
-            (clip(text, ROW_LIMIT), palette.faint if faint else palette.muted),
+            (look.signs.cursor if row is self._marked else " ", key),
+            (f"{row.key}  ", key),
+            (f"{row.name:<{self._names}}  ", name),
+            (f"{row.keys:<{self._keys}}  " if self._keys else "", keys),
+            (clip(text, ROW_LIMIT), own),
         )
         return Text.assemble(*((look.plain(word), style) for word, style in words), no_wrap=True)
 
@@ -122,6 +132,10 @@ class Menu(Dialog[str | None]):
     @on(OptionList.OptionHighlighted)
     def _highlighted(self, event: OptionList.OptionHighlighted) -> None:
         row = next(row for row in self._rows if row.name == event.option_id)
+        before, self._marked = self._marked, row
+        for one in (before, row):
+            if one is not None:
+                event.option_list.replace_option_prompt(one.name, self._line(one))
         if row.detail or row.refused:
             self._tell(row.refused or row.detail, refused=bool(row.refused))
         else:
@@ -139,6 +153,8 @@ class SignalMenu(Menu):
 
 class ActionMenu(Menu):
     """What can be done to the server and the selected worker."""
+
+    DEFAULT_CSS = "ActionMenu.-menu > .box { width: 110; }"
 
 
 class ExportMenu(Menu):
