@@ -152,6 +152,7 @@ class WsgitopApp(App[InterfaceResult]):
             tooltip="settings, and where they come from",
         ),
         Binding("T", "swap_theme", "theme", tooltip="dark or light; the palette has other themes by name"),
+        Binding("e", "export", "export", tooltip="write the picture or the screen to a file"),
         Binding("p", "pause", "pause", tooltip="freeze the picture; nothing is lost meanwhile"),
         Binding("left_square_bracket", "interval(-1)", "refresh faster", key_display="["),
         Binding("right_square_bracket", "interval(1)", "refresh slower", key_display="]"),
@@ -457,10 +458,20 @@ class WsgitopApp(App[InterfaceResult]):
 
         self.push_screen(Help(*topics(self), viewer=self.model.role == "viewer"))
 
+    @work(group="questions", exit_on_error=False)
+    async def action_export(self) -> None:
+        from wsgitop.tui.screens.exporting import export
+
+        await export(self)
+
     def export_screenshot(self, *, title: str | None = None, simplify: bool = False) -> str:
         """The screen as SVG. Leading blanks are kept: converters other than browsers would drop them."""
         svg = super().export_screenshot(title=title, simplify=simplify)
         return svg.replace("<svg ", '<svg xml:space="preserve" ', 1)
+
+    def screen_lines(self) -> list[str]:
+        """The screen as text."""
+        return [strip.text for strip in self.screen._compositor.render_strips()]
 
     # -- looks -----------------------------------------------------------------------------------------------
 
