@@ -171,13 +171,13 @@ def test_reload_says_that_it_runs_and_how_it_ended() -> None:
         await driver.dialog("Confirm")
         await driver.press("tab", "enter")
         await driver.until(lambda: driver.server.calls)
-        await driver.until(lambda: "reloading…" in driver.said())
-        assert "reloading…" in driver.text
+        await driver.until(lambda: "reloading (g shows it)…" in driver.said())
+        assert "reloading (g shows it)…" in driver.text
         await driver.press("j")
         assert driver.selected_pid == 4252, "the screen goes on meanwhile"
         driver.server.answer.set()
         await driver.until(lambda: "8/8 ready in 2.1 s" in driver.said())
-        assert "reloading…" not in driver.text
+        assert "reloading (g" not in driver.text
         assert driver.server.calls == [("reload",)]
 
     drive(scenario)

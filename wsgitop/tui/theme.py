@@ -169,8 +169,6 @@ ANSI = Palette(
     sixteen=True,
 )
 
-PALETTES = {palette.name: palette for palette in (DARK, LIGHT, ANSI)}
-
 
 @dataclass(frozen=True)
 class Signs:
