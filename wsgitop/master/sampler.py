@@ -115,6 +115,8 @@ class Sampler:
         self.history: deque[Second] = deque(maxlen=HISTORY_SECONDS)
         self.timeout_s = 0.0
         self.threads = 1
+        self.stale: Mapping[int, str] = {}
+        """By generation, which of its files have changed; a live view."""
         self.on_removed: list[Callable[[int, WorkerGauge], None]] = []
 
     @property
@@ -391,6 +393,7 @@ class Sampler:
                 zygote_rss_bytes=self._zygote_rss.get(generation.number),
                 workers=counts.get(generation.number, 0),
                 error=printable(" ".join(line.strip() for line in generation.error.split("\n")), 500),
+                stale=printable(self.stale.get(generation.number, ""), 300),
             )
             for generation in self._roster.generations.values()
             if generation.number in newest or generation.number in counts
