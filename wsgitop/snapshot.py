@@ -116,7 +116,10 @@ class WorkerSnapshot(Struct, frozen=True):
 
 
 class GenerationSnapshot(Struct, frozen=True):
-    """One generation of the code: a zygote and the workers forked from it. ``error`` says why it failed."""
+    """One generation of the code: a zygote and the workers forked from it. ``error`` says why it failed.
+    ``stale`` says which of its files are not on disk any more as they were loaded, '' for none; it is looked
+    for while somebody watches.
+    """
 
     number: int
     state: GenerationState
@@ -124,6 +127,7 @@ class GenerationSnapshot(Struct, frozen=True):
     zygote_rss_bytes: int | None = None
     workers: int = 0
     error: str = ""
+    stale: str = ""
 
 
 class ListenerSnapshot(Struct, frozen=True):
@@ -154,7 +158,8 @@ class MasterSnapshot(Struct, frozen=True):
     """The master process and the server as a whole. ``workers_wanted`` is what TTIN and TTOU change.
     ``control_shared`` is the control socket for other users, '' for none.
 
-    ``memory_limit_bytes`` and ``memory_used_bytes`` are the control group's, file cache included,
+    ``memory_limit_bytes`` and ``memory_used_bytes`` are the control group's, file cache included;
+    ``memory_room_bytes`` may still be used, cache that the kernel gives up without ado being no hindrance;
     ``cpu_limit`` the cores' worth of time that it grants; None: no limit, or none that can be read.
     """
 
@@ -183,6 +188,7 @@ class MasterSnapshot(Struct, frozen=True):
     memory_used_bytes: int | None = None
     cpu_limit: float | None = None
     control_shared: str = ""
+    memory_room_bytes: int | None = None
 
 
 class Totals(Struct, frozen=True):

@@ -23,6 +23,7 @@ from wsgitop.control.messages import (
     SubscribeArguments,
     ThreadStack,
 )
+from wsgitop.control.methods import METHODS
 from wsgitop.errors import CannotConnect, WsgitopError
 from wsgitop.snapshot import (
     Death,
@@ -329,6 +330,7 @@ class FakeServer:
         self.clock = clock or Clock()
         self.number = number
         self.role: Role = role
+        self.methods = [name for name, row in METHODS.items() if role == "operator" or row.role == "viewer"]
         self.pid = 4242
         self.sequence = 0
         self.up = True
@@ -407,6 +409,8 @@ class FakeSource:
             pid=self.server.pid,
             role=self.server.role,
             app="shop.wsgi:application",
+            methods=tuple(self.server.methods),
+            capabilities=("keys", "logs"),
         )
 
     async def history(self, seconds: int) -> tuple[Second, ...]:

@@ -13,7 +13,6 @@ from tests.tui.fake import EVENTS, Clock, second, snapshot, worker, workers
 from wsgitop.control.messages import Hello
 from wsgitop.snapshot import Event, WorkerSnapshot
 from wsgitop.tui import arrange
-from wsgitop.tui.alarms import alarms
 from wsgitop.tui.arrange import identity
 from wsgitop.tui.model import INTERVALS_S, Model
 
@@ -320,13 +319,3 @@ def test_the_refresh_rate_stays_within_its_bounds() -> None:
     for _ in range(10):
         fastest = model.step_interval(-1)
     assert (fastest, slowest) == (INTERVALS_S[0], INTERVALS_S[-1]) == (0.25, 10.0)
-
-
-def test_alarms() -> None:
-    texts = [alarm.text for alarm in alarms(snapshot(state="degraded", failed=True))]
-    assert texts == ["1 STUCK", "DEGRADED", "RELOAD FAILED gen 8", "MIXED gen 6+7"]
-    assert [alarm.text for alarm in alarms(snapshot(state="reloading", these=(worker(1),)))] == [
-        "RELOADING 7→8"
-    ]
-    assert alarms(snapshot(these=(worker(1), worker(2)))) == ()
-    assert alarms(None) == ()

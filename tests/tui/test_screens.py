@@ -14,7 +14,7 @@ import pytest
 from tests.tui.drive import driving
 from tests.tui.fake import FakeServer, snapshot, worker
 from wsgitop.errors import ActionFailed
-from wsgitop.tui.theme import ANSI, ASCII_SIGNS, DARK, LIGHT, PALETTES, Look, Palette
+from wsgitop.tui.theme import ANSI, ASCII_SIGNS, DARK, LIGHT, Look
 
 pytestmark = pytest.mark.tui
 
@@ -103,8 +103,6 @@ def test_a_dialog_in_ascii() -> None:
 @pytest.mark.parametrize(
     ("name", "size", "keys"),
     [
-        ("help", (120, 40), ["question_mark"]),
-        ("help-small", (60, 15), ["question_mark"]),
         ("reload", (80, 24), ["H"]),
         ("signal-menu", (120, 40), ["j", "j", "x"]),
         ("signal-confirm", (80, 24), ["j", "j", "x", "k"]),
@@ -183,25 +181,3 @@ def test_no_line_is_longer_than_the_screen_and_the_way_out_stays() -> None:
                 assert driver.text.rstrip().endswith("? help  q quit")
 
     asyncio.run(scenario())
-
-
-def _luminance(color: str) -> float:
-    channels = [part / 255 for part in bytes.fromhex(color[1:])]
-    linear = [part / 12.92 if part <= 0.03928 else ((part + 0.055) / 1.055) ** 2.4 for part in channels]
-    return 0.2126 * linear[0] + 0.7152 * linear[1] + 0.0722 * linear[2]
-
-
-def _contrast(one: str, other: str) -> float:
-    light, dark = sorted((_luminance(one), _luminance(other)), reverse=True)
-    return (light + 0.05) / (dark + 0.05)
-
-
-@pytest.mark.parametrize("palette", [p for p in PALETTES.values() if not p.sixteen], ids=lambda p: p.name)
-def test_text_can_be_read(palette: Palette) -> None:
-    """WCAG 2 asks for 4.5:1; labels that only repeat what a figure says may be fainter."""
-    for ground in (palette.background, palette.raised, palette.cursor):
-        for name in ("text", "muted", "accent", "good", "warning", "error", "info"):
-            assert _contrast(getattr(palette, name), ground) >= 4.2, (name, ground)
-        assert _contrast(palette.faint, ground) >= 2.2
-    for name in ("accent", "warning", "error", "info"):
-        assert _contrast(getattr(palette, name), palette.on_accent) >= 4.5, name

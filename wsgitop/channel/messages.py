@@ -227,6 +227,22 @@ class ModuleFiles(Message, frozen=True):
     files: tuple[str, ...]
 
 
+class SourceFile(msgspec.Struct, frozen=True, array_like=True):
+    """A file that code was loaded from, and its modification time and size by then."""
+
+    name: str
+    mtime_ns: int
+    size: int
+
+
+class SourceFiles(Message, frozen=True):
+    """Without --reload: the application's own code comes from these files, as they were when the worker had
+    loaded it.
+    """
+
+    files: tuple[SourceFile, ...]
+
+
 class Served(msgspec.Struct, frozen=True, array_like=True):
     """A request that a thread works on. ``request`` is the scoreboard's STARTED_NS: no other one of this
     thread has the same. Text has been escaped, the query is left out; here and below.
@@ -381,6 +397,7 @@ FromWorker = (
     | Retiring
     | RequestTimeout
     | ModuleFiles
+    | SourceFiles
     | Stacks
     | RequestCancelled
     | SlowestFinished

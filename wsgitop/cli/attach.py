@@ -5,6 +5,7 @@ from __future__ import annotations
 import click
 
 from wsgitop.cli.group import Command
+from wsgitop.cli.interface_options import interface_options
 from wsgitop.cli.targets import remote_command_option
 
 EPILOG = """
@@ -39,7 +40,12 @@ def attach(context: click.Context) -> int:
     require_terminal()
     named, remote_command = context.params["target"], context.params["remote_command"]
     if named is not None and (remote_command or is_remote(named)):
-        show_remote(named, remote_command=remote_command, mouse=not context.params["no_mouse"])
+        show_remote(
+            named,
+            remote_command=remote_command,
+            mouse=not context.params["no_mouse"],
+            theme=context.params["theme"],
+        )
         return 0
     target = choose() if context.params["target"] is None else find(context.params["target"])
     known = found_at(target)
@@ -51,6 +57,7 @@ def attach(context: click.Context) -> int:
         target,
         owns_server=False,
         mouse=not context.params["no_mouse"],
+        theme=context.params["theme"],
         whereabouts=lambda: whereabouts(target, known),
     )
     return 0
@@ -62,7 +69,7 @@ command = Command(
     params=[
         click.Argument(["target"], metavar="[TARGET]", required=False),
         remote_command_option(),
-        click.Option(["--no-mouse"], is_flag=True, help="Leave the mouse to the terminal."),
+        *interface_options(),
     ],
     epilog=EPILOG,
 )

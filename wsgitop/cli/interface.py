@@ -18,6 +18,7 @@ def show(
     owns_server: bool,
     log_path: str = "",
     mouse: bool = True,
+    theme: str = "",
     whereabouts: Callable[[], str] | None = None,
     server_ended: Callable[[], bool] = lambda: False,
 ) -> str:
@@ -36,11 +37,12 @@ def show(
         log_path=log_path,
         server_ended=server_ended,
         mouse=mouse,
+        theme=theme,
     )
     return result.choice
 
 
-def show_remote(target: str, *, remote_command: str, mouse: bool = True) -> None:
+def show_remote(target: str, *, remote_command: str, mouse: bool = True, theme: str = "") -> None:
     """Show the server that an ``ssh://`` or ``exec:`` target reaches, until the user leaves.
 
     The first connection is made before the screen is taken, because ssh may have to ask for a password, and
@@ -60,6 +62,7 @@ def show_remote(target: str, *, remote_command: str, mouse: bool = True) -> None
                 target_label=printable(target, LABEL_LIMIT),
                 owns_server=False,
                 mouse=mouse,
+                theme=theme,
                 loop=runner.get_loop(),
             )
         finally:

@@ -11,6 +11,7 @@ from pathlib import Path
 import click
 
 from wsgitop.cli.group import Command, debug_wanted
+from wsgitop.cli.interface_options import interface_options
 from wsgitop.cli.options import as_arguments, given, server_options
 from wsgitop.cli.serve import require_linux
 from wsgitop.errors import UsageError, WsgitopError
@@ -65,6 +66,7 @@ def run(context: click.Context) -> int:
             owns_server=True,
             log_path=str(log_path),
             mouse=not context.params["no_mouse"],
+            theme=context.params["theme"],
             server_ended=lambda: server.poll() is not None,
         )
         if choice == "leave" and server.poll() is None:
@@ -125,7 +127,7 @@ command = Command(
     run,
     params=[
         *server_options(),
-        click.Option(["--no-mouse"], is_flag=True, help="Leave the mouse to the terminal."),
+        *interface_options(),
     ],
     epilog=EPILOG,
 )

@@ -70,6 +70,22 @@ def memory_room_bytes(root: Path = CGROUP_ROOT, membership: Path = CGROUP_OF_SEL
     return None if group is None else max(0, group.room_bytes)
 
 
+class MemoryFigures(NamedTuple):
+    """The three above, read once."""
+
+    limit_bytes: int | None
+    current_bytes: int | None
+    room_bytes: int | None
+
+
+def memory_figures(root: Path = CGROUP_ROOT, membership: Path = CGROUP_OF_SELF) -> MemoryFigures:
+    """Limit, use and room at one moment."""
+    group = _tightest(root, membership)
+    if group is None:
+        return MemoryFigures(None, memory_current_bytes(root, membership), None)
+    return MemoryFigures(group.limit_bytes, group.current_bytes, max(0, group.room_bytes))
+
+
 def oom_kill_count(root: Path = CGROUP_ROOT, membership: Path = CGROUP_OF_SELF) -> int | None:
     """Processes of the own group and those below that the OOM killer has ended so far."""
     for names, directory in _directories(root, membership):

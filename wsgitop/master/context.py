@@ -11,9 +11,11 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
+from wsgitop.channel import messages as m
 from wsgitop.channel.channel import pair
 from wsgitop.logs.sink import Sink
 from wsgitop.master.bindings import Bindings
+from wsgitop.master.code_on_disk import CodeOnDisk
 from wsgitop.master.configuration import Configuration
 from wsgitop.master.deaths import Deaths
 from wsgitop.master.events import EventLog
@@ -73,12 +75,20 @@ class Context:
     hooks: ServerHooks = field(init=False)
     inquiries: Inquiries = field(default_factory=Inquiries)
     slowest: Slowest = field(default_factory=Slowest)
+    code: CodeOnDisk = field(default_factory=CodeOnDisk)
 
     def follow(self, number: int) -> None:
         """From now on the settings of this generation are in force."""
         if number in self.generations:
             self.settings = self.generations[number].settings
             self.configuration.accept(self.settings)
+
+    def add_files(self, number: int, message: m.ModuleFiles | m.SourceFiles) -> None:
+        """Code of this generation comes from these files."""
+        if isinstance(message, m.ModuleFiles):
+            self.watch.add(number, message.files)
+        else:
+            self.code.add(number, message.files)
 
     def forget_generations(self, zygotes: set[int]) -> None:
         """Let go of generations that have neither zygote nor workers; the newest eight records are kept."""
@@ -88,3 +98,4 @@ class Context:
         keep = used | {self.roster.good} | set(sorted(self.roster.generations)[-8:])
         for number in [n for n in self.roster.generations if n not in keep]:
             del self.roster.generations[number]
+        self.code.keep(self.roster.generations)

@@ -270,6 +270,8 @@ class Master:
             min(SAMPLE_INTERVAL_S, asked or SAMPLE_INTERVAL_S), self._sample
         )
         try:
+            if asked is not None:
+                self._supervisor.look_at_code()
             snapshot: Snapshot = self._sampler.sample(watched=asked is not None or self._metrics.watched)
             if self._control is not None and asked is not None:
                 self._control.publisher.snapshot(snapshot)

@@ -21,7 +21,7 @@ from collections.abc import Callable, Mapping
 import psutil
 
 from wsgitop import __version__
-from wsgitop.master.cgroup import cpu_limit, memory_current_bytes, memory_limit_bytes
+from wsgitop.master.cgroup import MemoryFigures, cpu_limit, memory_figures
 from wsgitop.master.condition import condition, reloading_to
 from wsgitop.master.forecast import Memory
 from wsgitop.master.gauge import Percentiles, Rate, WorkerGauge
@@ -105,7 +105,8 @@ class Sampler:
         self._folded_zygote_cpu_s = 0.0
         self._zygote_cpu_s: dict[int, float] = {}
         self._master_rss: int | None = None
-        self._cgroup: tuple[int | None, int | None, float | None] = (None, None, None)
+        self._memory_figures = MemoryFigures(None, None, None)
+        self._cpu_limit: float | None = None
         self._host = socket.gethostname()
         try:
             self._user = pwd.getpwuid(os.getuid()).pw_name
@@ -114,6 +115,8 @@ class Sampler:
         self.history: deque[Second] = deque(maxlen=HISTORY_SECONDS)
         self.timeout_s = 0.0
         self.threads = 1
+        self.stale: Mapping[int, str] = {}
+        """By generation, which of its files have changed; a live view."""
         self.on_removed: list[Callable[[int, WorkerGauge], None]] = []
 
     @property
@@ -211,7 +214,7 @@ class Sampler:
         new_second = now - self._last_second >= 0.95
         if new_second:
             self._last_second = now
-            self._cgroup = memory_limit_bytes(), memory_current_bytes(), cpu_limit()
+            self._memory_figures, self._cpu_limit = memory_figures(), cpu_limit()
             if watched:
                 self._pss.ask(self._all_processes())
             recent = [gauge.second() for gauge in self._gauges.values()]
@@ -370,9 +373,10 @@ class Sampler:
             reloading_to=reloading_to(roster),
             log=self.log,
             reload=progress(roster, now),
-            memory_limit_bytes=self._cgroup[0],
-            memory_used_bytes=self._cgroup[1],
-            cpu_limit=self._cgroup[2],
+            memory_limit_bytes=self._memory_figures.limit_bytes,
+            memory_used_bytes=self._memory_figures.current_bytes,
+            memory_room_bytes=self._memory_figures.room_bytes,
+            cpu_limit=self._cpu_limit,
             control_shared=self.control_shared,
         )
 
@@ -389,6 +393,7 @@ class Sampler:
                 zygote_rss_bytes=self._zygote_rss.get(generation.number),
                 workers=counts.get(generation.number, 0),
                 error=printable(" ".join(line.strip() for line in generation.error.split("\n")), 500),
+                stale=printable(self.stale.get(generation.number, ""), 300),
             )
             for generation in self._roster.generations.values()
             if generation.number in newest or generation.number in counts

@@ -103,6 +103,7 @@ class Supervisor:
         self._rollout = Rollout(self._context)
         self.hooks = self._context.hooks
         self._sampler = sampler
+        sampler.stale = self._context.code.stale
         self._timer: asyncio.TimerHandle | None = None
         self._reconciling = False
         self._before_winch = 0
@@ -348,6 +349,11 @@ class Supervisor:
             self._followed = settings
             configuration = self._context.configuration
             self._context.watch.follow(settings, home=configuration.app_directory(), config=settings.config)
+
+    def look_at_code(self) -> None:
+        """Compare the code that serves with what is on disk. To be called often, while somebody watches."""
+        home = self._context.configuration.app_directory()
+        self._context.code.look(self.roster.target, time.monotonic(), home=home)
 
     def _files_changed(self, what: str) -> None:
         if not self.roster.stopping:

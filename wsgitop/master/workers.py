@@ -187,8 +187,8 @@ class Workers:
                     self._context.events.add("warning", "cancel", text)
             case m.SlowestFinished(requests):
                 self._context.slowest.add((slow_request(record, one) for one in requests), time.time())
-            case m.ModuleFiles(files):
-                self._context.watch.add(record.generation, files)
+            case m.ModuleFiles() | m.SourceFiles():
+                self._context.add_files(record.generation, message)
             case m.RequestTimeout():
                 self._context.deaths.of(worker).timeout = message
                 answer = "answered 504" if message.answered else "cut"

@@ -20,9 +20,9 @@ from textual.scrollbar import ScrollBar, ScrollBarRender
 from wsgitop.errors import InterfaceFault
 from wsgitop.snapshot import Severity, WorkerSnapshot
 from wsgitop.tui import figures, terminal
+from wsgitop.tui.actions import METHOD_OF
 from wsgitop.tui.alarms import failed_generation
-from wsgitop.tui.arrange import Identity, identity
-from wsgitop.tui.figures import plural
+from wsgitop.tui.arrange import Identity
 from wsgitop.tui.in_flight import Flight
 from wsgitop.tui.model import Model, View
 from wsgitop.tui.operations import Operations
@@ -40,17 +40,26 @@ from wsgitop.tui.source import (
     Remembered,
     SourceFactory,
 )
-from wsgitop.tui.theme import DARK, LIGHT, PALETTES, Look, textual_theme
+from wsgitop.tui.theme import Look, textual_theme
+from wsgitop.tui.themes import palette_of
 
 if TYPE_CHECKING:
     from textual.command import Provider
 
+    from wsgitop.tui.screens.asking import Asking
+
 Choice = Literal["stop", "leave", "quit"]
 
-OPERATOR_ACTIONS = frozenset({"reload", "scale", "undo_scale", "signal_menu", "cancel"})
+OPERATOR_ACTIONS = frozenset({"reload", "scale", "scale_to", "undo_scale", "signal_menu", "cancel"})
 OPERATOR_KEYS = {
-    "H": "reload", "plus": "scaling", "minus": "scaling", "u": "undoing", "x": "signals", "c": "cancelling",
-}  # fmt: skip
+    "H": "reload",
+    "plus": "scaling",
+    "minus": "scaling",
+    "equals_sign": "scaling",
+    "u": "undoing",
+    "x": "signals",
+    "c": "cancelling",
+}
 
 
 class PlainScrollBar(ScrollBarRender):
@@ -107,7 +116,15 @@ class WsgitopApp(App[InterfaceResult]):
         Binding("H", "reload", "reload", tooltip="load the code again, workers one by one (HUP)"),
         Binding("plus", "scale(1)", "add", key_display="+", tooltip="one worker more (TTIN), at once"),
         Binding("minus", "scale(-1)", "remove", key_display="-", tooltip="one worker fewer (TTOU), at once"),
-        Binding("u", "undo_scale", "undo", tooltip="undo the last + or -"),
+        Binding(
+            "equals_sign",
+            "scale_to",
+            "scale",
+            key_display="=",
+            tooltip="so many workers: asks for the number",
+        ),
+        Binding("u", "undo_scale", "undo", tooltip="undo the last change of scale made here"),
+        Binding("m", "menu", "actions", tooltip="all that can be done, in a menu"),
         Binding(
             "r,3",
             "open('requests')",
@@ -134,6 +151,8 @@ class WsgitopApp(App[InterfaceResult]):
             key_display="o 8",
             tooltip="settings, and where they come from",
         ),
+        Binding("T", "swap_theme", "theme", tooltip="dark or light; the palette has other themes by name"),
+        Binding("e", "export", "export", tooltip="write the picture or the screen to a file"),
         Binding("p", "pause", "pause", tooltip="freeze the picture; nothing is lost meanwhile"),
         Binding("left_square_bracket", "interval(-1)", "refresh faster", key_display="["),
         Binding("right_square_bracket", "interval(1)", "refresh slower", key_display="]"),
@@ -183,9 +202,9 @@ class WsgitopApp(App[InterfaceResult]):
         )
         # Blocks of an eighth of a cell are no ASCII.
         ScrollBar.renderer = PlainScrollBar if self.look.is_ascii else ScrollBarRender
-        for palette in PALETTES.values():
-            self.register_theme(textual_theme(palette))
+        self.register_theme(textual_theme(self.look.palette))
         self.theme = self.look.palette.name
+        self.fixed_colors = self.look.palette.sixteen
 
     # -- life ------------------------------------------------------------------------------------------------
 
@@ -214,6 +233,8 @@ class WsgitopApp(App[InterfaceResult]):
         await self.feed.run()
 
     def _tick(self) -> None:
+        if not self.screen_stack:  # it is ending
+            return
         view = self.seen.view
         if view.stale_s is not None or view.paused_s is not None or view.sayings or view.snapshot is None:
             self.seen.refresh_ages()
@@ -316,9 +337,12 @@ class WsgitopApp(App[InterfaceResult]):
         self.operations.say(severity, text)
 
     def is_greyed(self, action: str) -> bool:
-        """Operator actions are greyed for a viewer. (The server refuses them as well: this is only
-        manners.)"""
-        return self.model.role == "viewer" and action in OPERATOR_ACTIONS
+        """Operator actions are greyed for a viewer, and those that this server does not offer. (It refuses
+        them as well: this is only manners.)"""
+        if self.model.role == "viewer" and action in OPERATOR_ACTIONS:
+            return True
+        method = METHOD_OF.get(action)
+        return method is not None and bool(self.model.hindrance(method))
 
     def check_action(self, action: str, parameters: tuple[object, ...]) -> bool | None:
         return None if self.is_greyed(action) else True
@@ -330,6 +354,15 @@ class WsgitopApp(App[InterfaceResult]):
                 "warning",
                 f"{OPERATOR_KEYS[key]} is for operators; you are a viewer here (connect as its user)",
             )
+            return
+        bindings = (*self.seen.BINDINGS, *self.BINDINGS)
+        for binding in bindings:
+            if isinstance(binding, Binding) and key in binding.key.split(","):
+                method = METHOD_OF.get(binding.action.partition("(")[0])
+                trouble = self.model.hindrance(method) if method is not None else ""
+                if trouble:
+                    self.say("warning", f"{binding.description}: {trouble}")
+                return
 
     def action_pause(self) -> None:
         paused = self.model.toggle_pause()
@@ -342,27 +375,33 @@ class WsgitopApp(App[InterfaceResult]):
         bound = " already: that is the limit" if interval_s == before else ""
         self.say("info", f"a picture every {interval_s:g} s{bound}")
 
-    @work(group="questions", exit_on_error=False)
-    async def action_reload(self) -> None:
-        from wsgitop.tui.screens.dialogs import Confirm
+    @property
+    def asking(self) -> Asking:
+        """The questions before orders. Imported when the first is asked."""
+        from wsgitop.tui.screens.asking import Asking
 
-        snapshot = self.model.snapshot
-        if snapshot is None or not self.model.is_connected:
-            self.say("error", "not reloaded: no connection to the server; it is tried again")
-            return
-        master = snapshot.master
-        question = (
-            f"Load {master.app} again and replace {plural(len(snapshot.workers), 'worker')} one by one?\n\n"
-            f"target      {master.control or self.target_label}\n"
-            f"master      pid {master.pid}, generation {master.generation}\n"
-            "requests    none is broken off\nbad code    the old generation goes on"
-        )
-        if await self.push_screen_wait(Confirm("Reload (HUP)", question, yes="Reload")):
-            seen = self.seen
-            shown = isinstance(seen, Page) and seen.SUBJECT == "reload"
-            await self.operations.reload("" if shown else " (g shows it)")
-        else:
-            self.say("info", "not reloaded: cancelled")
+        return Asking(self)
+
+    @property
+    def targets(self) -> tuple[WorkerSnapshot, ...]:
+        """Whom an order for workers is for, as they are now."""
+        selected = self.model.view().selected
+        return (selected,) if selected is not None else ()
+
+    @work(group="questions", exit_on_error=False)
+    async def action_act(self, name: str) -> None:
+        """One of the rows of tui/actions.py."""
+        await self.asking.act(name, self.targets, seen=False)
+
+    @work(group="questions", exit_on_error=False)
+    async def action_menu(self) -> None:
+        await self.asking.menu(self.targets)
+
+    def action_reload(self) -> None:
+        self.action_act("reload")
+
+    def action_scale_to(self) -> None:
+        self.action_act("scale")
 
     def action_scale(self, change: int) -> None:
         self.run_worker(self.operations.scale(change), group="operations", exit_on_error=False)
@@ -373,43 +412,7 @@ class WsgitopApp(App[InterfaceResult]):
     @work(group="questions", exit_on_error=False)
     async def signal_worker(self, worker: WorkerSnapshot | None) -> None:
         """Ask which signal, ask again, send it. The target is fixed here, before anything can move."""
-        from wsgitop.tui.screens.dialogs import Confirm, SignalMenu
-
-        if worker is None:
-            self.say("warning", "no signal sent: no worker is selected")
-            return
-        target = identity(worker)
-        who = f"worker {worker.slot}, pid {worker.pid}, generation {worker.generation}"
-        chosen = await self.push_screen_wait(SignalMenu(f"Signal to {who}"))
-        if chosen is None:
-            self.say("info", "no signal sent: cancelled")
-            return
-        serving = plural(len(worker.in_flight), "request")
-        orders = {
-            "quarantine": self.operations.put_aside,
-            "release": self.operations.release,
-            "retire": self.operations.retire,
-        }
-        if chosen.name in orders:  # nothing is interrupted: there is nothing to ask
-            await orders[chosen.name](worker.slot, target)
-            return
-        question = (
-            f"Send {chosen.name} to {who}?\n\n{chosen.text}.\nIt was serving {serving} when the menu opened."
-        )
-        if not await self.push_screen_wait(
-            Confirm(
-                f"{chosen.name} to pid {worker.pid}",
-                question,
-                yes=f"Send {chosen.name}",
-                danger=chosen.danger,
-            )
-        ):
-            self.say("info", f"{chosen.name} not sent: cancelled")
-            return
-        if not self.operations.is_current(worker):
-            self.say("warning", f"{chosen.name} not sent: {who} is not there any more")
-            return
-        await self.operations.signal(chosen.name, worker.slot, target)
+        await self.asking.signal((worker,) if worker is not None else ())
 
     @work(group="questions", exit_on_error=False)
     async def cancel_request(self, flight: Flight) -> None:
@@ -451,41 +454,44 @@ class WsgitopApp(App[InterfaceResult]):
         self.push_screen(TextDialog(title, heading, text))
 
     def action_help(self) -> None:
-        from wsgitop.tui.screens.help import Help
+        from wsgitop.tui.screens.help import Help, topics
 
-        self.push_screen(Help(self.help_sections(), viewer=self.model.role == "viewer"))
+        self.push_screen(Help(*topics(self), viewer=self.model.role == "viewer"))
 
-    def help_sections(self) -> tuple[tuple[str, tuple[Binding, ...]], ...]:
-        """All keys by subject, from the bindings."""
-        from wsgitop.tui.screens.help import sections
-        from wsgitop.tui.widgets.table import WorkerTable
+    @work(group="questions", exit_on_error=False)
+    async def action_export(self) -> None:
+        from wsgitop.tui.screens.exporting import export
 
-        return sections(
-            (
-                ("Server and interface", self.BINDINGS),
-                ("Workers", Overview.BINDINGS),
-                ("Moving", WorkerTable.BINDINGS),
-            )
-        )
+        await export(self)
 
     def export_screenshot(self, *, title: str | None = None, simplify: bool = False) -> str:
         """The screen as SVG. Leading blanks are kept: converters other than browsers would drop them."""
         svg = super().export_screenshot(title=title, simplify=simplify)
         return svg.replace("<svg ", '<svg xml:space="preserve" ', 1)
 
+    def screen_lines(self) -> list[str]:
+        """The screen as text."""
+        return [strip.text for strip in self.screen._compositor.render_strips()]
+
     # -- looks -----------------------------------------------------------------------------------------------
 
     def action_swap_theme(self) -> None:
-        """Dark to light and back. A terminal of sixteen colours has only its own."""
-        if self.look.palette.sixteen:
-            self.say("info", "this terminal gives its own sixteen colours; there is no other theme")
+        """Dark to light and back, from any other theme to the designed one of the other kind."""
+        self.action_theme("light" if self.look.palette.dark else "dark")
+
+    def action_theme(self, name: str) -> None:
+        """A theme by its name. A terminal of sixteen colours has only its own."""
+        if self.fixed_colors:
+            self.say("info", "there are only sixteen colours here, the terminal's own; no other theme fits")
             return
-        palette = LIGHT if self.look.palette.dark else DARK
+        palette = palette_of(name)
+        self.register_theme(textual_theme(palette))
         self.look = Look(palette=palette, signs=self.look.signs, color=self.look.color)
         self.theme = palette.name
         for screen in self.screen_stack:
             if isinstance(screen, (Overview, Page)):
                 screen.redraw()
+        self.say("info", f"theme {name}")
 
     # -- leaving ---------------------------------------------------------------------------------------------
 
@@ -544,11 +550,13 @@ def run_interface(
     server_ended: Callable[[], bool] = lambda: False,
     mouse: bool = True,
     interval_s: float = 1.0,
+    theme: str = "",
     loop: asyncio.AbstractEventLoop | None = None,
 ) -> InterfaceResult:
     """Show the interface until the user leaves it.
 
-    ``loop`` runs it, if there is one already in which a connection was made; it stays open.
+    ``theme`` is the name of its colours, '' for those that suit the terminal. ``loop`` runs it, if there is
+    one already in which a connection was made; it stays open.
     Raises TerminalError when there is no terminal that can show it. When the terminal disappears the process
     dies of SIGHUP, and this never returns. Raises InterfaceFault when it fails by a fault of its own.
     """
@@ -563,6 +571,7 @@ def run_interface(
         log_path=log_path,
         server_ended=server_ended,
         interval_s=interval_s,
+        look=terminal.look_for(theme=theme),
         guards_terminal=True,
     )
     result = app.run(mouse=mouse, loop=loop)

@@ -17,7 +17,7 @@ from typing import NamedTuple
 
 from wsgitop.control.messages import Hello, Role
 from wsgitop.snapshot import Event, Second, Severity, Snapshot, WorkerSnapshot
-from wsgitop.tui import arrange
+from wsgitop.tui import actions, arrange
 from wsgitop.tui.alarms import Alarm, alarms
 from wsgitop.tui.arrange import Identity, identity
 
@@ -132,6 +132,9 @@ class Model:
         self.filter = ""
         self.interval_s = 1.0
         self.role: Role | None = None
+        self.methods: frozenset[str] = frozenset()
+        """What the server offers to this client; nothing before it was connected."""
+        self.capabilities: frozenset[str] = frozenset()
 
     # -- what the server sends -------------------------------------------------------------------------------
 
@@ -144,6 +147,8 @@ class Model:
             self.happened("good", f"connected again after {self._clock() - self._lost_at:.0f} s")
         self._master_pid = hello.pid
         self.role = hello.role
+        self.methods = frozenset(hello.methods)
+        self.capabilities = frozenset(hello.capabilities)
         self._lost_at = None
         self._lost_reason = ""
 
@@ -162,6 +167,10 @@ class Model:
     @property
     def is_connected(self) -> bool:
         return self._master_pid is not None and self._lost_at is None
+
+    def hindrance(self, method: str) -> str:
+        """Why a method cannot be called here, '' if it can."""
+        return actions.hindrance(method, self.role, self.methods)
 
     def take_snapshot(self, snapshot: Snapshot) -> None:
         """The newest sample. An older one than the last (it was overtaken on the way) changes nothing."""
@@ -361,6 +370,7 @@ class Model:
         if selected is not None:
             key = identity(selected)
             trail = frozen.trails.get(key, ()) if frozen else tuple(self._trails.get(key, ()))
+        seconds = frozen.seconds if frozen else self._last_seconds()
         return View(
             snapshot=snapshot,
             rows=rows,
@@ -375,12 +385,12 @@ class Model:
             ended=self._ended,
             role=self.role,
             interval_s=self.interval_s,
-            seconds=frozen.seconds if frozen else self._last_seconds(),
+            seconds=seconds,
             trail=trail,
             events=frozen.events if frozen else self._events_newest_first(),
             audit=frozen.audit if frozen else self._all_newest_first(),
             sayings=self._sayings(now),
-            alarms=alarms(snapshot),
+            alarms=alarms(snapshot, seconds),
         )
 
     def _sayings(self, now: float) -> tuple[Saying, ...]:

@@ -7,7 +7,9 @@ next step.
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable
+import asyncio
+from collections.abc import Awaitable, Callable, Sequence
+from typing import NamedTuple
 
 from wsgitop.control.messages import Cancelled, Outcome
 from wsgitop.errors import ActionFailed, CannotConnect, WsgitopError
@@ -19,6 +21,9 @@ from wsgitop.tui.source import Source
 
 Failure = Callable[[str, str, str], None]
 """Shows what is too long for a line: title, heading, text."""
+
+AT_ONCE = 4
+"""Orders for several workers that are under way at a time; the server limits what one client may ask for."""
 
 
 class Operations:
@@ -38,7 +43,6 @@ class Operations:
         self._changed = changed
         self._failure = failure
         self._wanted_before: list[int] = []
-        self._reloading = False
 
     def say(self, severity: Severity, text: str) -> None:
         self._model.say(severity, text)
@@ -66,6 +70,18 @@ class Operations:
         ):
             self._wanted_before.append(wanted)
 
+    async def scale_to(self, workers: int) -> None:
+        """So many workers, from however many there are."""
+        snapshot = self._model.snapshot
+        before = snapshot.master.workers_wanted if snapshot is not None else None
+        if before == workers:
+            self.say("info", f"nothing to do: {plural(workers, 'worker')} already")
+            return
+        doing = f"scaling to {plural(workers, 'worker')}"
+        done = await self._do(doing, "not scaled", lambda source: source.scale(workers=workers))
+        if done and before is not None:
+            self._wanted_before.append(before)
+
     async def undo_scale(self) -> None:
         """Back to the number of workers wanted before the last change made here."""
         if not self._wanted_before:
@@ -75,31 +91,53 @@ class Operations:
         doing = f"going back to {plural(wanted, 'worker')}"
         await self._do(doing, "not undone", lambda source: source.scale(workers=wanted))
 
-    async def signal(self, name: str, slot: int, target: Identity) -> None:
-        """Send a signal to exactly the process that was chosen, even if its slot is another's by now."""
+    async def log_level(self, level: str) -> None:
+        """The severity from which on the server logs."""
+        await self._do(f"setting the log level to {level}", "log level not set", lambda s: s.loglevel(level))
+
+    async def reopen(self) -> None:
+        """The log files anew."""
+        await self._do("opening the log files again", "log files not reopened", lambda s: s.reopen())
+
+    async def upgrade(self) -> None:
+        """A new master in place of this one."""
+        await self._do("upgrading the master", "not upgraded", lambda source: source.upgrade())
+
+    async def stop(self, *, quick: bool) -> None:
+        """The end of the server."""
+        await self._do("stopping the server", "not stopped", lambda source: source.stop(quick=quick))
+
+    async def signal_master(self, name: str) -> None:
+        """Send a signal to the master."""
+        await self._do(
+            f"sending {name} to the master", f"{name} not sent", lambda source: source.signal(name)
+        )
+
+    async def signal(self, name: str, *workers: WorkerSnapshot) -> None:
+        """Send a signal to exactly the processes that were chosen, even if their slots are others' by now."""
         await self._order(
-            f"sending {name} to {{}}", f"{name} not sent", slot, target,
+            f"sending {name} to {{}}", f"{name} not sent", f"{name} sent", workers,
             lambda source, pid, started_at: source.signal(name, pid=pid, started_at=started_at),
         )  # fmt: skip
 
-    async def put_aside(self, slot: int, target: Identity) -> None:
-        """Quarantine for that process."""
+    async def put_aside(self, *workers: WorkerSnapshot) -> None:
+        """Quarantine for those processes."""
         await self._order(
-            "putting {} into quarantine", "not put into quarantine", slot, target,
+            "putting {} into quarantine", "not put into quarantine", "put into quarantine", workers,
             lambda source, pid, started_at: source.quarantine(pid, started_at),
         )  # fmt: skip
 
-    async def retire(self, slot: int, target: Identity) -> None:
-        """Its end, once another serves in its place."""
+    async def retire(self, *workers: WorkerSnapshot) -> None:
+        """Their end, once others serve in their place."""
         await self._order(
-            "replacing {}", "not retired", slot, target,
+            "replacing {}", "not retired", "retired", workers,
             lambda source, pid, started_at: source.retire(pid, started_at),
         )  # fmt: skip
 
-    async def release(self, slot: int, target: Identity) -> None:
-        """The end of its quarantine."""
+    async def release(self, *workers: WorkerSnapshot) -> None:
+        """The end of their quarantine."""
         await self._order(
-            "releasing {}", "not released", slot, target,
+            "releasing {}", "not released", "released", workers,
             lambda source, pid, started_at: source.release(pid, started_at),
         )  # fmt: skip
 
@@ -121,16 +159,37 @@ class Operations:
         self,
         doing: str,
         failed: str,
-        slot: int,
-        target: Identity,
+        done: str,
+        workers: Sequence[WorkerSnapshot],
         call: Callable[[Source, int, float], Awaitable[Outcome]],
     ) -> None:
-        """An order for exactly the process that was chosen, even if its slot is another's by now. ``doing``
-        has {} where the worker is named.
+        """The same for each worker. ``doing`` has {} where it is named. Of several it is said at the end how
+        many it has worked for, and why not for the others.
         """
-        pid, started_at = target
-        what = doing.format(f"worker {slot} (pid {pid})")
-        await self._do(what, failed, lambda source: call(source, pid, started_at))
+        if len(workers) == 1:
+            await self._do(doing.format(_name(workers[0])), failed, _about(workers[0], call))
+            return
+        limit = asyncio.Semaphore(AT_ONCE)
+
+        async def one(worker: WorkerSnapshot) -> _End:
+            async with limit:
+                return await self._attempt(doing.format(_name(worker)), failed, _about(worker, call))
+
+        ends = await asyncio.gather(*(one(worker) for worker in workers))
+        pids = " ".join(str(w.pid) for w, end in zip(workers, ends, strict=True) if end.severity == "good")
+        reasons = [
+            f"pid {worker.pid} {end.text}"
+            for worker, end in zip(workers, ends, strict=True)
+            if end.severity != "good"
+        ]
+        if not reasons:
+            self.say("good", f"{done}: {plural(len(workers), 'worker')}, {pids}")
+            return
+        good = f"{done}: {pids}; " if pids else ""
+        more = f" (and {len(reasons) - 1} more)" if len(reasons) > 1 else ""
+        self.say("error", f"{good}{reasons[0]}{more}")
+        if len(reasons) > 1:
+            self._failure(failed, good, "\n".join(reasons))
 
     def is_current(self, worker: WorkerSnapshot) -> bool:
         """Whether this very process is still among the workers."""
@@ -145,32 +204,53 @@ class Operations:
         *,
         told: Callable[[Outcome], tuple[Severity, str]] = lambda outcome: ("good", outcome.text),
     ) -> bool:
+        """Do it and say what came of it, as ``told`` words it: True if it was done."""
+        end = await self._attempt(doing, failed, call)
+        self.say(*(told(end.outcome) if end.outcome is not None else (end.severity, end.text)))
+        if end.detail:
+            self._failure(failed, end.heading, end.detail)
+        return end.outcome is not None
+
+    async def _attempt(self, doing: str, failed: str, call: Callable[[Source], Awaitable[Outcome]]) -> _End:
         source = self._source()
         if source is None:
-            self.say("error", f"{failed}: no connection to the server; it is tried again")
-            return False
+            return _End("error", f"{failed}: no connection to the server; it is tried again")
         token = self._model.begin(doing)
         self._changed()
         try:
             outcome = await call(source)
         except ActionFailed as error:
-            self._model.end(token)
-            self.say("error", f"{failed}: {_line(error)}{' (v: why)' if error.detail else ''}")
-            if error.detail:
-                self._failure(failed, _line(error), error.detail)
-            return False
+            why = f"{failed}: {_line(error)}{' (v: why)' if error.detail else ''}"
+            return _End("error", why, _line(error), error.detail)
         except CannotConnect as error:
-            self._model.end(token)
-            self.say("error", f"{failed}, or not known: the connection was lost meanwhile; {error.cause}")
-            return False
+            why = f"{failed}, or not known: the connection was lost meanwhile; {error.cause}"
+            return _End("error", why)
         except WsgitopError as error:
-            self._model.end(token)
-            self.say("error", f"{failed}: {_line(error)}")
-            return False
+            return _End("error", f"{failed}: {_line(error)}")
         finally:
             self._model.end(token)
-        self.say(*told(outcome))
-        return True
+        return _End("good", outcome.text, outcome=outcome)
+
+
+class _End(NamedTuple):
+    """How it ended. ``detail`` is what is too long for a line; ``outcome`` is None if it failed."""
+
+    severity: Severity
+    text: str
+    heading: str = ""
+    detail: str = ""
+    outcome: Outcome | None = None
+
+
+def _about(
+    worker: WorkerSnapshot, call: Callable[[Source, int, float], Awaitable[Outcome]]
+) -> Callable[[Source], Awaitable[Outcome]]:
+    pid, started_at = identity(worker)
+    return lambda source: call(source, pid, started_at)
+
+
+def _name(worker: WorkerSnapshot) -> str:
+    return f"worker {worker.slot} (pid {worker.pid})"
 
 
 def _cut(outcome: Outcome, slot: int, what: str) -> tuple[Severity, str]:

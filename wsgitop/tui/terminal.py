@@ -11,6 +11,7 @@ from collections.abc import Mapping
 
 from wsgitop.errors import TerminalError
 from wsgitop.tui.theme import ANSI, ASCII_SIGNS, DARK, LIGHT, UNICODE_SIGNS, Look, Palette
+from wsgitop.tui.themes import palette_of
 
 OTHER_WAYS = (
     "use `wsgitop ctl status` to see a running server, or `wsgitop demo --once` for one picture of the demo"
@@ -46,11 +47,14 @@ def _is_terminal(fileno: int) -> bool:
         return False
 
 
-def look_for(environ: Mapping[str, str] = os.environ, *, encoding: str | None = None) -> Look:
+def look_for(
+    environ: Mapping[str, str] = os.environ, *, encoding: str | None = None, theme: str = ""
+) -> Look:
     """Colours and alphabet for a terminal, from what the environment says about it.
 
-    NO_COLOR (https://no-color.org: present and not empty) wins. Sixteen colours are assumed unless TERM or
-    COLORTERM promise more; a light background is taken from COLORFGBG, which several terminals set.
+    NO_COLOR (https://no-color.org: present and not empty) wins, then ``theme``, which was asked for by name.
+    Sixteen colours are assumed unless TERM or COLORTERM promise more; a light background is taken from
+    COLORFGBG, which several terminals set. Raises UsageError for an unknown theme.
     """
     encoding = encoding if encoding is not None else getattr(sys.__stdout__, "encoding", None) or "ascii"
     signs = UNICODE_SIGNS if "utf" in encoding.lower() else ASCII_SIGNS
@@ -58,6 +62,8 @@ def look_for(environ: Mapping[str, str] = os.environ, *, encoding: str | None = 
     palette: Palette = (
         ANSI if no_color or not _has_many_colors(environ) else LIGHT if _is_light(environ) else DARK
     )
+    if theme and not no_color:
+        palette = palette_of(theme)
     return Look(palette=palette, signs=signs, color=not no_color)
 
 

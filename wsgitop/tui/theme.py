@@ -70,7 +70,7 @@ class Palette:
         full = getattr(self, color)
         if self.sixteen:
             return _style(full, False, self.background)
-        return _style(_blend(self.background, full, share), False, self.background)
+        return _style(blend(self.background, full, share), False, self.background)
 
 
 @lru_cache(512)
@@ -84,7 +84,8 @@ def _chip(color: str, text: str) -> Style:
 
 
 @lru_cache(512)
-def _blend(low: str, high: str, share: float) -> str:
+def blend(low: str, high: str, share: float) -> str:
+    """The colour between two of ``#rrggbb``: ``share`` 0 is the first, 1 the second."""
     pairs = zip(bytes.fromhex(low[1:]), bytes.fromhex(high[1:]), strict=True)
     return "#" + bytes(round(a + (b - a) * share) for a, b in pairs).hex()
 
@@ -96,7 +97,7 @@ DARK = Palette(
     raised="#161c26",
     text="#d8dee9",
     muted="#8b97a8",
-    faint="#566173",
+    faint="#6b7584",
     rule="#2b3443",
     accent="#4cc2ff",
     good="#5fd7a0",
@@ -122,7 +123,7 @@ LIGHT = Palette(
     raised="#eceef1",
     text="#1c2430",
     muted="#5c6777",
-    faint="#8892a1",
+    faint="#7a8391",
     rule="#cdd4dd",
     accent="#0a6ebd",
     good="#17703f",
@@ -133,8 +134,8 @@ LIGHT = Palette(
     on_accent="#ffffff",
     rps="#1582d4",
     p50="#0f9a86",
-    p95="#d08b14",
-    p99="#d98a8f",
+    p95="#c68413",
+    p99="#c37c81",
     busy="#6f5be0",
     queue="#d8404b",
     cpu="#2b8a3e",
@@ -167,8 +168,6 @@ ANSI = Palette(
     memory="magenta",
     sixteen=True,
 )
-
-PALETTES = {palette.name: palette for palette in (DARK, LIGHT, ANSI)}
 
 
 @dataclass(frozen=True)
@@ -300,7 +299,14 @@ def textual_theme(palette: Palette) -> Theme:
             boost=base.boost,
             dark=True,
             ansi=True,
-            variables={**base.variables, "rule": "ansi_bright_black", "raised": "ansi_default"},
+            variables={
+                **base.variables,
+                "rule": "ansi_bright_black",
+                "raised": "ansi_default",
+                "block-cursor-background": "ansi_blue",
+                "block-cursor-foreground": "ansi_bright_white",
+                "block-cursor-text-style": "bold",
+            },
         )
     return Theme(
         name=palette.name,
@@ -318,6 +324,10 @@ def textual_theme(palette: Palette) -> Theme:
         variables={
             "rule": palette.rule,
             "raised": palette.raised,
+            # The marked row of a menu, as that of the tables: its words keep their colours.
+            "block-cursor-background": palette.cursor,
+            "block-cursor-foreground": palette.text,
+            "block-cursor-text-style": "bold",
             "button-focus-text-style": "bold",
             "button-color-foreground": palette.text,
             "scrollbar": palette.rule,

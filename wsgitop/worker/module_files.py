@@ -1,4 +1,5 @@
-"""The files that the application's code comes from, for --reload: found here, watched by the master.
+"""The files that the application's code comes from: found here, watched by the master for --reload, and
+otherwise compared once in a while with what is on disk.
 
 Who runs this: zygote and workers, after loading; in a worker also one thread, once a second, for modules that
 are imported later (inside a view). The standard library and this package are left out: they do not change.
@@ -6,6 +7,8 @@ are imported later (inside a view). The standard library and this package are le
 
 from __future__ import annotations
 
+import contextlib
+import os
 import re
 import sys
 import sysconfig
@@ -21,6 +24,8 @@ from wsgitop.channel.channel import Channel, ChannelClosed, ChannelFull
 
 INTERVAL_S: Final = 1.0
 FILES_LIMIT: Final = 20_000
+SOURCES_LIMIT: Final = 500
+"""Files that are compared without --reload: enough to notice a deploy."""
 MESSAGE_CHARACTERS: Final = 32 * 1024
 _IN_TRACEBACK = re.compile(r'^\s*File "([^"<>]+)", line \d+', re.MULTILINE)
 _INSTALLED = ("/site-packages/", "/dist-packages/")
@@ -41,6 +46,27 @@ def module_files() -> set[str]:
 def traceback_files(trace: str) -> set[str]:
     """The files that a traceback names: the one with the SyntaxError is no module yet."""
     return {name for name in _IN_TRACEBACK.findall(trace) if _is_of_the_application(name)}
+
+
+def source_files() -> list[m.SourceFile]:
+    """The application's own files, installed packages left out, with their stamps; SOURCES_LIMIT of them."""
+    own = sorted(name for name in module_files() if not any(part in name for part in _INSTALLED))
+    found = []
+    for name in own[:SOURCES_LIMIT]:
+        with contextlib.suppress(OSError):
+            status = os.stat(name)  # noqa: PTH116 - hundreds at a time
+            found.append(m.SourceFile(name, status.st_mtime_ns, status.st_size))
+    return found
+
+
+def tell_sources(channel: Channel[m.ToWorker]) -> None:
+    """Tell the master of :func:`source_files`. One that is too busy is told in part: it compares what it
+    knows. Raises ChannelClosed.
+    """
+    files = {file.name: file for file in source_files()}
+    with contextlib.suppress(ChannelFull):
+        for names in _parcels(list(files)):
+            channel.send(m.SourceFiles(tuple(files[name] for name in names)))
 
 
 def _is_of_the_application(name: str) -> bool:

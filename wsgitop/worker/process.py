@@ -26,7 +26,7 @@ from wsgitop.worker.boot import WorkerBoot
 from wsgitop.worker.hooks import HOOK_LIMIT_S, HURRIED_S
 from wsgitop.worker.loop import Engine
 from wsgitop.worker.migration import Exchange
-from wsgitop.worker.module_files import Teller, TellerThread
+from wsgitop.worker.module_files import Teller, TellerThread, tell_sources
 from wsgitop.worker.seat import Seat
 from wsgitop.worker.siblings import Siblings
 from wsgitop.worker.slow_requests import SlowRequests
@@ -159,6 +159,9 @@ class _Worker:
         self._row[at.READY_NS] = time.monotonic_ns()
         if self._boot.settings.reload:
             TellerThread(Teller(self._channel)).start()
+        elif self._boot.slot == 1:  # one of a generation is enough
+            with contextlib.suppress(ChannelClosed):  # the watchdog sees that, too
+                tell_sources(self._channel)
         watchdog.send(m.WorkerReady(os.getpid()))
         watchdog.start()
         for seat in engine.crew.seats[1:]:

@@ -3,15 +3,14 @@ does nothing."""
 
 from __future__ import annotations
 
-from typing import ClassVar, NamedTuple, TypeVar
+from typing import ClassVar, TypeVar
 
 from rich.text import Text
 from textual.app import ComposeResult
 from textual.binding import Binding, BindingType
 from textual.containers import Horizontal, Vertical, VerticalScroll
 from textual.screen import ModalScreen
-from textual.widgets import Button, OptionList, Static
-from textual.widgets.option_list import Option
+from textual.widgets import Button, Static
 
 from wsgitop.snapshot import printable
 from wsgitop.tui.theme import look_of
@@ -41,7 +40,18 @@ Dialog Button:focus:nocolor { text-style: bold reverse; }
 Dialog Button:ansi:focus { text-style: bold reverse; }
 Dialog OptionList, Dialog OptionList:focus {
     height: auto; border: none !important; padding: 0; background: $background;
+    background-tint: transparent; scrollbar-size-vertical: 1; overflow-x: hidden;
 }
+Dialog.-menu > .box { width: 78; }
+Dialog.-menu OptionList { text-wrap: nowrap; text-overflow: ellipsis; }
+Dialog.-menu .note { height: auto; margin-top: 1; color: $foreground-muted; }
+Dialog.-menu .note.-refused { color: $warning; }
+Dialog .number { height: 1; margin-top: 1; }
+Dialog .number > Static { width: auto; color: $foreground-muted; }
+Dialog .number Input, Dialog .number Input:focus {
+    width: 8; height: 1; border: none; padding: 0 1; background: $raised; background-tint: transparent;
+}
+Dialog .trouble { height: auto; color: $warning; }
 Dialog.-text > .box { width: 110; height: auto; }
 Dialog.-text VerticalScroll { height: auto; max-height: 100%; scrollbar-size-vertical: 1; }
 """
@@ -148,53 +158,6 @@ class QuitConfirm(Confirm):
 
     def action_interrupt(self) -> None:
         self.dismiss(True)
-
-
-class SignalRow(NamedTuple):
-    name: str
-    key: str
-    text: str
-    danger: bool
-
-
-SIGNALS = (
-    SignalRow("TERM", "t", "Finish the requests in flight, then exit", False),
-    SignalRow("QUIT", "q", "Exit at once, breaking off requests in flight", True),
-    SignalRow("ABRT", "a", "Log the traceback of every thread, then die", True),
-    SignalRow("KILL", "k", "Die on the spot, cleaning up nothing", True),
-    SignalRow("quarantine", "z", "Accept nothing, stay to be looked at", False),
-    SignalRow("release", "r", "End its quarantine: serve again", False),
-    SignalRow("retire", "e", "Finish and end, once a successor serves", False),
-)
-
-
-class SignalMenu(Dialog[SignalRow | None]):
-    """Which signal for the worker named in the title. The worker was fixed when the menu opened, by pid
-    and start time."""
-
-    BINDINGS: ClassVar[list[BindingType]] = [
-        Binding(row.key, f"pick({index})", show=False) for index, row in enumerate(SIGNALS)
-    ]
-
-    def compose(self) -> ComposeResult:
-        with self.box():
-            yield OptionList(
-                *(
-                    Option(
-                        Text.assemble((f" {row.key} ", "dim"), (f"{row.name}  ", "bold"), row.text),
-                        id=row.name,
-                    )
-                    for row in SIGNALS
-                ),
-                markup=False,
-            )
-            yield self.paragraph("\nEnter chooses and asks again, Esc goes back.", muted=True)
-
-    def on_option_list_option_selected(self, event: OptionList.OptionSelected) -> None:
-        self.action_pick(event.option_index)
-
-    def action_pick(self, index: int) -> None:
-        self.dismiss(SIGNALS[index])
 
 
 class TextDialog(Dialog[None]):

@@ -34,6 +34,7 @@ class Overview(Screen[None]):
     """It holds one view and hands it to its parts; what the user does goes to the model of the
     application."""
 
+    SUBJECT = "overview"
     AUTO_FOCUS = "WorkerTable"
     HORIZONTAL_BREAKPOINTS = [  # noqa: RUF012 - Textual declares it as an instance variable
         (0, "-too-narrow"),

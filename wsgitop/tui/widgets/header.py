@@ -5,15 +5,20 @@ from __future__ import annotations
 import time
 from collections.abc import Callable
 
+from rich.style import Style
 from textual.strip import Strip
 
 from wsgitop.tui import figures
+from wsgitop.tui.alarms import Alarm
 from wsgitop.tui.model import View
 from wsgitop.tui.theme import Look
 from wsgitop.tui.widgets.canvas import Drawn, Line, clip
 
 Part = tuple[str, str, bool]
 """Text, colour, bold."""
+
+CLOCK = 11
+"""Cells of the clock at the right, with its gaps."""
 
 
 class Header(Drawn):
@@ -31,11 +36,7 @@ class Header(Drawn):
         line.add(" wsgitop ", palette.chip("accent")).gap(1, ground)
         word, color = liveness(view, look)
         line.put(word, color, bold=True, on="raised")
-        for alarm in view.alarms:
-            line.gap(1, ground).add(
-                f" {alarm.text} ",
-                palette.chip(palette.severity(alarm.severity) if alarm.severity != "info" else "info"),
-            )
+        self._put_alarms(line, view.alarms, ground)
         right = self._right(view)
         left = self._left(view)
         # What does not fit goes, the least important first; the clock is the last to leave the right side.
@@ -52,6 +53,19 @@ class Header(Drawn):
         for text, own, bold in right:
             line.gap(2, ground).put(text, own, bold=bold, on="raised")
         return [line.strip(ground)]
+
+    @staticmethod
+    def _put_alarms(line: Line, alarms: tuple[Alarm, ...], ground: Style) -> None:
+        """The worst first; those that do not fit are counted."""
+        palette = line.look.palette
+        for index, alarm in enumerate(alarms):
+            left = len(alarms) - index
+            needed = len(alarm.text) + 3 + (4 if left > 1 else 0)
+            if index and line.room < needed + CLOCK:
+                line.gap(1, ground).put(f"+{left}", alarm.severity, bold=True, on="raised")
+                return
+            color = palette.severity(alarm.severity) if alarm.severity != "info" else "info"
+            line.gap(1, ground).add(f" {alarm.text} ", palette.chip(color))
 
     def _left(self, view: View) -> list[Part]:
         snapshot = view.snapshot
