@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, cast
 from rich.text import Text
 from textual.command import DiscoveryHit, Hit, Hits, Provider
 
-from wsgitop.tui.screens.help import key_text
+from wsgitop.tui.screens.help import EVERYWHERE, MOVING, key_text
 
 if TYPE_CHECKING:
     from wsgitop.tui.app import WsgitopApp
@@ -26,9 +26,9 @@ class Commands(Provider):
         found = []
         for title, bindings in app.help_sections():
             # Moving about by name would be a joke.
-            if title == "Moving":
+            if title == MOVING:
                 continue
-            namespace = "screen" if title == "Workers" else "app"
+            namespace = "app" if title == EVERYWHERE else "screen"
             for binding in bindings:
                 if binding.action in LEFT_OUT or app.is_greyed(binding.action.partition("(")[0]):
                     continue

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
-from typing import ClassVar
+from typing import Any, ClassVar
 
 from rich.text import Text
 from textual.app import ComposeResult
 from textual.binding import Binding, BindingType
 from textual.containers import VerticalScroll
+from textual.screen import Screen
 from textual.widgets import Static
 
 from wsgitop.tui.screens.dialogs import Dialog
@@ -17,6 +18,21 @@ from wsgitop.tui.theme import Look, look_of
 Section = tuple[str, tuple[Binding, ...]]
 
 DISPLAY = {"ctrl+p": "^p", "ctrl+z": "^z", "ctrl+c": "^c", "escape": "Esc", "colon": ":", "slash": "/"}
+
+
+EVERYWHERE = "Server and interface"
+MOVING = "Moving"
+
+
+def bindings_of(screen: type[Screen[Any]]) -> list[BindingType]:
+    """The bindings of one of our screens and of its bases, its own first; those that it gives anew are left
+    out of its bases'."""
+    found: dict[str, BindingType] = {}
+    for kind in screen.__mro__:
+        if kind.__module__.startswith("wsgitop."):
+            for binding in vars(kind).get("BINDINGS", ()):
+                found.setdefault(binding.key if isinstance(binding, Binding) else binding[0], binding)
+    return list(found.values())
 
 
 def sections(groups: Iterable[tuple[str, Iterable[BindingType]]]) -> tuple[Section, ...]:
