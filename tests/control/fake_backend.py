@@ -17,6 +17,8 @@ from wsgitop.control.messages import (
     CancelArguments,
     Cancelled,
     Frame,
+    HistogramArguments,
+    HistogramResult,
     LogLevelArguments,
     Outcome,
     RequestInFlight,
@@ -175,6 +177,11 @@ class FakeBackend:
             for request in worker.in_flight
         ]
         return RequestsResult(tuple(found[:limit]), tuple(self.slow[:limit]), len(found))
+
+    def histogram(self, arguments: HistogramArguments) -> HistogramResult:
+        if arguments.pid == 1:
+            raise TargetGone("no worker has pid 1 any more")
+        return HistogramResult(2, arguments.pid, 10, ((8.192, 12), (40.96, 1)))
 
     async def stack(self, arguments: StackArguments, actor: str) -> StackResult:
         await self._do("stack", arguments, actor)

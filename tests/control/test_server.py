@@ -423,6 +423,21 @@ async def test_what_names_no_request_cannot_be_cancelled(path: Path) -> None:
 
 
 @asynchronous
+async def test_a_histogram_is_of_exactly_one_worker(path: Path) -> None:
+    target = {"pid": 4002, "started_at": 1_700_000_000.25}
+    async with serving(path), raw_client(path) as client:
+        answer = await client.call("histogram", target)
+        assert answer["result"] == {
+            "slot": 2,
+            "pid": 4002,
+            "seconds": 10,
+            "buckets": [[8.192, 12], [40.96, 1]],
+        }
+        assert (await client.call("histogram", {"pid": 4002}))["error"]["code"] == m.INVALID_PARAMS
+        assert (await client.call("histogram", target | {"pid": 1}))["error"]["code"] == m.TARGET_GONE
+
+
+@asynchronous
 async def test_requests_are_as_many_as_fit(path: Path) -> None:
     backend = FakeBackend(workers=1000, path="\U0001f600" * 200)
     backend.slow *= 1000

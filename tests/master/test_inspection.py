@@ -52,6 +52,22 @@ def server(start_server: StartServer) -> Server:
     return start_server(APP, "--workers", "1", "--threads", "2", "--timeout", "30")
 
 
+def test_a_histogram(server: Server) -> None:
+    with server.client() as control:
+        worker = control.workers()[0]
+        with asking(server, "/wait?0.2") as connection:
+            assert connection.getresponse().status == 200
+
+        def counted() -> list[tuple[float, int]]:
+            found = control.histogram(worker.pid, worker.started_at)
+            return [(bound_ms, count) for bound_ms, count in found.buckets if bound_ms > 190]
+
+        found = eventually(counted, what="the request in the histogram")
+        assert sum(count for _, count in found) == 1 and found[0][0] < 400
+        with pytest.raises(TargetGone):
+            control.histogram(worker.pid, worker.started_at - 5)
+
+
 def test_a_stack_by_the_watchdog(server: Server) -> None:
     with server.client() as control, asking(server, "/wait?20"):
         one = in_flight(control, "/wait")

@@ -8,7 +8,15 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from wsgitop.scoreboard.histogram import LIMIT_US, bounds_us, bucket, middle_us, percentile_ms
+from wsgitop.scoreboard.histogram import (
+    LIMIT_US,
+    MOST,
+    bounds_us,
+    bucket,
+    filled_ms,
+    middle_us,
+    percentile_ms,
+)
 from wsgitop.scoreboard.layout import BUCKETS
 
 ERROR = 0.06
@@ -63,3 +71,12 @@ def test_percentile_of_nothing() -> None:
 
 def test_percentile_of_a_corrupt_row() -> None:
     assert percentile_ms([(1 << 64) - 1] * BUCKETS, 0.99) is not None
+
+
+def test_the_buckets_that_hold_something() -> None:
+    counts = [0] * BUCKETS
+    assert filled_ms(counts) == ()
+    counts[bucket(1000)] = 3
+    counts[bucket(8000)] = 1 << 70
+    counts[bucket(9999)] = -2
+    assert filled_ms(counts) == ((1.024, 3), (8.192, MOST)), "upper bounds, the shortest first"

@@ -12,6 +12,7 @@ from wsgitop.control.messages import (
     Cancelled,
     Frame,
     Hello,
+    HistogramResult,
     LogLine,
     Outcome,
     RequestInFlight,
@@ -323,6 +324,13 @@ def stack(pid: int, thread: int | None) -> StackResult:
     return StackResult(pid - 4250, pid, "watchdog", found)
 
 
+def histogram(pid: int) -> HistogramResult:
+    """Most requests take some milliseconds, a few take long."""
+    counts = ((0.768, 3), (1.024, 9), (1.536, 21), (2.56, 88), (4.096, 164), (7.168, 231), (10.24, 140),
+              (18.432, 61), (36.864, 33), (73.728, 12), (131.072, 4), (2359.296, 1))  # fmt: skip
+    return HistogramResult(pid - 4250, pid, 10, counts)
+
+
 class FakeServer:
     """What a test scripts: pictures are pushed by hand, calls recorded, the link cut and mended."""
 
@@ -346,6 +354,7 @@ class FakeServer:
         self.settings: tuple[SettingShown, ...] = SETTINGS
         self.slowest: tuple[SlowRequest, ...] = SLOWEST
         self.stack: Callable[[int, int | None], StackResult] = stack
+        self.histogram: Callable[[int], HistogramResult] = histogram
         self.past_lines: dict[str, tuple[str, ...]] = {}
         self.follows = (False, False)
         self.log_fault: WsgitopError | None = None
@@ -437,6 +446,10 @@ class FakeSource:
     ) -> StackResult:
         self.server.calls.append(("stack", pid, started_at, thread))
         return self.server.told(self.server.stack(pid, thread))
+
+    async def histogram(self, pid: int, started_at: float | None = None) -> HistogramResult:
+        self.server.calls.append(("histogram", pid, started_at))
+        return self.server.told(self.server.histogram(pid))
 
     async def cancel(
         self, pid: int, thread: int, *, request: int | None = None, started_at: float | None = None

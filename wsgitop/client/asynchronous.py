@@ -135,6 +135,13 @@ class AsyncClient:
         """The requests in flight, the oldest first, and those that took longest lately; ``limit`` of each."""
         return await self._ask("requests", m.RequestsArguments(limit), m.RequestsResult)
 
+    async def histogram(self, pid: int, started_at: float | None = None) -> m.HistogramResult:
+        """How long the requests of one worker took that finished in the last ten seconds; ``started_at`` as
+        in :meth:`signal`."""
+        if started_at is None:
+            started_at = await self._start_of(pid)
+        return await self._ask("histogram", m.HistogramArguments(pid, started_at), m.HistogramResult)
+
     async def metrics(self) -> str:
         """The figures as OpenMetrics text."""
         return (await self._ask("metrics", m.NoArguments(), m.MetricsResult)).text

@@ -77,6 +77,10 @@ class Client:
         """As AsyncClient.requests."""
         return self._runner.run(self._client.requests(limit))
 
+    def histogram(self, pid: int, started_at: float | None = None) -> m.HistogramResult:
+        """As AsyncClient.histogram."""
+        return self._runner.run(self._client.histogram(pid, started_at))
+
     def metrics(self) -> str:
         """As AsyncClient.metrics."""
         return self._runner.run(self._client.metrics())

@@ -61,6 +61,7 @@ class Answers:
             "deaths": self._deaths,
             "history": self._history,
             "requests": self._requests,
+            "histogram": lambda _connection, arguments: backend.histogram(arguments),
             "settings": self._settings,
             "log": self._log,
             "metrics": lambda _connection, _arguments: m.MetricsResult(backend.metrics()),

@@ -33,6 +33,9 @@ class Backend(Protocol):
     def requests(self, limit: int) -> m.RequestsResult:
         """The requests in flight, oldest first, and the slowest of late; at most ``limit`` of each."""
 
+    def histogram(self, arguments: m.HistogramArguments) -> m.HistogramResult:
+        """How long the requests of one worker took lately. Raises TargetGone."""
+
     def metrics(self) -> str:
         """The figures as OpenMetrics text."""
 

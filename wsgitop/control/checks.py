@@ -38,7 +38,7 @@ def _signal(arguments: m.SignalArguments) -> str:
     return _NO_OTHER if arguments.pid is not None and arguments.started_at is None else ""
 
 
-def _worker(arguments: m.WorkerArguments | m.StackArguments) -> str:
+def _worker(arguments: m.WorkerArguments | m.StackArguments | m.HistogramArguments) -> str:
     return _NO_OTHER if arguments.started_at is None else ""
 
 
@@ -76,6 +76,7 @@ _CHECKS: dict[str, Callable[[Any], str]] = {
     "release": _worker,
     "retire": _worker,
     "stack": _worker,
+    "histogram": _worker,
     "cancel": _cancel,
     "loglevel": _log_level,
     "events": _tail,

@@ -114,6 +114,10 @@ EXAMPLES: dict[str, Example] = {
         m.HistoryArguments(seconds=1),
         m.HistoryResult((Second(NOW, 58.1, 8.2, 39.0, 120.1, 2, 1, 0, 47.3, 176160768),)),
     ),
+    "histogram": Example(
+        m.HistogramArguments(pid=PID, started_at=STARTED_AT),
+        m.HistogramResult(1, PID, 10, ((8.192, 411), (9.216, 102), (40.96, 17), (131.072, 1))),
+    ),
     "settings": Example(
         m.SettingsArguments(changed=True),
         m.SettingsResult(

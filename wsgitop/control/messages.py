@@ -120,6 +120,13 @@ class StackArguments(Struct, frozen=True):
     thread: int | None = None
 
 
+class HistogramArguments(Struct, frozen=True):
+    """The worker, as in :class:`SignalArguments`."""
+
+    pid: int
+    started_at: float | None = None
+
+
 class CancelArguments(OrderArguments, frozen=True):
     """The one request to cut: its worker, its thread, and the ``request`` of :class:`InFlight`, so that no
     later one on the same thread can be hit."""
@@ -292,6 +299,19 @@ class StackResult(Struct, frozen=True):
     threads: tuple[ThreadStack, ...] = ()
     text: str = ""
     dropped: int = 0
+
+
+class HistogramResult(Struct, frozen=True):
+    """How long the requests of one worker took that finished in the last ``seconds`` seconds. ``buckets`` are
+    pairs: a bound in milliseconds, and how many took less than that and at least as long as the next lower
+    bound of the scale, which is at most an eighth below; buckets without a request are left out, the
+    shortest come first.
+    """
+
+    slot: int
+    pid: int
+    seconds: int = 10
+    buckets: tuple[tuple[float, int], ...] = ()
 
 
 class SettingShown(Struct, frozen=True):

@@ -37,6 +37,8 @@ METHODS: dict[str, Method] = {
                "One sample for each of the last seconds (at most 900)."),
         Method("requests", m.RequestsArguments, m.RequestsResult, "viewer",
                "The requests in flight, the oldest first, and those that took longest lately."),
+        Method("histogram", m.HistogramArguments, m.HistogramResult, "viewer",
+               "How long the requests of one worker took, of the last ten seconds."),
         Method("settings", m.SettingsArguments, m.SettingsResult, "viewer",
                "The settings in force, and where each value comes from."),
         Method("log", m.LogArguments, m.LogResult, "operator", "The last lines of the error or access log."),

@@ -17,6 +17,8 @@ from wsgitop.control.faults import TargetGone
 from wsgitop.control.messages import (
     CancelArguments,
     Cancelled,
+    HistogramArguments,
+    HistogramResult,
     LogLevelArguments,
     Outcome,
     RequestsResult,
@@ -31,6 +33,7 @@ from wsgitop.control.messages import (
 from wsgitop.control.settings_shown import shown
 from wsgitop.errors import ActionFailed, Refused
 from wsgitop.master.configuration import Configuration
+from wsgitop.master.gauge import PERCENTILE_SECONDS
 from wsgitop.master.log_streams import LogStreams
 from wsgitop.master.monitoring import Metrics
 from wsgitop.master.roster import WorkerRecord
@@ -38,6 +41,7 @@ from wsgitop.master.sampler import Sampler
 from wsgitop.master.states import WorkerPhase
 from wsgitop.master.supervisor import Supervisor
 from wsgitop.master.upgrade import Upgrade
+from wsgitop.scoreboard.histogram import filled_ms
 from wsgitop.settings.table import LogLevel
 from wsgitop.snapshot import Death, Event, Second, Severity, Snapshot
 
@@ -106,6 +110,12 @@ class Backend:
     def requests(self, limit: int) -> RequestsResult:
         """What is in flight, the oldest first, and what took longest lately."""
         return self._supervisor.inspection.requests(self.snapshot(), limit)
+
+    def histogram(self, arguments: HistogramArguments) -> HistogramResult:
+        """How long the requests of one worker took lately. Raises TargetGone."""
+        record = self._target(arguments.pid, arguments.started_at)
+        counts = self._sampler.gauges[record.worker].recent
+        return HistogramResult(record.slot, arguments.pid, PERCENTILE_SECONDS, filled_ms(counts))
 
     async def stack(self, arguments: StackArguments, actor: str) -> StackResult:
         """Where the threads of a worker are. Raises ActionFailed, TargetGone."""

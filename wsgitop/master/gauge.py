@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import operator
 from collections import deque
+from collections.abc import Sequence
 from itertools import repeat
 
 from wsgitop.scoreboard import layout as at
@@ -103,6 +104,11 @@ class WorkerGauge:
     def words(self) -> tuple[memoryview, list[memoryview]]:
         """The words of the process and those of its threads, for who counts what is not counted here."""
         return self._row, self._threads
+
+    @property
+    def recent(self) -> Sequence[int]:
+        """The histogram of the last PERCENTILE_SECONDS seconds, as of the last :meth:`second`."""
+        return self._percentiles.recent
 
     def read(self, now: float) -> None:
         """Read the counters."""

@@ -15,6 +15,9 @@ from wsgitop.scoreboard.layout import BUCKETS
 LIMIT_US = 1 << 32
 """First value that no longer has a bucket of its own."""
 
+MOST = 1 << 48
+"""No worker gets so far; a row that was overwritten may hold more."""
+
 
 def bucket(value_us: int) -> int:
     """The bucket that counts a latency of ``value_us`` microseconds (negative: as 0)."""
@@ -38,6 +41,15 @@ def middle_us(index: int) -> float:
     """The value that stands for bucket ``index``: the harmonic middle, which has the least relative error."""
     low, high = bounds_us(index)
     return 2 * low * high / (low + high)
+
+
+def filled_ms(counts: Sequence[int]) -> tuple[tuple[float, int], ...]:
+    """The buckets in which something was counted: their upper bound in milliseconds, and how much. Whatever
+    stands there can be carried by a message: a count is cut at MOST.
+    """
+    return tuple(
+        (bounds_us(index)[1] / 1000, min(count, MOST)) for index, count in enumerate(counts) if count > 0
+    )
 
 
 def percentile_ms(counts: Sequence[int], share: float) -> float | None:
