@@ -89,8 +89,10 @@ def pages() -> dict[str, type[Page]]:
     from wsgitop.tui.screens.reload import ReloadPage
     from wsgitop.tui.screens.requests import Requests
     from wsgitop.tui.screens.settings import SettingsPage
+    from wsgitop.tui.screens.worker import Worker
 
-    return {page.SUBJECT: page for page in (Requests, ReloadPage, Deaths, Log, Events, SettingsPage)}
+    kinds = (Worker, Requests, ReloadPage, Deaths, Log, Events, SettingsPage)
+    return {page.SUBJECT: page for page in kinds}
 
 
 def _palette_provider() -> type[Provider]:
@@ -125,6 +127,8 @@ class WsgitopApp(App[InterfaceResult]):
         ),
         Binding("u", "undo_scale", "undo", tooltip="undo the last change of scale made here"),
         Binding("m", "menu", "actions", tooltip="all that can be done, in a menu"),
+        Binding("2", "open('worker')", "worker", tooltip="all about the selected worker (Enter on its row)"),
+        Binding("S", "open_stack", "stack", tooltip="where the selected worker is in the code, live"),
         Binding(
             "r,3",
             "open('requests')",
@@ -275,16 +279,39 @@ class WsgitopApp(App[InterfaceResult]):
             return
         self.push_screen(page())
 
-    def open_worker(self, worker: Identity, thread: int | None = None) -> None:
-        """Show one worker: on its page or, where there is none, on the overview."""
-        if not self.model.select(worker):
+    def action_open_stack(self) -> None:
+        """The worker page with the stack in front: the one that is open, or the selected worker's."""
+        self.open_worker(None, on_stack=True)
+
+    def open_worker(
+        self, worker: Identity | None, thread: int | None = None, *, on_stack: bool = False
+    ) -> None:
+        """The page of a worker, None: of the one it shows already, or of the selected one. ``thread``: look
+        at this thread."""
+        from wsgitop.tui.screens.worker import Worker
+
+        if worker is not None and not self.model.select(worker):
             self.say("warning", f"the worker with pid {worker[0]} is not there any more (d: why)")
             return
-        if "worker" in pages():
-            self.action_open("worker")
-        else:
-            self.action_overview()
-            self.show()
+        if not any(isinstance(screen, Worker) for screen in self.screen_stack):
+            self.push_screen(Worker(worker, thread=thread, on_stack=on_stack))
+            return
+        self.action_open(Worker.SUBJECT)
+        page = self.screen
+        assert isinstance(page, Worker)
+        if worker is not None:
+            page.follow(worker, thread=thread, on_stack=on_stack)
+        elif on_stack:
+            page.go_to("stack")
+
+    def open_death(self, sequence: int) -> None:
+        """The death ledger, with the cursor on one end."""
+        from wsgitop.tui.screens.deaths import Deaths
+
+        self.action_open(Deaths.SUBJECT)
+        page = self.screen
+        assert isinstance(page, Deaths)
+        page.rows.select(sequence)
 
     def action_overview(self) -> None:
         """Back to the first screen."""

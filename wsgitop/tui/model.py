@@ -44,6 +44,8 @@ class Trail(NamedTuple):
     p95_ms: float | None
     cpu_percent: float | None
     rss_bytes: int | None
+    p50_ms: float | None = None
+    p99_ms: float | None = None
 
 
 class Saying(NamedTuple):
@@ -204,7 +206,12 @@ class Model:
             trail = self._trails.get(key)
             if trail is None:
                 trail = self._trails_from(worker, snapshot.at)
-            trail.append(Trail(snapshot.at, worker.rps, worker.p95_ms, worker.cpu_percent, worker.rss_bytes))
+            trail.append(
+                Trail(
+                    snapshot.at, worker.rps, worker.p95_ms, worker.cpu_percent, worker.rss_bytes,
+                    worker.p50_ms, worker.p99_ms,
+                )
+            )  # fmt: skip
             trails[key] = trail
         self._trails = trails
 
@@ -368,8 +375,7 @@ class Model:
         self._selected = identity(selected) if selected is not None else self._selected
         trail: tuple[Trail, ...] = ()
         if selected is not None:
-            key = identity(selected)
-            trail = frozen.trails.get(key, ()) if frozen else tuple(self._trails.get(key, ()))
+            trail = self.trail_of(identity(selected))
         seconds = frozen.seconds if frozen else self._last_seconds()
         return View(
             snapshot=snapshot,
@@ -392,6 +398,11 @@ class Model:
             sayings=self._sayings(now),
             alarms=alarms(snapshot, seconds),
         )
+
+    def trail_of(self, worker: Identity) -> tuple[Trail, ...]:
+        """The past samples of a worker that is in the picture, oldest first."""
+        frozen = self._frozen
+        return frozen.trails.get(worker, ()) if frozen else tuple(self._trails.get(worker, ()))
 
     def _sayings(self, now: float) -> tuple[Saying, ...]:
         sayings = []

@@ -12,6 +12,7 @@ from textual.reactive import var
 from textual.screen import Screen
 from textual.widgets import Input, Static
 
+from wsgitop.tui.arrange import identity
 from wsgitop.tui.model import View
 from wsgitop.tui.theme import look_of
 from wsgitop.tui.widgets.canvas import Drawn
@@ -187,6 +188,11 @@ class Overview(Screen[None]):
     def _sort_asked(self, event: WorkerTable.SortAsked) -> None:
         self.main.model.sort_by(event.column)
         self.refresh_view()
+
+    @on(WorkerTable.Chosen)
+    def _chosen(self) -> None:
+        if self.view.selected is not None:
+            self.main.open_worker(identity(self.view.selected))
 
     def action_step_sort(self, step: int) -> None:
         self.main.model.step_sort(step)

@@ -96,28 +96,28 @@ class Line:
         return Strip(self._segments, self.width)
 
 
-def frame_top(look: Look, width: int, title: str, right: str = "") -> Strip:
-    """The upper edge of a frame with its title, and a word at the right."""
+def frame_top(look: Look, width: int, title: str, right: str = "", edge: str = "rule") -> Strip:
+    """The upper edge of a frame with its title, and a word at the right; ``edge`` is its colour."""
     corner, end, rule = look.signs.frame[0], look.signs.frame[1], look.signs.frame[4]
-    line = Line(look, width).put(corner + rule, "rule")
+    line = Line(look, width).put(corner + rule, edge)
     if title:
         line.put(f" {title} ", "muted", bold=True)
     tail = f" {right} " if right and width - line.used > len(right) + 5 else ""
-    line.put(rule * (width - line.used - len(tail) - (2 if tail else 1)), "rule")
+    line.put(rule * (width - line.used - len(tail) - (2 if tail else 1)), edge)
     if tail:
-        line.put(tail, "faint").put(rule, "rule")
-    return line.put(end, "rule").strip()
+        line.put(tail, "faint").put(rule, edge)
+    return line.put(end, edge).strip()
 
 
-def frame_bottom(look: Look, width: int) -> Strip:
+def frame_bottom(look: Look, width: int, edge: str = "rule") -> Strip:
     """The lower edge of a frame."""
     corner, end, rule = look.signs.frame[2], look.signs.frame[3], look.signs.frame[4]
-    return Line(look, width).put(corner + rule * (width - 2) + end, "rule").strip()
+    return Line(look, width).put(corner + rule * (width - 2) + end, edge).strip()
 
 
-def framed(look: Look, width: int, content: Strip) -> Strip:
+def framed(look: Look, width: int, content: Strip, edge: str = "rule") -> Strip:
     """One line of content, ``width - 2`` cells wide, between the sides of a frame."""
-    side = Segment(look.signs.frame[5], look.palette.style("rule"))
+    side = Segment(look.signs.frame[5], look.palette.style(edge))
     return Strip([side, *content, side], width)
 
 

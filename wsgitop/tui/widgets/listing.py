@@ -7,7 +7,7 @@ page that holds it asks the model. Each line is drawn once for as long as its ro
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from typing import ClassVar, Generic, NamedTuple, TypeVar
+from typing import Any, ClassVar, Generic, NamedTuple, TypeVar
 
 from rich.style import Style
 from rich.text import Text
@@ -94,28 +94,39 @@ class Listing(ScrollView, Generic[Row], can_focus=True):
         Binding("enter", "choose", "open", key_display="⏎", show=False),
     ]
 
-    class Moved(Message):
+    class Wish(Message):
+        """What the user wants of this list; a page with several tells them apart by ``control``."""
+
+        def __init__(self, listing: Listing[Any]) -> None:
+            super().__init__()
+            self.listing = listing
+
+        @property
+        def control(self) -> Listing[Any]:
+            return self.listing
+
+    class Moved(Wish):
         """The cursor is to move by so many rows."""
 
-        def __init__(self, rows: int) -> None:
-            super().__init__()
+        def __init__(self, listing: Listing[Any], rows: int) -> None:
+            super().__init__(listing)
             self.rows = rows
 
-    class RowAsked(Message):
+    class RowAsked(Wish):
         """The cursor is to go to a row; -1 is the last one."""
 
-        def __init__(self, row: int) -> None:
-            super().__init__()
+        def __init__(self, listing: Listing[Any], row: int) -> None:
+            super().__init__(listing)
             self.row = row
 
-    class SortAsked(Message):
+    class SortAsked(Wish):
         """The heading of a column was clicked."""
 
-        def __init__(self, name: str) -> None:
-            super().__init__()
+        def __init__(self, listing: Listing[Any], name: str) -> None:
+            super().__init__(listing)
             self.name = name
 
-    class Chosen(Message):
+    class Chosen(Wish):
         """Enter, or a click upon the row of the cursor."""
 
     def __init__(
@@ -199,9 +210,9 @@ class Listing(ScrollView, Generic[Row], can_focus=True):
             return
         top = self.scroll_offset.y
         if row < top:
-            self.scroll_to(y=row, animate=False, immediate=True)
+            self.scroll_to(y=row, animate=False, immediate=True, force=True)
         elif row >= top + page:
-            self.scroll_to(y=row - page + 1, animate=False, immediate=True)
+            self.scroll_to(y=row - page + 1, animate=False, immediate=True, force=True)
 
     def _repaint(self) -> None:
         lines = [self._line(y) for y in range(self.size.height)]
@@ -276,16 +287,16 @@ class Listing(ScrollView, Generic[Row], can_focus=True):
     # -- keys and mouse --------------------------------------------------------------------------------------
 
     def action_move(self, rows: int) -> None:
-        self.post_message(self.Moved(rows))
+        self.post_message(self.Moved(self, rows))
 
     def action_page(self, pages: int) -> None:
-        self.post_message(self.Moved(pages * max(1, self.size.height - self._heading - 1)))
+        self.post_message(self.Moved(self, pages * max(1, self.size.height - self._heading - 1)))
 
     def action_goto(self, row: int) -> None:
-        self.post_message(self.RowAsked(row))
+        self.post_message(self.RowAsked(self, row))
 
     def action_choose(self) -> None:
-        self.post_message(self.Chosen())
+        self.post_message(self.Chosen(self))
 
     def on_click(self, event: events.Click) -> None:
         offset = event.get_content_offset(self)
@@ -294,9 +305,9 @@ class Listing(ScrollView, Generic[Row], can_focus=True):
         if offset.y == 0 and self._heading:
             for column, start, width in self._placed:
                 if column.name and start <= offset.x <= start + width:
-                    self.post_message(self.SortAsked(column.name))
+                    self.post_message(self.SortAsked(self, column.name))
             return
         row = offset.y - self._heading + self.scroll_offset.y
         if row < len(self.listed.rows):
             again = row == self.listed.cursor
-            self.post_message(self.Chosen() if again else self.RowAsked(row))
+            self.post_message(self.Chosen(self) if again else self.RowAsked(self, row))

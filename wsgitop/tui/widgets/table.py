@@ -141,6 +141,7 @@ class WorkerTable(ScrollView, can_focus=True):
         Binding("pageup", "page(-1)", "one page up", key_display="PgUp", show=False),
         Binding("home", "first", "first worker", key_display="Home", show=False),
         Binding("end", "last", "last worker", key_display="End", show=False),
+        Binding("enter", "choose", "all about the worker", key_display="⏎", show=False),
     ]
 
     class Moved(Message):
@@ -163,6 +164,9 @@ class WorkerTable(ScrollView, can_focus=True):
         def __init__(self, column: str) -> None:
             super().__init__()
             self.column = column
+
+    class Chosen(Message):
+        """Enter, or a click upon the row of the cursor."""
 
     view: var[View | None] = var[View | None](None, init=False)
 
@@ -315,6 +319,9 @@ class WorkerTable(ScrollView, can_focus=True):
     def action_last(self) -> None:
         self.post_message(self.RowAsked(-1))
 
+    def action_choose(self) -> None:
+        self.post_message(self.Chosen())
+
     def on_click(self, event: events.Click) -> None:
         offset = event.get_content_offset(self)
         if offset is None or self.view is None:
@@ -326,7 +333,7 @@ class WorkerTable(ScrollView, can_focus=True):
             return
         row = offset.y - 1 + self.scroll_offset.y
         if row < len(self.view.rows):
-            self.post_message(self.RowAsked(row))
+            self.post_message(self.Chosen() if row == self.view.cursor else self.RowAsked(row))
 
 
 def heading_strip(look: Look, width: int, fields: list[Placed], view: View) -> Strip:

@@ -102,6 +102,7 @@ class TextPane(ScrollView, can_focus=True):
         self._broken: list[Pieces] = []
         self._seen: list[Strip] = []
         self._titled = ""
+        self._at_end = False
 
     @property
     def plain(self) -> str:
@@ -116,7 +117,9 @@ class TextPane(ScrollView, can_focus=True):
         size = Size(self.size.width, len(self._broken))
         if self.virtual_size != size:
             self.virtual_size = size
+        self._at_end = at_end
         if at_end:
+            # By force: a text that has just grown has no scroll bar yet.
             self.scroll_end(animate=False, immediate=True, force=True)
         self._repaint()
 
@@ -130,6 +133,8 @@ class TextPane(ScrollView, can_focus=True):
     def on_resize(self, _event: events.Resize) -> None:
         self._broken = broken(self._text, self.size.width - 2)
         self.virtual_size = Size(self.size.width, len(self._broken))
+        if self._at_end:
+            self.scroll_end(animate=False, immediate=True, force=True)
         self.redraw()
 
     def _set_title(self, title: str) -> None:
