@@ -94,3 +94,19 @@ def test_a_question_that_fails_is_said_and_what_was_there_stays() -> None:
 def test_details_of_an_end_that_little_is_known_of() -> None:
     text = "\n".join("".join(piece[0] for piece in line) for line in details(DEATHS[0]))
     assert "status 1" in text and "served for –" in text and "It was serving" not in text
+
+
+def test_news_before_the_page_is_set_up_wait_for_it() -> None:
+    async def scenario() -> None:
+        async with driving() as driver:
+            driver.app.action_open("deaths")
+            driver.app.show()  # before any of its parts is there
+            page = driver.app.screen
+            assert isinstance(page, Deaths) and not page.is_set_up
+            await driver.until(lambda: page.is_set_up and page.rows.listed().rows)
+            driver.app.pop_screen()
+            page.refresh_view()
+            await driver.until(lambda: not page.is_set_up)
+            page.refresh_view()
+
+    asyncio.run(scenario())

@@ -308,7 +308,8 @@ def test_cutting_a_request_asks_first_and_hits_no_other() -> None:
         request = one.in_flight[0]
         await driver.press("c")
         await driver.dialog("Confirm")
-        assert "GET /report/2024?full=1" in driver.text and "pid 4253, thread 0" in driver.text
+        assert "GET /report/2024?full=1" in driver.text
+        assert "pid 4253, generation 7, thread 0" in driver.text
         await driver.press("enter")
         assert "not cut: cancelled" in driver.said(), "the focus is on Cancel"
         await driver.press("c")

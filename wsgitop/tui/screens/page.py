@@ -69,6 +69,8 @@ class Page(Screen[None]):
         super().__init__()
         self.trouble = ""
         """Why the last question was not answered, '' if it was."""
+        self.is_set_up = False
+        """Whether its parts are there: news may come before that, and while it goes."""
         self._ask_now = asyncio.Event()
 
     @property
@@ -110,6 +112,7 @@ class Page(Screen[None]):
         yield KeyHints(self.HINTS).data_bind(Page.view)
 
     def on_mount(self) -> None:
+        self.is_set_up = True
         self.set_class(look_of(self).is_ascii, "-ascii")
         self.query_one(PageFilter).cursor_blink = False
         self.refresh_view()
@@ -118,8 +121,12 @@ class Page(Screen[None]):
 
     def refresh_view(self) -> None:
         """Take a new view of the model and show it."""
-        self.view = self.main.model.view()
-        self.update(self.view)
+        if self.is_set_up:
+            self.view = self.main.model.view()
+            self.update(self.view)
+
+    def on_unmount(self) -> None:
+        self.is_set_up = False
 
     def refresh_ages(self) -> None:
         """No news, but time has passed."""

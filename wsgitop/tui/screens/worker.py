@@ -158,7 +158,8 @@ class Worker(Page):
 
     def on_resize(self, event: events.Resize) -> None:
         self.set_class(event.size.width < FULL_WIDTH or event.size.height < FULL_HEIGHT, "-parts")
-        self._arrange()
+        if self.is_set_up:
+            self._arrange()
 
     def on_screen_resume(self) -> None:
         self.ask_soon()
