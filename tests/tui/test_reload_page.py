@@ -14,6 +14,7 @@ from tests.tui.test_screens import ASCII, DARK_LOOK, compare, draw
 from wsgitop.errors import CannotConnect
 from wsgitop.snapshot import Event, GenerationSnapshot, ReloadSnapshot, ReloadStage, Snapshot
 from wsgitop.tui.screens.reload import MOVES_S, QUICK_WORKERS, ReloadPage
+from wsgitop.tui.screens.worker import Worker
 from wsgitop.tui.widgets.listing import Listing
 from wsgitop.tui.widgets.text_pane import TextPane
 
@@ -182,7 +183,9 @@ def test_keys_while_one_is_under_way() -> None:
             assert page.lists["slots"].listed().selected.slot == 4
             await driver.press("enter")
             await driver.until(lambda: driver.app.screen is not page)
-            assert driver.selected_pid == 5004, "the new one"
+            worker = driver.app.screen
+            assert isinstance(worker, Worker)
+            assert worker.watched.target is not None and worker.watched.target[0] == 5004, "the new one"
             await driver.press("escape")
             await opened(driver)
             await driver.press("tab")

@@ -16,6 +16,7 @@ from wsgitop.snapshot import InFlight
 from wsgitop.tui.model import Model
 from wsgitop.tui.operations import Operations
 from wsgitop.tui.screens.requests import Requests
+from wsgitop.tui.screens.worker import Worker
 from wsgitop.tui.widgets.listing import Listing
 from wsgitop.tui.widgets.text_pane import TextPane
 
@@ -102,7 +103,26 @@ def test_enter_opens_the_worker(in_list: str) -> None:
                 await driver.press("tab", "j")  # the one that worker 3 has served
             await driver.press("enter")
             await driver.until(lambda: driver.app.screen is not page)
-            assert driver.selected_pid == wanted, "a filter does not hide it"
+            opened_page = driver.app.screen
+            assert isinstance(opened_page, Worker)
+            assert opened_page.watched.target is not None and opened_page.watched.target[0] == wanted
+            await driver.press("escape", "escape")
+            await driver.until(lambda: driver.selected_pid == wanted, "a filter does not hide it")
+
+    asyncio.run(scenario())
+
+
+def test_s_shows_where_the_request_is_in_the_code() -> None:
+    async def scenario() -> None:
+        async with driving() as driver:
+            page = await opened(driver)
+            await driver.press("j", "S")
+            flight = page.lists["flights"].listed().selected
+            worker = driver.app.screen
+            assert isinstance(worker, Worker) and worker.part == "stack"
+            assert (worker.watched.target, worker.watched.thread) == (
+                flight.worker, flight.told.request.thread,
+            )  # fmt: skip
 
     asyncio.run(scenario())
 

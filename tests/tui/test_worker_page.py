@@ -365,7 +365,9 @@ def test_signals_go_to_this_worker() -> None:
         await driver.dialog("Confirm")
         await driver.press("y")
         await driver.until(lambda: ("signal", "TERM", one.pid, one.started_at) in driver.server.calls)
+        assert [worker.pid for worker in driver.app.targets] == [4253], "the menu is about it too"
         await replaced(driver, 3)
+        assert driver.app.targets == ()
         await driver.press("x")
         assert "no signal sent" in driver.said() and driver.app.screen is page
 

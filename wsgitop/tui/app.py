@@ -22,7 +22,7 @@ from wsgitop.snapshot import Severity, WorkerSnapshot
 from wsgitop.tui import figures, terminal
 from wsgitop.tui.actions import METHOD_OF
 from wsgitop.tui.alarms import failed_generation
-from wsgitop.tui.arrange import Identity
+from wsgitop.tui.arrange import Identity, identity
 from wsgitop.tui.in_flight import Flight
 from wsgitop.tui.model import Model, View
 from wsgitop.tui.operations import Operations
@@ -128,7 +128,7 @@ class WsgitopApp(App[InterfaceResult]):
         Binding("u", "undo_scale", "undo", tooltip="undo the last change of scale made here"),
         Binding("m", "menu", "actions", tooltip="all that can be done, in a menu"),
         Binding("2", "open('worker')", "worker", tooltip="all about the selected worker (Enter on its row)"),
-        Binding("S", "stack", "stack", tooltip="where the selected worker is in the code, live"),
+        Binding("S", "open_stack", "stack", tooltip="where the selected worker is in the code, live"),
         Binding(
             "r,3",
             "open('requests')",
@@ -279,9 +279,13 @@ class WsgitopApp(App[InterfaceResult]):
             return
         self.push_screen(page())
 
-    def action_stack(self) -> None:
-        """The worker page with the stack in front: the one that is open, or the selected worker's."""
-        self.open_worker(None, on_stack=True)
+    def action_open_stack(self) -> None:
+        """The worker page with the stack in front: of the worker under the cursor of the page, of the one
+        that is open, or of the selected one."""
+        seen = self.seen
+        pointed = seen.pointed() if isinstance(seen, Page) and seen.SUBJECT != "worker" else None
+        worker, thread = pointed or (None, None)
+        self.open_worker(worker, thread, on_stack=True)
 
     def open_worker(
         self, worker: Identity | None, thread: int | None = None, *, on_stack: bool = False
@@ -411,7 +415,13 @@ class WsgitopApp(App[InterfaceResult]):
 
     @property
     def targets(self) -> tuple[WorkerSnapshot, ...]:
-        """Whom an order for workers is for, as they are now."""
+        """Whom an order for workers is for, as they are now: on a worker's page for that one, if it is there,
+        elsewhere for the one selected on the overview."""
+        seen = self.seen
+        if isinstance(seen, Page) and seen.SUBJECT == "worker":
+            snapshot, pointed = self.model.snapshot, seen.pointed()
+            present = snapshot.workers if snapshot is not None and pointed is not None else ()
+            return tuple(worker for worker in present if pointed and identity(worker) == pointed[0])
         selected = self.model.view().selected
         return (selected,) if selected is not None else ()
 

@@ -22,6 +22,7 @@ from textual.strip import Strip
 from textual.widgets import Input, Static
 
 from wsgitop.errors import WsgitopError
+from wsgitop.tui.arrange import Identity
 from wsgitop.tui.lists import ListModel
 from wsgitop.tui.model import View
 from wsgitop.tui.source import Source
@@ -95,6 +96,10 @@ class Page(Screen[None]):
         """Keep what :meth:`ask` has brought."""
         raise NotImplementedError
 
+    def pointed(self) -> tuple[Identity, int | None] | None:
+        """The worker under the cursor and, if that is told, its thread; None: there is none."""
+        return None
+
     def hear(self, message: Message) -> None:
         """Lines of the logs, and what became of following them. For whoever shows them."""
 
@@ -152,6 +157,7 @@ class Page(Screen[None]):
 
     def action_back(self) -> None:
         self.main.pop_screen()
+        self.main.show()  # what lay below has seen no news meanwhile
 
     # -- asking ----------------------------------------------------------------------------------------------
 

@@ -12,7 +12,7 @@ from textual.binding import Binding, BindingType
 
 from wsgitop.snapshot import Event, Snapshot, WorkerSnapshot
 from wsgitop.tui import figures
-from wsgitop.tui.arrange import identity
+from wsgitop.tui.arrange import Identity, identity
 from wsgitop.tui.lists import ListModel
 from wsgitop.tui.model import View
 from wsgitop.tui.reloads import (
@@ -344,6 +344,11 @@ class ReloadPage(ListsPage):
             worker = row.new or row.old
             if worker is not None:
                 self.main.open_worker(identity(worker))
+
+    def pointed(self) -> tuple[Identity, int | None] | None:
+        row = self.rows.listed().selected
+        worker = (row.new or row.old) if isinstance(row, SlotRow) else None
+        return (identity(worker), None) if worker is not None else None
 
     def action_choose(self) -> None:
         row = self.rows.listed().selected

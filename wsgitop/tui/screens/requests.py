@@ -11,7 +11,7 @@ from textual.binding import Binding, BindingType
 from wsgitop.control.messages import RequestsResult, SlowRequest
 from wsgitop.snapshot import Severity, WorkerSnapshot
 from wsgitop.tui import figures
-from wsgitop.tui.arrange import identity
+from wsgitop.tui.arrange import Identity, identity
 from wsgitop.tui.in_flight import (
     ORDERS,
     SLOW_ORDERS,
@@ -236,6 +236,10 @@ class Requests(ListsPage):
             self.main.say("warning", f"worker {row.slot} (pid {row.pid}) is not there any more (d: why)")
         else:
             self.main.open_worker(found)
+
+    def pointed(self) -> tuple[Identity, int | None] | None:
+        row = self._chosen_row()
+        return (row.worker, row.told.request.thread) if isinstance(row, Flight) else None
 
     def action_choose(self) -> None:
         row = self._chosen_row()

@@ -301,6 +301,10 @@ class Worker(Page):
         self._stack_wanted = True
         self.ask_soon()
 
+    def pointed(self) -> tuple[Identity, int | None] | None:
+        target = self.watched.target
+        return (target, self.watched.thread) if target is not None else None
+
     async def ask(self, source: Source) -> Asked:
         watched = self.watched
         target, thread = watched.target, watched.thread
