@@ -92,9 +92,7 @@ class Publisher:
         frames: list[bytes] | None = None
         for connection in self._connections:
             subscription = connection.subscription
-            if subscription is None or not (
-                subscription.error_log if log == "error" else subscription.access_log
-            ):
+            if subscription is None or not subscription.follows(log):
                 continue
             subscription.lines_dropped[log] += dropped
             if not lines:
@@ -108,6 +106,21 @@ class Publisher:
             if missed:
                 connection.send(encode_log_line(LogLine(log, lines[0], missed)))
             connection.send(b"".join(frames[1:] if missed else frames))
+
+    def end(self, log: LogName, text: str) -> None:
+        """Tell those who follow a log, by the line ``text``, that no more will come; they follow it no
+        longer.
+        """
+        for connection in self._connections:
+            subscription = connection.subscription
+            if subscription is None or not subscription.follows(log):
+                continue
+            connection.send(encode_log_line(LogLine(log, text, subscription.lines_dropped[log])))
+            subscription.lines_dropped[log] = 0
+            if log == "error":
+                subscription.error_log = False
+            else:
+                subscription.access_log = False
 
     def catch_up(self, connection: Connection) -> None:
         """Send the events a subscriber missed while it did not read, as far as the backend remembers them."""

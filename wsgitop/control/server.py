@@ -15,7 +15,7 @@ from collections.abc import Callable, Sequence
 
 from wsgitop.control import messages as m
 from wsgitop.control.acceptor import Acceptor, TurnedAway
-from wsgitop.control.answers import Answers
+from wsgitop.control.answers import AndThen, Answers
 from wsgitop.control.backend import Backend
 from wsgitop.control.checks import problem_with
 from wsgitop.control.claim import Claim, claim
@@ -265,7 +265,10 @@ class ControlServer:
                 raise CallFault(m.INVALID_PARAMS, f"{row.name}: {problem}", request.id)
             if row.name in self._answers.by_method:
                 answer = self._answers.by_method[row.name](connection, arguments)
-                connection.send(encode_result(request.id, answer))
+                frames = b""
+                if isinstance(answer, AndThen):
+                    answer, frames = answer
+                connection.send(encode_result(request.id, answer) + frames)
             elif self._closing:
                 raise CallFault(m.ACTION_FAILED, "the server is stopping", request.id)
             else:

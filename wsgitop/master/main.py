@@ -239,9 +239,9 @@ class Master:
     ) -> Backend:
         """What the control socket may ask for."""
         configuration = self._configuration
-        streams = LogStreams(loop, self._sink, lambda: configuration.settings.accesslog)
+        streams = LogStreams(loop, self._sink, lambda: supervisor.logs.access_log)
         if self._control is not None:
-            streams.publish = self._control.publisher.lines
+            streams.publish, streams.end = self._control.publisher.lines, self._control.publisher.end
         return Backend(
             supervisor, sampler, self._upgrade,
             configuration=configuration, streams=streams, metrics=metrics,
