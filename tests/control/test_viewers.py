@@ -13,7 +13,7 @@ import pytest
 from tests.control.fake_backend import raw_client, serving
 from wsgitop.control import messages as m
 from wsgitop.control.connection import Connection
-from wsgitop.control.publisher import EVENT_BACKLOG_BYTES
+from wsgitop.control.publisher import LINES_BACKLOG_BYTES
 from wsgitop.errors import ActionFailed
 
 
@@ -161,7 +161,7 @@ async def test_lines_that_are_lost_are_counted(path: Path) -> None:
         (connection,) = server._connections
         assert isinstance(connection, Connection)
         line = "x" * 1000
-        while connection.unsent_bytes <= EVENT_BACKLOG_BYTES:
+        while connection.unsent_bytes <= LINES_BACKLOG_BYTES:
             server.publisher.lines("error", [line] * 100)
         server.publisher.lines("error", ["lost"] * 3)
         while (await client.frame())["params"]["text"] == line:

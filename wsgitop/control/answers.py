@@ -1,7 +1,7 @@
 """The answers to questions: each at once, from what the backend says, never above what one answer may hold.
 
-What only operators may see (tracebacks, stacks, the last lines of a worker) is left out for viewers here and
-nowhere else.
+What only operators may see (tracebacks, stacks, the last lines of a worker) is left out for viewers here, and
+from what subscribers get in ``publisher``.
 """
 
 from __future__ import annotations

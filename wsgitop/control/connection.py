@@ -167,6 +167,8 @@ class Connection(asyncio.Protocol):
         if self._transport is None:
             return
         self._splitter.feed(data)
+        if b"\n" in data:
+            self._stop_frame_timer()  # complete: how long it waits for its turn is not the client's doing
         self._transport.pause_reading()
         self._owner.turns.ask(self)
 

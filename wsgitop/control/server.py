@@ -70,7 +70,8 @@ class ControlServer:
         self._role_of = role_of
         self._claim: Claim | None = inherited
         self._sharing = sharing
-        self._user_names: dict[int, str] = {}
+        # Names are looked up before there are workers: a directory service may take its time to answer.
+        self._user_names = {uid: user_name(uid) for uid in (os.geteuid(), 0)}
         self._connections: set[Connection] = set()
         self._connecting: set[asyncio.Task[None]] = set()
         self._places = Places(
@@ -110,8 +111,6 @@ class ControlServer:
         self._backend = backend
         self._answers = Answers(backend, self._app, self._followers_changed, lambda: self.turns.is_crowded)
         self._orders = Orders(backend, self.limits, self._actor)
-        # Names are looked up before there are clients: a directory service may take its time to answer.
-        self._user_names = {uid: user_name(uid) for uid in (os.geteuid(), 0)}
         self._lookups = Lookups()
         self._turned_away = TurnedAway(self.limits.turned_away)
         self._acceptor = self._accept(self._claim.sock)
@@ -224,7 +223,8 @@ class ControlServer:
     async def _connect(self, connection: Connection, client: socket.socket) -> None:
         try:
             await asyncio.get_running_loop().connect_accepted_socket(lambda: connection, client)
-        except OSError:
+        except Exception as error:  # noqa: BLE001 - whatever it was: nobody may be waited for who is not there
+            LOGGER.warning("control: a client could not be taken in: %s", error)
             client.close()
             self.lost(connection)
         if self._closing and not connection.calls_in_flight:
