@@ -345,6 +345,38 @@ def test_a_server_that_does_not_answer_is_given_up(path: Path, monkeypatch: pyte
         connect_once(target)
 
 
+@pytest.mark.parametrize(
+    "frame",
+    [
+        {
+            "method": "event",
+            "params": {"sequence": 1, "at": 1, "severity": "info", "kind": "k", "text": "x" * 300_000},
+        },
+        {"method": "log", "params": {"log": "error", "text": "x" * 300_000}},
+    ],
+    ids=["event", "log"],
+)
+def test_news_that_are_too_long_are_refused(path: Path, frame: dict[str, object]) -> None:
+    subscribed = json.dumps({"interval_s": 1, "snapshot": json.loads(_snapshot_json())}).encode()
+
+    def flood(client: socket.socket) -> None:
+        client.recv(65536)
+        client.sendall(HELLO)
+        client.recv(65536)
+        client.sendall(b'{"jsonrpc":"2.0","id":2,"result":' + subscribed + b"}\n")
+        client.sendall(json.dumps({"jsonrpc": "2.0", **frame}).encode() + b"\n")
+        client.recv(65536)
+
+    async def check(target: str) -> None:
+        async with AsyncClient(target) as client:
+            with pytest.raises(ProtocolError, match=f"a longer {frame['method']}"):
+                async for _ in client.subscribe(1.0):
+                    pass
+
+    with hostile_server(path, flood) as target:
+        asyncio.run(check(target))
+
+
 def test_events_without_end_are_bounded(path: Path) -> None:
     params = b'{"sequence":1,"at":1,"severity":"info","kind":"k","text":"t"}'
     event = b'{"jsonrpc":"2.0","method":"event","params":' + params + b"}\n"

@@ -167,3 +167,27 @@ def test_a_look_up_that_hangs_holds_nobody_up(monkeypatch: pytest.MonkeyPatch) -
             assert await told.get() == Known("user 3"), "a thread is started again"
 
     asyncio.run(main())
+
+
+def test_without_threads_nobody_is_known_and_nobody_waits(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(peers, "PATIENCE_S", 60)
+    monkeypatch.setattr(peers, "LINGER_S", 0.01)
+
+    def refuse(thread: threading.Thread) -> None:
+        raise RuntimeError("can't start new thread")
+
+    async def main() -> None:
+        lookups = Lookups(lambda peer: Known("alice"))
+        told: asyncio.Queue[Known] = asyncio.Queue()
+        async with asyncio.timeout(10):
+            with monkeypatch.context() as patch:
+                patch.setattr(threading.Thread, "start", refuse)
+                for _ in range(peers.MOST_WAITING + 2):
+                    lookups.ask(Peer(1, 1), told.put_nowait)
+                    assert await told.get() == Known()
+            lookups.ask(Peer(1, 1), told.put_nowait)
+            assert await told.get() == Known("alice"), "threads can be had again"
+            while lookups._threads:
+                await asyncio.sleep(0.005)
+
+    asyncio.run(main())

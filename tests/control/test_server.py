@@ -7,6 +7,7 @@ import functools
 import json
 import os
 import pwd
+import re
 import socket
 from collections.abc import Awaitable, Callable
 from pathlib import Path
@@ -17,9 +18,10 @@ import pytest
 
 from tests.control.fake_backend import PATIENT, FakeBackend, failed_reload, raw_client, serving
 from wsgitop.control import messages as m
-from wsgitop.control.connection import Limits
+from wsgitop.control.connection import WRITE_HIGH_BYTES, Connection, Limits
 from wsgitop.control.examples import EXAMPLES
 from wsgitop.control.methods import METHODS
+from wsgitop.control.publisher import LINES_BACKLOG_BYTES
 from wsgitop.control.server import ControlServer
 
 ME = f"{pwd.getpwuid(os.geteuid()).pw_name} (pid {os.getpid()})"
@@ -50,6 +52,12 @@ def own_runtime_dir(runtime_dir: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 @pytest.fixture
 def path(runtime_dir: Path) -> Path:
     return runtime_dir / "c.sock"
+
+
+async def first(server: ControlServer) -> list[Connection]:
+    """The connections, once there is one."""
+    await until(lambda: bool(server._connections))
+    return list(server._connections)
 
 
 async def until(condition: Callable[[], bool]) -> None:
@@ -122,6 +130,16 @@ async def test_events_that_do_not_fit_give_way_oldest_first(path: Path) -> None:
         ("scale", {"workers": 2, "change": 1}, m.INVALID_PARAMS),
         ("scale", {"workers": "2"}, m.INVALID_PARAMS),
         ("scale", [2], m.INVALID_PARAMS),
+        ("scale", {"workers": 10**4000}, m.INVALID_PARAMS),
+        ("scale", {"change": -(10**4000)}, m.INVALID_PARAMS),
+        ("signal", {"signal": "TERM", "pid": 10**4000, "started_at": 1.0}, m.INVALID_PARAMS),
+        ("retire", {"pid": 1 << 31, "started_at": 1.0}, m.INVALID_PARAMS),
+        ("quarantine", {"pid": -1, "started_at": 1.0}, m.INVALID_PARAMS),
+        ("stack", {"pid": 10**4000, "started_at": 1.0}, m.INVALID_PARAMS),
+        ("stack", {"pid": 4001, "started_at": 1.0, "thread": 10**4000}, m.INVALID_PARAMS),
+        ("stack", {"pid": 4001, "started_at": 1.0, "thread": -1}, m.INVALID_PARAMS),
+        ("cancel", {"pid": 10**4000, "started_at": 1.0, "thread": 0, "request": 1}, m.INVALID_PARAMS),
+        ("cancel", {"pid": 4001, "started_at": 1.0, "thread": 0, "request": 10**4000}, m.INVALID_PARAMS),
         ("signal", {"signal": "HUP; rm"}, m.INVALID_PARAMS),
         ("signal", {"signal": "TERM", "pid": 4001}, m.INVALID_PARAMS),
         ("signal", {"signal": "TERM", "pid": 4001, "started_at": 1.0}, m.TARGET_GONE),
@@ -349,12 +367,31 @@ async def test_a_subscriber_that_does_not_read_is_passed_over_and_told(path: Pat
                 if connection.subscription:
                     connection.subscription.due_at = 0.0
             server.publisher.snapshot(backend.snapshot())
-            while not (received.endswith(b"}\n") and b'"dropped":0' not in received.splitlines()[-1]):
+            while not re.search(rb'"dropped":[1-9]\d*}}\n$', received):
                 received += await loop.sock_recv(deaf, 1 << 20)
             lines = [json.loads(line) for line in received.splitlines()]
             assert lines[-1]["params"]["dropped"] >= 8
             events = [line["params"]["sequence"] for line in lines if line.get("method") == "event"]
             assert events == list(range(1, 13))
+
+
+@asynchronous
+async def test_events_that_were_held_back_come_without_another_one(path: Path) -> None:
+    async with serving(path) as (server, backend), raw_client(path) as client:
+        await client.call("subscribe", {"snapshots": False})
+        (connection,) = server._connections
+        client.reader._transport.pause_reading()  # type: ignore[attr-defined]  # it reads no more
+        count = 0
+        for held_back in (LINES_BACKLOG_BYTES, WRITE_HIGH_BYTES):
+            while connection.unsent_bytes <= held_back:
+                count += 1
+                server.publisher.event(backend.event(str(count), detail="x" * 10_000))
+            for _ in range(3):
+                count += 1
+                server.publisher.event(backend.event(str(count)))
+        client.reader._transport.resume_reading()  # type: ignore[attr-defined]
+        texts = [(await client.frame())["params"]["text"] for _ in range(count)]
+        assert texts == [str(number + 1) for number in range(count)]
 
 
 @asynchronous
@@ -500,6 +537,51 @@ async def test_half_a_frame_ends_the_connection_and_a_pause_between_frames_does_
         assert await half.at_end() == b""
         # The other one has been silent for longer than a frame may take: that is its right.
         assert "result" in await slow.call("hello")
+
+
+@asynchronous
+async def test_a_complete_frame_may_wait_for_its_turn(path: Path) -> None:
+    async with serving(path, limits=Limits(frame_s=5)) as (server, _), raw_client(path) as client:
+        await client.send(b'{"jsonrpc":"2.0","id":1,')
+        (connection,) = await first(server)
+        await until(lambda: connection._frame_timer is not None)
+        asked: list[object] = []
+        with pytest.MonkeyPatch.context() as patch:
+            patch.setattr(server.turns, "ask", asked.append)
+            await client.send(b'"method":"hello"}\n{"half')
+            await until(lambda: bool(asked))
+            assert connection._frame_timer is None
+        server.turns.ask(connection)
+        assert "result" in await client.frame()
+        await until(lambda: connection._frame_timer is not None)
+
+
+@asynchronous
+async def test_a_client_that_cannot_be_taken_in_is_not_waited_for(
+    path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async with serving(path) as (server, _):
+
+        async def fail(*_: object) -> None:
+            raise ValueError("anything")
+
+        with monkeypatch.context() as patch:
+            patch.setattr(asyncio.get_running_loop(), "connect_accepted_socket", fail)
+            async with raw_client(path) as client:
+                assert await client.at_end() == b""
+        assert server.clients == 0
+        async with raw_client(path) as client:
+            assert "result" in await client.call("hello")
+
+
+@asynchronous
+async def test_no_name_is_looked_up_once_the_server_lives(
+    path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    server = ControlServer(app="a", path=str(path))
+    monkeypatch.setattr("wsgitop.control.server.user_name", None)
+    await server.start(FakeBackend())
+    await server.close()
 
 
 @asynchronous

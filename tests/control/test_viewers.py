@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import json
 from collections.abc import Callable, Coroutine
 from pathlib import Path
 from typing import Any
@@ -12,7 +13,7 @@ import pytest
 from tests.control.fake_backend import raw_client, serving
 from wsgitop.control import messages as m
 from wsgitop.control.connection import Connection
-from wsgitop.control.publisher import EVENT_BACKLOG_BYTES
+from wsgitop.control.publisher import LINES_BACKLOG_BYTES
 from wsgitop.errors import ActionFailed
 
 
@@ -101,6 +102,56 @@ async def test_the_last_lines_come_first(path: Path) -> None:
 
 
 @asynchronous
+async def test_past_lines_and_live_ones_do_not_overlap(path: Path) -> None:
+    async with serving(path) as (server, backend), raw_client(path) as one, raw_client(path) as two:
+        told: list[str] = []
+
+        def past_lines(log: str, count: int) -> list[str]:
+            # What waited is passed on, and what comes from now on is new.
+            server.publisher.lines("error", ["waited"])
+            asyncio.get_running_loop().call_soon(server.publisher.lines, "error", ["live"])
+            told.append(log)
+            return ["waited"]
+
+        await one.call("subscribe", {"error_log": True, "snapshots": False, "events": False})
+        backend.past_lines = past_lines  # type: ignore[method-assign]
+        order = {"error_log": True, "snapshots": False, "events": False, "past_lines": 9}
+        await two.send(
+            json.dumps({"jsonrpc": "2.0", "id": 7, "method": "subscribe", "params": order}).encode()
+        )
+        await two.send(b"\n")
+        assert (await two.frame())["id"] == 7
+        assert [(await two.frame())["params"]["text"] for _ in range(2)] == ["waited", "live"]
+        assert [(await one.frame())["params"]["text"] for _ in range(2)] == ["waited", "live"]
+        assert told == ["error"]
+
+
+@asynchronous
+async def test_a_log_that_ends_is_told_and_not_followed_any_more(path: Path) -> None:
+    async with serving(path) as (server, backend), raw_client(path) as client, raw_client(path) as other:
+        await client.call("subscribe", {"error_log": True, "access_log": True, "snapshots": False})
+        await other.call("subscribe", {"error_log": True, "snapshots": False})
+        server.publisher.lines("access", [], 3)
+        server.publisher.end("access", "the end")
+        assert (await client.frame())["params"] == {"log": "access", "text": "the end", "dropped": 3}
+        assert server.publisher.followed() == (True, False)
+        server.publisher.lines("access", ["no"])
+        server.publisher.lines("error", ["yes"])
+        for each in (client, other):
+            assert (await each.frame())["params"]["text"] == "yes"
+
+        def past_lines(log: str, count: int) -> list[str]:
+            server.publisher.end("access", "the end")
+            backend.fault = ActionFailed("there is no access log")
+            return []
+
+        backend.past_lines = past_lines  # type: ignore[method-assign]
+        answer = await client.call("subscribe", {"access_log": True, "past_lines": 1})
+        assert answer["error"]["message"] == "there is no access log", "it has ended just then"
+        assert server.publisher.followed() == (True, False)
+
+
+@asynchronous
 async def test_lines_that_are_lost_are_counted(path: Path) -> None:
     async with serving(path) as (server, _), raw_client(path) as client:
         await client.call("subscribe", {"error_log": True, "snapshots": False})
@@ -110,7 +161,7 @@ async def test_lines_that_are_lost_are_counted(path: Path) -> None:
         (connection,) = server._connections
         assert isinstance(connection, Connection)
         line = "x" * 1000
-        while connection.unsent_bytes <= EVENT_BACKLOG_BYTES:
+        while connection.unsent_bytes <= LINES_BACKLOG_BYTES:
             server.publisher.lines("error", [line] * 100)
         server.publisher.lines("error", ["lost"] * 3)
         while (await client.frame())["params"]["text"] == line:

@@ -209,7 +209,7 @@ def test_a_line_that_a_full_disk_took_the_half_of_does_not_run_into_the_next(
 def test_a_stream_by_its_name_that_cannot_be_opened_is_copied(monkeypatch: pytest.MonkeyPatch) -> None:
     """/dev/stdout is a socket under systemd, and sockets cannot be opened."""
 
-    def refuse(path: str, flags: int, mode: int = 0) -> int:
+    def refuse(path: str, flags: int, mode: int = 0, *, dir_fd: int | None = None) -> int:
         raise OSError(errno.ENXIO, "No such device or address")
 
     monkeypatch.setattr("wsgitop.logs.sink.os.open", refuse)

@@ -6,6 +6,8 @@ import logging
 
 import pytest
 
+from wsgitop.client.link import NEWS_LIMIT_BYTES
+from wsgitop.control.codec import encode_event
 from wsgitop.master.events import KEPT, EventLog
 from wsgitop.snapshot import Event
 
@@ -48,3 +50,10 @@ def test_severity_is_the_logs_level(caplog: pytest.LogCaptureFixture, severity: 
     with caplog.at_level(logging.DEBUG, "wsgitop.master"):
         EventLog().add(severity, "test", "text")  # type: ignore[arg-type] # from the table
     assert [record.levelname for record in caplog.records] == [level]
+
+
+def test_a_detail_is_never_longer_than_a_client_takes() -> None:
+    for character in ("\x00", "\\", "\U0001f600", "\U0010ffff", "\n"):
+        event = EventLog().add("error", "test", character * 1000, detail=character * 64 * 1024)
+        assert len(encode_event(event)) < NEWS_LIMIT_BYTES
+        assert "characters left out" in event.detail

@@ -166,6 +166,16 @@ def test_who_does_not_come_back_costs_the_worker_once(stage: Stage) -> None:
     assert stage.cutter.next_s == NEVER
 
 
+def test_a_time_limit_forgets_those_that_have_come_back(stage: Stage) -> None:
+    for started_ns in (1000, 2000):
+        stage.begin(started_ns)
+        stage.crew.leader = stage.seat
+        stage.cutter.time_out(stage.seat, stage.response, 5.0, 1.0)
+        assert [cut.started_ns for cut in stage.cutter._cuts] == [started_ns]
+        stage.seat.rest()
+    assert stage.cutter.next_s == NEVER
+
+
 def test_a_time_limit_cuts_no_later_request(stage: Stage) -> None:
     stage.begin()
     late = stage.response

@@ -34,13 +34,14 @@ def check_application(values: Mapping[str, Any]) -> int:
     """Check what these options ask for; the exit status. Raises ConfigError, AppImportError."""
     from wsgitop.cli.child import TookTooLong, ask
     from wsgitop.cli.configure import configure
+    from wsgitop.settings.hidden import shown_app
 
     configuration = configure(values, os.environ)
     settings = configuration.resolved.settings
     for note in configuration.notes:
         click.echo(f"wsgitop: {printable(note)}", err=True)
     question = msgspec.json.encode({"settings": settings, "chdir": configuration.directory}).decode()
-    app = settings.wsgi_app
+    app = shown_app(settings.wsgi_app)
     try:
         answer = ask("wsgitop.zygote.check", [question], deadline_s=settings.boot_timeout)
     except TookTooLong:

@@ -52,10 +52,11 @@ def run(context: click.Context) -> int:
             "the interface needs the control socket", "Leave out --no-control-socket, or use `wsgitop serve`."
         )
     from wsgitop.cli.interface import show
+    from wsgitop.settings.hidden import shown_app
     from wsgitop.transport.launcher import launch
 
     log_path = new_log(settings.proc_name or settings.wsgi_app.partition(":")[0])
-    click.echo(f"Starting {settings.wsgi_app} …", err=True)
+    click.echo(f"Starting {shown_app(settings.wsgi_app)} …", err=True)
     with launch(as_arguments(values), log_path=log_path) as server:
         try:
             target = server.wait_until_serving(settings.boot_timeout + BOOT_GRACE_S)

@@ -29,6 +29,8 @@ EVENTS_KEPT = 1000
 """Events that wait for a reader that is slower than they come; the oldest give way."""
 LINES_KEPT = 5000
 """As above, of the logs."""
+NEWS_LIMIT_BYTES = 256 * 1024
+"""Longest frame of an event or a line of a log: so many of them are kept that their number is no bound."""
 TICK_S = 1.0
 ASK_AFTER_TICKS = 3
 GIVE_UP_AFTER_TICKS = 10
@@ -230,7 +232,9 @@ class Link(asyncio.Protocol):
         if self._allows_noise and not self.is_greeted and (frame := self._without_noise(frame)) == b"":
             return
         response = decode_response(frame)
-        if response.method:
+        if response.method in ("event", "log") and len(frame) > NEWS_LIMIT_BYTES:
+            self.fail(ProtocolError(f"the server sent a longer {response.method} than there can be"))
+        elif response.method:
             self._news(response)
         elif isinstance(response.id, int) and response.id in self._waiting:
             method, future = self._waiting[response.id]

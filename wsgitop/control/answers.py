@@ -1,7 +1,7 @@
 """The answers to questions: each at once, from what the backend says, never above what one answer may hold.
 
-What only operators may see (tracebacks, stacks, the last lines of a worker) is left out for viewers here and
-nowhere else.
+What only operators may see (tracebacks, stacks, the last lines of a worker) is left out for viewers here, and
+from what subscribers get in ``publisher``.
 """
 
 from __future__ import annotations
@@ -9,7 +9,7 @@ from __future__ import annotations
 import asyncio
 import os
 from collections.abc import Callable, Sequence
-from typing import Any, TypeVar
+from typing import Any, NamedTuple, TypeVar
 
 import msgspec
 
@@ -20,7 +20,7 @@ from wsgitop.control.codec import encode_log_line, size
 from wsgitop.control.connection import Connection, Subscription
 from wsgitop.control.methods import METHODS
 from wsgitop.control.publisher import MOST_EVENTS, LogName, for_viewers
-from wsgitop.errors import Refused
+from wsgitop.errors import ActionFailed, Refused
 from wsgitop.snapshot import Death, Event, Second, Snapshot
 
 SHORTEST_INTERVAL_S = 0.25
@@ -33,6 +33,13 @@ MOST_REQUESTS = 500
 CAPABILITIES = ("keys", "logs")
 
 Kept = TypeVar("Kept", Event, Death, Second, str)
+
+
+class AndThen(NamedTuple):
+    """A result, and frames that go out right behind it."""
+
+    result: object
+    frames: bytes
 
 
 class Answers:
@@ -130,7 +137,7 @@ class Answers:
         lines = self._backend.past_lines(arguments.log, min(arguments.lines, MOST_LINES))
         return m.LogResult(_newest_that_fit(lines))
 
-    def _subscribe(self, connection: Connection, arguments: m.SubscribeArguments) -> m.Subscribed:
+    def _subscribe(self, connection: Connection, arguments: m.SubscribeArguments) -> AndThen:
         if (arguments.error_log or arguments.access_log) and connection.role != "operator":
             raise Refused("the logs are for operators, and you are a viewer")
         interval_s = min(max(arguments.interval_s, SHORTEST_INTERVAL_S), LONGEST_INTERVAL_S)
@@ -149,29 +156,37 @@ class Answers:
         )
         try:
             self._followers_changed()
-        except BaseException:
+            past = self._past_frames(connection.subscription, arguments) if arguments.past_lines > 0 else b""
+        except ActionFailed:
+            if before is not None:
+                before.access_log = False  # it may have ended this very moment, for everybody
             connection.subscription = before
             raise
-        if arguments.past_lines > 0:
-            # Behind the answer, which the caller sends when this returns.
-            asyncio.get_running_loop().call_soon(self._send_past, connection, arguments)
-        return m.Subscribed(interval_s, self._picture())
+        return AndThen(m.Subscribed(interval_s, self._picture()), past)
 
-    def _send_past(self, connection: Connection, arguments: m.SubscribeArguments) -> None:
+    def _past_frames(self, subscription: Subscription, arguments: m.SubscribeArguments) -> bytes:
+        """The last lines of the logs that are asked for. Lines that wait go to the other followers meanwhile:
+        this one has them among the past ones. Raises ActionFailed.
+        """
         count = min(arguments.past_lines, MOST_LINES)
-        wanted: tuple[tuple[LogName, bool], ...] = (
-            ("error", arguments.error_log),
-            ("access", arguments.access_log),
-        )
-        for log, is_wanted in wanted:
-            if is_wanted:
-                lines = self._backend.past_lines(log, count)
-                connection.send(b"".join(encode_log_line(m.LogLine(log, text)) for text in lines))
+        frames = b""
+        subscription.error_log = subscription.access_log = False
+        if arguments.error_log:
+            frames += _as_frames("error", self._backend.past_lines("error", count))
+        if arguments.access_log:
+            frames += _as_frames("access", self._backend.past_lines("access", count))
+        subscription.error_log, subscription.access_log = arguments.error_log, arguments.access_log
+        self._followers_changed()  # not what it was if the access log has just ended
+        return frames
 
     def _unsubscribe(self, connection: Connection, _arguments: m.NoArguments) -> m.NoArguments:
         connection.subscription = None
         self._followers_changed()
         return m.NoArguments()
+
+
+def _as_frames(log: LogName, lines: Sequence[str]) -> bytes:
+    return b"".join(encode_log_line(m.LogLine(log, text)) for text in lines)
 
 
 def _newest_that_fit(found: Sequence[Kept]) -> tuple[Kept, ...]:

@@ -44,12 +44,14 @@ class Backend(Protocol):
 
     def follow_logs(self, error_log: bool, access_log: bool) -> None:
         """Which logs somebody follows from now on: their lines go to
-        :meth:`~wsgitop.control.publisher.Publisher.publish_lines`. Raises ActionFailed if one of them cannot
-        be followed.
+        :meth:`~wsgitop.control.publisher.Publisher.lines`. Raises ActionFailed if the access log cannot be
+        followed.
         """
 
     def past_lines(self, log: Literal["error", "access"], count: int) -> Sequence[str]:
-        """The last ``count`` lines of a log, as far as they are remembered."""
+        """The last ``count`` lines of a log, as far as they are remembered. Those who follow it have been
+        sent all of these when this returns, and none comes again.
+        """
 
     def note(self, severity: Severity, kind: str, text: str, actor: str) -> None:
         """Record an event."""

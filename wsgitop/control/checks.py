@@ -13,6 +13,9 @@ from wsgitop.control import messages as m
 
 KEY_LIMIT = 128
 MOST_THREADS = 1 << 16
+MOST_WORKERS = 1_000_000
+"""More than a server can have; what it can have is the backend's business."""
+LARGEST_PID = (1 << 31) - 1
 LARGEST = (1 << 63) - 1
 LEVELS = ("debug", "info", "warning", "error", "critical")
 _SIGNAL_NAME = re.compile(r"[A-Z][A-Z0-9]{1,11}")
@@ -28,23 +31,41 @@ def problem_with(method: str, arguments: Any) -> str:
 
 
 def _scale(arguments: m.ScaleArguments) -> str:
-    one = (arguments.workers is None) != (arguments.change is None)
-    return "" if one else "give either workers or change"
+    if (arguments.workers is None) == (arguments.change is None):
+        return "give either workers or change"
+    # A number of thousands of digits would stand in the log as it is.
+    fits = abs(arguments.workers or arguments.change or 0) <= MOST_WORKERS
+    return "" if fits else f"workers and change are at most {MOST_WORKERS}"
 
 
 def _signal(arguments: m.SignalArguments) -> str:
     if not _SIGNAL_NAME.fullmatch(arguments.signal):
         return "signal is a name without SIG, such as HUP"
-    return _NO_OTHER if arguments.pid is not None and arguments.started_at is None else ""
+    return _worker(arguments) if arguments.pid is not None else ""
 
 
-def _worker(arguments: m.WorkerArguments | m.StackArguments | m.HistogramArguments) -> str:
-    return _NO_OTHER if arguments.started_at is None else ""
+def _worker(
+    arguments: m.WorkerArguments
+    | m.StackArguments
+    | m.HistogramArguments
+    | m.SignalArguments
+    | m.CancelArguments,
+) -> str:
+    if arguments.started_at is None:
+        return _NO_OTHER
+    return "" if 0 < (arguments.pid or 0) <= LARGEST_PID else f"pid is from 1 to {LARGEST_PID}"
+
+
+def _stack(arguments: m.StackArguments) -> str:
+    if arguments.thread is not None and not 0 <= arguments.thread < MOST_THREADS:
+        return f"thread is from 0 to {MOST_THREADS - 1}"
+    return _worker(arguments)
 
 
 def _cancel(arguments: m.CancelArguments) -> str:
-    if arguments.started_at is None:
-        return _NO_OTHER
+    problem = _worker(arguments)
+    if problem:
+        return problem
     named = 0 <= arguments.thread < MOST_THREADS and 0 < arguments.request <= LARGEST
     return "" if named else "thread and request name a request in flight, as `requests` shows it"
 
@@ -75,7 +96,7 @@ _CHECKS: dict[str, Callable[[Any], str]] = {
     "quarantine": _worker,
     "release": _worker,
     "retire": _worker,
-    "stack": _worker,
+    "stack": _stack,
     "histogram": _worker,
     "cancel": _cancel,
     "loglevel": _log_level,

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import asyncio
 from dataclasses import dataclass
-from typing import Protocol
+from typing import Literal, Protocol
 
 from wsgitop.control.codec import FrameTooLong, Splitter, encode_error
 from wsgitop.control.messages import FRAME_LIMIT_BYTES, INVALID_REQUEST, Role
@@ -84,6 +84,10 @@ class Subscription:
         self.error_log = error_log
         self.access_log = access_log
         self.lines_dropped = {"error": 0, "access": 0}
+
+    def follows(self, log: Literal["error", "access"]) -> bool:
+        """Whether it gets the lines of this log."""
+        return self.error_log if log == "error" else self.access_log
 
     def is_due(self, now: float) -> bool:
         """Whether the next snapshot is for this one.
@@ -163,6 +167,8 @@ class Connection(asyncio.Protocol):
         if self._transport is None:
             return
         self._splitter.feed(data)
+        if b"\n" in data:
+            self._stop_frame_timer()  # complete: how long it waits for its turn is not the client's doing
         self._transport.pause_reading()
         self._owner.turns.ask(self)
 

@@ -152,7 +152,8 @@ class StopArguments(OrderArguments, frozen=True):
 class SubscribeArguments(Struct, frozen=True):
     """What to send. ``interval_s``: time between snapshots, 0.25 to 10. The logs are for operators; lines
     that a reader is too slow for are dropped and counted. ``past_lines``: so many of the last lines of each
-    log first, at most 500 and as far as they are remembered.
+    log first, at most 500 and as far as they are remembered. A reload may leave no access log to follow: a
+    last line says so.
     """
 
     interval_s: float = 1.0

@@ -194,7 +194,20 @@ class Lookups:
             self._threads += more
         if more:
             # A daemon: the end of the master must not wait for a look-up that hangs.
-            threading.Thread(target=self._run, name="peers", daemon=True).start()
+            try:
+                threading.Thread(target=self._run, name="peers", daemon=True).start()
+            except RuntimeError:  # no thread can be had now; the next one who comes tries again
+                with self._lock:
+                    self._threads -= 1
+                    nobody_looks = not self._threads
+                if nobody_looks:
+                    self._give_up()
+
+    def _give_up(self) -> None:
+        """Those who wait stay unknown."""
+        with contextlib.suppress(queue.Empty):
+            while True:
+                _settle(self._waiting.get_nowait()[1], Known())
 
     def _run(self) -> None:
         """In a thread of its own."""

@@ -13,13 +13,14 @@ from typing import Literal
 import msgspec
 
 from wsgitop.control.codec import SnapshotFrame, encode_event, encode_log_line, encode_snapshot
-from wsgitop.control.connection import Connection, Subscription
+from wsgitop.control.connection import WRITE_HIGH_BYTES, Connection, Subscription
 from wsgitop.control.messages import LogLine
 from wsgitop.snapshot import Event, Snapshot
 
-EVENT_BACKLOG_BYTES = 64 * 1024
-"""A subscriber with more than this unread gets its events later, from the backend's memory, and its log lines
-not at all."""
+LINES_BACKLOG_BYTES = 64 * 1024
+"""A subscriber with more than this unread does not get its log lines. Its events come later, from the
+backend's memory, if it has more than WRITE_HIGH_BYTES unread: that mark and no other, because who has passed
+it is told when everything has been read."""
 MOST_EVENTS = 1000
 
 LogName = Literal["error", "access"]
@@ -72,11 +73,7 @@ class Publisher:
         frames: dict[str, bytes] = {}
         for connection in self._connections:
             subscription = connection.subscription
-            if (
-                subscription is None
-                or not subscription.events
-                or connection.unsent_bytes > EVENT_BACKLOG_BYTES
-            ):
+            if subscription is None or not subscription.events or connection.unsent_bytes > WRITE_HIGH_BYTES:
                 continue
             if subscription.event_cursor == event.sequence - 1:
                 subscription.event_cursor = event.sequence
@@ -92,14 +89,12 @@ class Publisher:
         frames: list[bytes] | None = None
         for connection in self._connections:
             subscription = connection.subscription
-            if subscription is None or not (
-                subscription.error_log if log == "error" else subscription.access_log
-            ):
+            if subscription is None or not subscription.follows(log):
                 continue
             subscription.lines_dropped[log] += dropped
             if not lines:
                 continue
-            if connection.unsent_bytes > EVENT_BACKLOG_BYTES:
+            if connection.unsent_bytes > LINES_BACKLOG_BYTES:
                 subscription.lines_dropped[log] += len(lines)
                 continue
             if frames is None:
@@ -109,13 +104,28 @@ class Publisher:
                 connection.send(encode_log_line(LogLine(log, lines[0], missed)))
             connection.send(b"".join(frames[1:] if missed else frames))
 
+    def end(self, log: LogName, text: str) -> None:
+        """Tell those who follow a log, by the line ``text``, that no more will come; they follow it no
+        longer.
+        """
+        for connection in self._connections:
+            subscription = connection.subscription
+            if subscription is None or not subscription.follows(log):
+                continue
+            connection.send(encode_log_line(LogLine(log, text, subscription.lines_dropped[log])))
+            subscription.lines_dropped[log] = 0
+            if log == "error":
+                subscription.error_log = False
+            else:
+                subscription.access_log = False
+
     def catch_up(self, connection: Connection) -> None:
         """Send the events a subscriber missed while it did not read, as far as the backend remembers them."""
         subscription: Subscription | None = connection.subscription
         if subscription is None or not subscription.events:
             return
         for event in self._remembered(subscription.event_cursor, MOST_EVENTS):
-            if connection.unsent_bytes > EVENT_BACKLOG_BYTES:
+            if connection.unsent_bytes > WRITE_HIGH_BYTES:
                 break
             subscription.event_cursor = event.sequence
             connection.send(encode_event(event if connection.role == "operator" else for_viewers(event)))

@@ -15,7 +15,7 @@ from collections.abc import Callable, Sequence
 
 from wsgitop.control import messages as m
 from wsgitop.control.acceptor import Acceptor, TurnedAway
-from wsgitop.control.answers import Answers
+from wsgitop.control.answers import AndThen, Answers
 from wsgitop.control.backend import Backend
 from wsgitop.control.checks import problem_with
 from wsgitop.control.claim import Claim, claim
@@ -70,7 +70,8 @@ class ControlServer:
         self._role_of = role_of
         self._claim: Claim | None = inherited
         self._sharing = sharing
-        self._user_names: dict[int, str] = {}
+        # Names are looked up before there are workers: a directory service may take its time to answer.
+        self._user_names = {uid: user_name(uid) for uid in (os.geteuid(), 0)}
         self._connections: set[Connection] = set()
         self._connecting: set[asyncio.Task[None]] = set()
         self._places = Places(
@@ -110,8 +111,6 @@ class ControlServer:
         self._backend = backend
         self._answers = Answers(backend, self._app, self._followers_changed, lambda: self.turns.is_crowded)
         self._orders = Orders(backend, self.limits, self._actor)
-        # Names are looked up before there are clients: a directory service may take its time to answer.
-        self._user_names = {uid: user_name(uid) for uid in (os.geteuid(), 0)}
         self._lookups = Lookups()
         self._turned_away = TurnedAway(self.limits.turned_away)
         self._acceptor = self._accept(self._claim.sock)
@@ -224,7 +223,8 @@ class ControlServer:
     async def _connect(self, connection: Connection, client: socket.socket) -> None:
         try:
             await asyncio.get_running_loop().connect_accepted_socket(lambda: connection, client)
-        except OSError:
+        except Exception as error:  # noqa: BLE001 - whatever it was: nobody may be waited for who is not there
+            LOGGER.warning("control: a client could not be taken in: %s", error)
             client.close()
             self.lost(connection)
         if self._closing and not connection.calls_in_flight:
@@ -265,7 +265,10 @@ class ControlServer:
                 raise CallFault(m.INVALID_PARAMS, f"{row.name}: {problem}", request.id)
             if row.name in self._answers.by_method:
                 answer = self._answers.by_method[row.name](connection, arguments)
-                connection.send(encode_result(request.id, answer))
+                frames = b""
+                if isinstance(answer, AndThen):
+                    answer, frames = answer
+                connection.send(encode_result(request.id, answer) + frames)
             elif self._closing:
                 raise CallFault(m.ACTION_FAILED, "the server is stopping", request.id)
             else:

@@ -1,32 +1,19 @@
 """The settings in force as people write them, with what is secret in them hidden. Pure.
 
-A value is hidden rather than shown when in doubt: all values of ``raw_env``, whatever has a name like
-"password" or "token" wherever it stands in a value, and the credentials of a URL.
+What is hidden is said in ``settings.hidden``; of ``raw_env`` that is every value.
 """
 
 from __future__ import annotations
 
-import re
 from collections.abc import Mapping
 from typing import Any, Final
 
 from wsgitop.control.messages import SettingShown
+from wsgitop.settings.hidden import HIDDEN, hide, shown_app, sounds_secret
 from wsgitop.settings.table import TABLE, Settings
 from wsgitop.snapshot import printable
 
-HIDDEN: Final = "(hidden)"
 VALUE_LIMIT: Final = 2000
-_SECRET: Final = re.compile(
-    r"pass(wd|word|phrase)?|pwd|secret|token|api[-_]?key|private[-_]?key|credential|auth(orization)?|cookie"
-    r"|dsn|session",
-    re.IGNORECASE,
-)
-_NAME: Final = rf"(?P<name>[\w.-]*(?:{_SECRET.pattern})[\w.-]*[\"']?)"
-_VALUE: Final = r"(?:'[^']*'|\"[^\"]*\"|[^\s,;&)'\"]+)"
-_ASSIGNED: Final = re.compile(rf"{_NAME}(?P<sign>\s*[=:]\s*){_VALUE}", re.IGNORECASE)
-_PASSED: Final = re.compile(rf"{_NAME}(?P<sign>\s*=\s*){_VALUE}", re.IGNORECASE)
-"""As above without the colon, which parts a module from its callable."""
-_CREDENTIALS: Final = re.compile(r"(?P<scheme>[a-z][a-z0-9+.-]*://)[^/@\s]+@", re.IGNORECASE)
 
 
 def shown(settings: Settings, sources: Mapping[str, str]) -> tuple[SettingShown, ...]:
@@ -62,16 +49,9 @@ def _plain(name: str, value: Any) -> str:
         return ", ".join(_plain("", entry) for entry in value)
     if isinstance(value, Mapping):
         return ", ".join(
-            f"{key}: {HIDDEN if _SECRET.search(str(key)) else _plain('', entry)}"
+            f"{key}: {HIDDEN if sounds_secret(str(key)) else _plain('', entry)}"
             for key, entry in value.items()
         )
-    if isinstance(value, float):
-        return f"{value:g}"
-    text = str(value)
-    return hide(text, _PASSED if name == "wsgi_app" else _ASSIGNED) if isinstance(value, str) else text
-
-
-def hide(text: str, assigned: re.Pattern[str] = _ASSIGNED) -> str:
-    """A text without credentials of URLs and without what is assigned to a name that sounds secret."""
-    text = _CREDENTIALS.sub(rf"\g<scheme>{HIDDEN}@", text)
-    return assigned.sub(rf"\g<name>\g<sign>{HIDDEN}", text)
+    if isinstance(value, str):
+        return shown_app(value) if name == "wsgi_app" else hide(value)
+    return f"{value:g}" if isinstance(value, float) else str(value)

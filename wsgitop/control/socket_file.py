@@ -1,8 +1,9 @@
 """The file of a unix socket that is bound safely: its directory checked, its lock taken, nothing foreign
 removed.
 
-For the control socket (``claim.py``) and the one for other users (``shared_socket.py``). Everything is named
-relative to a descriptor of the directory that was checked.
+For the control socket (``claim.py``) and the one for other users (``shared_socket.py``). Files are looked at,
+locked and removed relative to a descriptor of the directory that was checked. The socket alone is bound by
+its path, so that ss(8) shows it; that it is in that directory then, and of this user, is checked behind it.
 """
 
 from __future__ import annotations

@@ -15,6 +15,7 @@ from collections import deque
 from collections.abc import Callable
 
 from wsgitop.errors import ConfigError
+from wsgitop.logs.safe_path import ForeignLink, open_as_root
 
 QUEUE_LIMIT_BYTES = 4 * 1024 * 1024
 
@@ -111,6 +112,9 @@ _STREAMS = {"/dev/stdout": 1, "/dev/stderr": 2}
 def open_log(path: str, fallback_fd: int) -> int:
     """A descriptor for a log: ``-`` duplicates ``fallback_fd``, otherwise the file is opened for appending.
 
+    Root follows no link that another user can have laid, in a directory of his: it would append to whatever
+    file that user wants, and show it to who follows the log.
+
     Raises ConfigError, for a named pipe without a reader too.
     """
     if path == "-":
@@ -118,7 +122,13 @@ def open_log(path: str, fallback_fd: int) -> int:
     # O_NONBLOCK is for the opening: that of a named pipe would wait for a reader, and the server with it.
     flags = os.O_WRONLY | os.O_APPEND | os.O_CREAT | os.O_CLOEXEC | os.O_NONBLOCK
     try:
-        fd = os.open(path, flags, 0o644)
+        fd = open_as_root(path, flags, 0o644) if os.geteuid() == 0 else os.open(path, flags, 0o644)
+    except ForeignLink as link:
+        raise ConfigError(
+            f"log file {path} cannot be opened: {link.name} is a link in a directory that others than root"
+            " can write to",
+            "Name the file itself, or keep the link in a directory of root's.",
+        ) from None
     except OSError as error:
         number = _STREAMS.get(path)
         if number is not None:

@@ -7,9 +7,13 @@ import time
 from collections import deque
 from collections.abc import Callable
 
+from wsgitop.channel.messages import clip
 from wsgitop.snapshot import Event, Severity, printable, printable_lines
 
 KEPT = 500
+DETAIL_LIMIT = 48 * 1024
+"""Characters. A client takes no event that is longer than 256 KiB as JSON, which has up to four bytes for
+each."""
 LOGGER = logging.getLogger("wsgitop.master")
 _LEVELS: dict[Severity, int] = {
     "info": logging.INFO,
@@ -39,7 +43,7 @@ class EventLog:
             kind=kind,
             text=printable(" ".join(line.strip() for line in text.split("\n")), 500),
             actor=printable(actor, 100),
-            detail=printable_lines(detail),
+            detail=clip(printable_lines(detail), DETAIL_LIMIT),
         )
         self._events.append(event)
         by = f" (by {event.actor})" if actor else ""

@@ -33,6 +33,7 @@ import msgspec
 
 from wsgitop.master.events import LOGGER
 from wsgitop.master.ledger import KEPT, Ledger, clean, thin
+from wsgitop.settings.hidden import shown_app
 from wsgitop.settings.table import Settings
 from wsgitop.snapshot import Death
 
@@ -91,7 +92,7 @@ def state_directory(settings: Settings, environ: Mapping[str, str]) -> Path:
 def file_name(app: str, bind: str) -> str:
     """The name of a server's file. The hash tells those apart whose names look alike when cut to fit."""
     mark = hashlib.sha256(f"{app}\0{bind}".encode("utf-8", "surrogateescape")).hexdigest()[:8]
-    return f"deaths-{_fit(app)}-{_fit(bind)}-{mark}.jsonl"
+    return f"deaths-{_fit(shown_app(app))}-{_fit(bind)}-{mark}.jsonl"
 
 
 def _fit(text: str) -> str:
@@ -130,7 +131,7 @@ class LedgerFile:
 
     def __init__(self, directory: Path, app: str, bind: str) -> None:
         self.path = directory / file_name(app, bind)
-        self._head = Head(FORMAT, app, bind)
+        self._head = Head(FORMAT, shown_app(app), bind)
         self._entries: list[Death] = []  # the thread's, once it has been started
         self._queue: list[Death] = []
         self._mark: Mark | None = None  # of the version that was read or written last

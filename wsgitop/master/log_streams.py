@@ -3,8 +3,9 @@
 Who runs this: the loop of the master; lines of the error log are handed in by any thread. While nobody
 follows a log it costs next to nothing: the last lines of the error log are remembered. The error log is
 copied where it is written. The access log goes from the workers straight to its file, which is read from its
-end while somebody follows it, four times a second; a rotated or truncated file is found again. What comes
-faster than it can be passed on is dropped and counted.
+end while somebody follows it, four times a second; behind a rotation it goes on with the file that was opened
+then, and a truncated one is read from its beginning. What comes faster than it can be passed on is dropped
+and counted.
 """
 
 from __future__ import annotations
@@ -16,17 +17,19 @@ import stat
 import threading
 from collections import deque
 from collections.abc import Callable, Sequence
-from pathlib import Path
 from typing import Final
 
 from wsgitop.control.publisher import LogName
 from wsgitop.errors import ActionFailed
 from wsgitop.logs.sink import Sink
+from wsgitop.master.reload_logs import AccessLog
 from wsgitop.snapshot import printable
 
 LINE_LIMIT: Final = 4000
 PENDING_LIMIT: Final = 500
 """Lines of a log that wait for the loop; a traceback has a hundred."""
+MARK: Final = "[wsgitop]"
+"""Before a line that is not the log's own."""
 LOOK_S: Final = 0.25
 PAST_BYTES: Final = 64 * 1024
 """Of the error log that are remembered for who comes later."""
@@ -35,17 +38,18 @@ READ_BYTES: Final = 128 * 1024
 
 
 class LogStreams:
-    """Follows the logs. ``access_log`` tells the path of the access log in force, '' for none, '-' for
-    standard output. ``publish`` takes lines of a log and how many were lost before them; it is set by whoever
-    has subscribers.
+    """Follows the logs. ``access_log`` tells the access log in force, its path '' for none, '-' for standard
+    output. ``publish`` takes lines of a log and how many were lost before them, ``end`` the line that tells
+    followers of a log that no more will come; both are set by whoever has subscribers.
     """
 
-    def __init__(self, loop: asyncio.AbstractEventLoop, sink: Sink, access_log: Callable[[], str]) -> None:
+    def __init__(
+        self, loop: asyncio.AbstractEventLoop, sink: Sink, access_log: Callable[[], AccessLog]
+    ) -> None:
         self._loop = loop
-        self._sink = sink
         self._access_log = access_log
-        self._error_wanted = False
         self._lock = threading.Lock()
+        self._error_wanted = False
         self._pending: deque[bytes] = deque()
         self._past: deque[bytes] = deque()
         self._past_bytes = 0
@@ -54,43 +58,44 @@ class LogStreams:
         self._tail: Tail | None = None
         self._timer: asyncio.TimerHandle | None = None
         self.publish: Callable[[LogName, Sequence[str], int], None] = lambda _log, _lines, _dropped: None
-        sink.copies = [*sink.copies, self._keep]
+        self.end: Callable[[LogName, str], None] = lambda _log, _text: None
+        sink.copies = [*sink.copies, self._take]
 
     def follow(self, error_log: bool, access_log: bool) -> None:
         """Which of them are followed from now on. Raises ActionFailed for an access log that is no file."""
         if access_log and self._tail is None:
-            path = self._access_log()
-            if not path:
-                raise ActionFailed("there is no access log", "Start the server with --access-logfile FILE.")
-            tail = Tail(path)
+            tail = Tail(self._access_log)
             if not tail.find(from_end=True):
-                tail.close()
-                raise ActionFailed(
-                    f"the access log ({path}) is no file that could be followed",
-                    "Follow where it goes to, or log to a file.",
-                )
+                raise self._no_access_log()
             self._tail = tail
             self._timer = self._loop.call_later(LOOK_S, self._look)
         elif not access_log:
             self._stop_tail()
-        if error_log and not self._error_wanted:
-            self._sink.copies = [*self._sink.copies, self._take]
-        elif not error_log and self._error_wanted:
-            # A new list: other threads may be walking over the old one.
-            self._sink.copies = [copy for copy in self._sink.copies if copy != self._take]
-        self._error_wanted = error_log
+        with self._lock:
+            self._error_wanted = error_log
+            if not error_log:
+                self._pending.clear()
+                self._lost = 0
 
     def past_lines(self, log: LogName, count: int) -> list[str]:
-        """The last lines of a log, as far as they are remembered; without those that are on the way to who
-        follows it, so that nobody gets them twice."""
+        """The last lines of a log, as far as they are remembered.
+
+        Those who follow it have them all when this returns, and nobody gets one of them later: who follows
+        from here on gets each line once.
+        """
         if log == "error":
             with self._lock:
                 data = b"".join(self._past)
-                on_the_way = len(self._pending) + self._lost
+                waiting = self._taken()
+            self._publish_errors(*waiting)
             lines = [line for line in data.split(b"\n") if line]
-            del lines[max(0, len(lines) - on_the_way) :]
+        elif self._tail is not None:
+            self._read_on(self._tail)
+            lines = self._tail.last() if self._tail is not None else []
         else:
-            lines = Tail(self._access_log()).last(self._tail)
+            tail = Tail(self._access_log)
+            lines = tail.last() if tail.find(from_end=True) else []
+            tail.close()
         return [as_shown(line) for line in lines[-count:]]
 
     def close(self) -> None:
@@ -99,19 +104,17 @@ class LogStreams:
 
     # -- error log
 
-    def _keep(self, data: bytes) -> None:
-        """In any thread: a piece of the error log, for those who come later."""
+    def _take(self, data: bytes) -> None:
+        """In any thread: a piece of the error log, for those who come later and those who follow it."""
         with self._lock:
+            # Both with the same lock: no line may be past for who comes now, and pending as well.
             self._past.append(data[-PAST_BYTES:])
             self._past_bytes += len(self._past[-1])
             while self._past_bytes > PAST_BYTES:
                 self._past_bytes -= len(self._past.popleft())
-
-    def _take(self, data: bytes) -> None:
-        """In any thread: a piece of the error log."""
-        with self._lock:
-            lines = data.split(b"\n")
-            for line in lines:
+            if not self._error_wanted:
+                return
+            for line in data.split(b"\n"):
                 if not line:
                     continue
                 if len(self._pending) >= PENDING_LIMIT:
@@ -126,29 +129,48 @@ class LogStreams:
 
     def _pass_on(self) -> None:
         with self._lock:
-            lines, lost = list(self._pending), self._lost
-            self._pending.clear()
-            self._lost = 0
             self._scheduled = False
+            waiting = self._taken()
+        self._publish_errors(*waiting)
+
+    def _taken(self) -> tuple[list[bytes], int]:
+        """With the lock: the lines that wait, and how many were lost behind them."""
+        waiting = list(self._pending), self._lost
+        self._pending.clear()
+        self._lost = 0
+        return waiting
+
+    def _publish_errors(self, lines: list[bytes], lost: int) -> None:
+        if lines:
+            self.publish("error", [as_shown(line) for line in lines], 0)
         # The newest were dropped, so the count belongs behind these lines, before the next ones.
-        self.publish("error", [as_shown(line) for line in lines], 0)
         if lost:
             self.publish("error", [], lost)
 
     # -- access log
 
     def _look(self) -> None:
-        tail = self._tail
-        if tail is None:
+        if self._tail is None:
             return
         self._timer = self._loop.call_later(LOOK_S, self._look)
-        path = self._access_log()
-        if path != tail.path:  # a reload has changed it
-            tail.close()
-            self._tail = tail = Tail(path)
+        self._read_on(self._tail)
+
+    def _read_on(self, tail: Tail) -> None:
         lines, dropped = tail.read()
         if lines or dropped:
             self.publish("access", [as_shown(line) for line in lines], dropped)
+        if not tail.is_open:  # a reload has changed the log to one that cannot be followed
+            self._stop_tail()
+            self.end("access", f"{MARK} the lines end here: {self._no_access_log().cause}")
+
+    def _no_access_log(self) -> ActionFailed:
+        path = self._access_log().path
+        if not path:
+            return ActionFailed("there is no access log", "Start the server with --access-logfile FILE.")
+        return ActionFailed(
+            f"the access log ({path}) is no file that could be followed",
+            "Follow where it goes to, or log to a file.",
+        )
 
     def _stop_tail(self) -> None:
         if self._timer is not None:
@@ -160,61 +182,69 @@ class LogStreams:
 
 
 class Tail:
-    """The lines that are added to the file ``path``."""
+    """The lines that are added to the access log that ``held`` tells of.
 
-    def __init__(self, path: str) -> None:
-        self.path = path
+    It is read by a copy of the descriptor that the master writes by, never by its path: who can write to its
+    directory could have the master read another file to him.
+    """
+
+    def __init__(self, held: Callable[[], AccessLog]) -> None:
+        self._held = held
         self._fd = -1
         self._identity = (0, 0)
         self._offset = 0
         self._partial = b""
+        self._lingers = False
+
+    @property
+    def is_open(self) -> bool:
+        """Whether there is a file to read."""
+        return self._fd >= 0
 
     def find(self, *, from_end: bool) -> bool:
-        """Open the file, at its end or its beginning; whether there is one that can be read."""
-        if self.path in ("", "-"):
+        """Take the file that is the log now: from its end, or from where it became the log. Whether it can be
+        read.
+        """
+        self.close()
+        log = self._held()
+        if log.path in ("", "-"):
             return False
         try:
-            fd = os.open(self.path, os.O_RDONLY | os.O_CLOEXEC | os.O_NONBLOCK | os.O_NOCTTY)
+            if not stat.S_ISREG(os.fstat(log.fd).st_mode):
+                return False
+            # Not dup(2): the master's own descriptor can only be written to.
+            self._fd = os.open(
+                f"/proc/self/fd/{log.fd}", os.O_RDONLY | os.O_CLOEXEC | os.O_NONBLOCK | os.O_NOCTTY
+            )
         except OSError:
             return False
-        status = os.fstat(fd)
-        if not stat.S_ISREG(status.st_mode):
-            os.close(fd)
-            return False
-        self.close()
-        self._fd = fd
+        status = os.fstat(self._fd)
         self._identity = (status.st_dev, status.st_ino)
-        self._offset = status.st_size if from_end else 0
+        self._offset = self._last_start(status.st_size) if from_end else log.new_from
         return True
 
     def read(self) -> tuple[list[bytes], int]:
-        """What has been added: whole lines, and how many were passed over. Never raises for a file that is
-        gone: it is looked for again.
+        """What has been added: whole lines, and how many were passed over. The second time after the log has
+        become one that cannot be read, the tail is closed.
         """
-        if self._fd < 0 and not self.find(from_end=False):
+        if not self.is_open:
             return [], 0
         lines, dropped = self._read_on()
         if self._is_replaced():
-            more, passed = self._read_on()  # what came before it was renamed
-            lines, dropped = lines + more, dropped + passed
-            self.find(from_end=False)
+            if not self._lingers:
+                self._lingers = True  # until the next look: workers change over a little later
+            elif self.find(from_end=False):
+                more, passed = self._read_on()
+                lines, dropped = lines + more, dropped + passed
         return lines, dropped
 
-    def last(self, followed: Tail | None = None) -> list[bytes]:
-        """The lines at the end of the file, as many as one look reads, but not what the tail ``followed`` has
-        yet to read; the tail is closed afterwards.
-        """
-        if not self.find(from_end=True):
-            return []
-        if followed is not None and followed._identity == self._identity:
-            self._offset = min(self._offset, followed._offset)
+    def last(self) -> list[bytes]:
+        """The lines before the next one that :meth:`read` returns, as many as one look reads."""
+        start = max(0, self._offset - READ_BYTES)
         try:
-            start = max(0, self._offset - READ_BYTES)
             data = os.pread(self._fd, self._offset - start, start)
         except OSError:
             return []
-        finally:
-            self.close()
         lines = data.split(b"\n")[:-1]
         return [line for line in (lines[1:] if start else lines) if line]
 
@@ -224,13 +254,22 @@ class Tail:
             os.close(self._fd)
             self._fd = -1
         self._partial = b""
+        self._lingers = False
 
     def _is_replaced(self) -> bool:
-        try:
-            status = Path(self.path).stat()
-        except OSError:
-            return False  # rotated away, and not made again yet: the old one may still be written to
+        status = os.fstat(self._held().fd)
         return (status.st_dev, status.st_ino) != self._identity
+
+    def _last_start(self, size: int) -> int:
+        """Where the last line begins that is not complete, at most ``size``: the kernel may show the half of
+        one that is being written.
+        """
+        start = max(0, size - LINE_LIMIT * 4)
+        try:
+            end = os.pread(self._fd, size - start, start).rfind(b"\n")
+        except OSError:
+            return size
+        return start + end + 1 if end >= 0 or not start else size
 
     def _read_on(self) -> tuple[list[bytes], int]:
         size = os.fstat(self._fd).st_size

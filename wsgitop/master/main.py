@@ -23,6 +23,7 @@ from wsgitop import __version__
 from wsgitop.control.allow import AllowList, wanted_allow_list
 from wsgitop.control.claim import file_name
 from wsgitop.control.server import ControlServer
+from wsgitop.control.settings_shown import as_text
 from wsgitop.control.sharing import Sharing
 from wsgitop.errors import ControlSocketError
 from wsgitop.logs import error_log
@@ -158,7 +159,7 @@ class Master:
         roster = Roster(self._configuration.workers)
         if predecessor is not None:
             roster.wanted = predecessor.wanted(roster.wanted)
-        app = settings.wsgi_app
+        app = as_text("wsgi_app", settings.wsgi_app)
         name = settings.proc_name or app.partition(":")[0]
         control = None if settings.no_control_socket else self._make_control(app, name)
         control_path = "" if control is None else control.open()
@@ -239,9 +240,9 @@ class Master:
     ) -> Backend:
         """What the control socket may ask for."""
         configuration = self._configuration
-        streams = LogStreams(loop, self._sink, lambda: configuration.settings.accesslog)
+        streams = LogStreams(loop, self._sink, lambda: supervisor.logs.access_log)
         if self._control is not None:
-            streams.publish = self._control.publisher.lines
+            streams.publish, streams.end = self._control.publisher.lines, self._control.publisher.end
         return Backend(
             supervisor, sampler, self._upgrade,
             configuration=configuration, streams=streams, metrics=metrics,

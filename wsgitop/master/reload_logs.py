@@ -10,12 +10,23 @@ import os
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
+from typing import NamedTuple
 
 from wsgitop.errors import ConfigError
 from wsgitop.logs.sink import Sink, open_log
 from wsgitop.master.events import LOGGER, EventLog
 from wsgitop.master.sampler import Sampler
 from wsgitop.settings.table import Settings
+
+
+class AccessLog(NamedTuple):
+    """The access log in force, as the master holds it. ``path`` as in the settings; the number of ``fd``
+    stays; from byte ``new_from`` on the file has what was written since it is in force.
+    """
+
+    path: str
+    fd: int
+    new_from: int = 0
 
 
 class ReloadLogs:
@@ -29,8 +40,16 @@ class ReloadLogs:
         self._sink = sink
         self._sampler = sampler
         self._events = events
+        self._new_from = _size(access_log_fd)
+        self._begun: dict[tuple[int, int], int] = {}
+        """How long files were when they were opened for a generation that is not in force yet."""
         self.on_error_log: Callable[[], None] = lambda: None
         """Called when the error log has been opened again, or is another one."""
+
+    @property
+    def access_log(self) -> AccessLog:
+        """The access log in force."""
+        return AccessLog(self._settings.accesslog, self._access_log_fd, self._new_from)
 
     @contextmanager
     def prepared(self, settings: Settings) -> Iterator[int]:
@@ -43,6 +62,7 @@ class ReloadLogs:
             yield self._access_log_fd
             return
         descriptor = _open_access_log(settings)
+        self._begun[_identity(descriptor)] = _size(descriptor)
         try:
             yield descriptor
         finally:
@@ -59,6 +79,8 @@ class ReloadLogs:
         try:
             self._sink.reopen()
             self.on_error_log()
+            if _identity(access_log_fd) != _identity(self._access_log_fd):
+                self._new_from = _size(access_log_fd)
             os.dup2(access_log_fd, self._access_log_fd, inheritable=False)
         finally:
             os.close(access_log_fd)
@@ -67,7 +89,8 @@ class ReloadLogs:
             for settings in generations.values():
                 if settings.accesslog not in opened:
                     try:
-                        opened[settings.accesslog] = _open_access_log(settings)
+                        opened[settings.accesslog] = fresh = _open_access_log(settings)
+                        self._begun.setdefault(_identity(fresh), _size(fresh))
                     except ConfigError as error:
                         self._events.add("error", "reopen", f"the old log file stays open: {error.cause}")
             yield {
@@ -88,6 +111,8 @@ class ReloadLogs:
         try:
             if settings.accesslog != before.accesslog:
                 descriptor = _open_access_log(settings)
+                self._new_from = self._begun.get(_identity(descriptor), _size(descriptor))
+                self._begun.clear()
                 os.dup2(descriptor, self._access_log_fd, inheritable=False)
                 os.close(descriptor)
                 self._events.add("info", "reopen", f"access log: {settings.accesslog or 'none'}")
@@ -111,3 +136,12 @@ class ReloadLogs:
 
 def _open_access_log(settings: Settings) -> int:
     return open_log(settings.accesslog or os.devnull, 1)
+
+
+def _identity(fd: int) -> tuple[int, int]:
+    status = os.fstat(fd)
+    return status.st_dev, status.st_ino
+
+
+def _size(fd: int) -> int:
+    return os.fstat(fd).st_size

@@ -10,18 +10,17 @@ import asyncio
 import os
 from collections.abc import Callable
 
-import msgspec
-
 from wsgitop.errors import BindError, WsgitopError
 from wsgitop.master.events import LOGGER
 from wsgitop.master.handover import MONITORS, Monitor
 from wsgitop.master.health import answer_checks
-from wsgitop.master.listeners import Listener, open_listeners
+from wsgitop.master.listeners import Found, Listener, is_name, open_listener
+from wsgitop.master.lookup import Outcome, look_up
 from wsgitop.master.monitoring import PATH, Metrics
 from wsgitop.master.responder import Asked, Reply, Responder
 from wsgitop.master.supervisor import Supervisor
 from wsgitop.master.systemd import Notifier, Unit
-from wsgitop.settings.addresses import parse_address
+from wsgitop.settings.addresses import Address, parse_address
 from wsgitop.settings.table import Settings
 
 TRIES, TRY_S = 50, 0.1
@@ -62,6 +61,7 @@ class Surroundings:
         """Where the master answers, for a new one to inherit."""
         self._responders: list[Responder] = []
         self._unit: Unit | None = None
+        self._ended = False
         if not guest:
             try:
                 for monitor in self._addresses:
@@ -79,7 +79,9 @@ class Surroundings:
         checks = answer_checks(supervisor.roster)
         for monitor in self._addresses:
             if monitor not in self.listeners:
-                await self._take_over_address(monitor)
+                await self._take_over_address(monitor, loop)
+            if self._ended:
+                return
             listener = self.listeners.get(monitor)
             if listener is None:
                 continue
@@ -96,23 +98,34 @@ class Surroundings:
             await responder.start()
             LOGGER.info("%s", told)
 
-    def _open(self, monitor: Monitor) -> Listener:
-        wanted = msgspec.structs.replace(self._settings, bind=(self._addresses[monitor],))
+    def _open(self, monitor: Monitor, found: Found | None = None) -> Listener:
+        address = parse_address(self._addresses[monitor])
         try:
-            return open_listeners(wanted)[0]
+            return open_listener(address, self._settings, v6_only=False, found=found)
         except BindError as error:
             flag = "--health-bind" if monitor == "health" else "--metrics"
             raise BindError(error.cause, error.remedy.replace("--bind", flag)) from None
 
-    async def _take_over_address(self, monitor: Monitor) -> None:
+    async def _take_over_address(self, monitor: Monitor, loop: asyncio.AbstractEventLoop) -> None:
+        """Open it once the old master has closed it. The server lives: a name is looked up beside the loop,
+        once.
+        """
+        address = parse_address(self._addresses[monitor])
+        found: Outcome = await _looked_up(address, loop) if is_name(address) else {}
         for tried in range(TRIES):
+            if tried:
+                await asyncio.sleep(TRY_S)
+            if self._ended:
+                return
             try:
-                self.listeners[monitor] = self._open(monitor)
+                if isinstance(found, BindError):
+                    raise found
+                self.listeners[monitor] = self._open(monitor, found)
                 return
             except WsgitopError as error:
-                if tried == TRIES - 1:
+                if error is found or tried == TRIES - 1:
                     LOGGER.error("no %s are answered: %s", MONITORS[monitor], error)
-            await asyncio.sleep(TRY_S)
+                    return
 
     def look(self, rps: float | None) -> None:
         """Once a second."""
@@ -121,19 +134,27 @@ class Surroundings:
 
     def hand_over(self, pid: int) -> None:
         """Process ``pid`` is the master from now on: tell systemd, then no more, and free the addresses."""
+        self._ended = True
         if self._unit is not None:
             self._unit.succeed(pid)
         for responder in self._responders:
             responder.stop()
 
     def close(self) -> None:
-        """Answer and tell no more. May be called again."""
+        """Answer and tell no more. May be called again, and while :meth:`start` waits."""
+        self._ended = True
         for responder in self._responders:
             responder.stop()
         for listener in self.listeners.values():
             listener.close()
         if self._notifier is not None:
             self._notifier.close()
+
+
+async def _looked_up(address: Address, loop: asyncio.AbstractEventLoop) -> Outcome:
+    answer: asyncio.Future[Outcome] = loop.create_future()
+    look_up(loop, [address], lambda found: None if answer.done() else answer.set_result(found))
+    return await answer
 
 
 def _either(metrics: Callable[[Asked], Reply], checks: Callable[[Asked], Reply]) -> Callable[[Asked], Reply]:

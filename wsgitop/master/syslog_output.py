@@ -12,6 +12,7 @@ from wsgitop.logs.line_pipe import LinePipe
 from wsgitop.logs.sink import Sink
 from wsgitop.logs.syslog import Syslog
 from wsgitop.master.events import LOGGER
+from wsgitop.settings.hidden import shown_app
 from wsgitop.settings.log_targets import FACILITIES, parse_syslog_address
 from wsgitop.settings.table import Settings
 
@@ -26,7 +27,7 @@ def open_syslog(settings: Settings, sink: Sink, stack: contextlib.ExitStack) -> 
     if not settings.syslog:
         return -1
     target = parse_syslog_address(settings.syslog_addr)
-    name = settings.syslog_prefix or settings.proc_name or settings.wsgi_app
+    name = settings.syslog_prefix or settings.proc_name or shown_app(settings.wsgi_app)
     tag = "".join("." if char == ":" else char for char in name if char.isprintable() and char != " ")
     syslog = Syslog(
         target.path or (target.host, target.port),

@@ -32,6 +32,7 @@ from wsgitop.master.recycling import draw_limits
 from wsgitop.master.roster import WorkerRecord
 from wsgitop.master.slowest import slow_request
 from wsgitop.master.states import WorkerEvent, WorkerPhase
+from wsgitop.settings.hidden import shown_app
 from wsgitop.snapshot import printable
 
 DEATH_NEWS_S = 1.0
@@ -209,9 +210,8 @@ class Workers:
         text = f"{who} is ready after {took_s:.2f} s{step(self._context.roster, record.generation)}"
         self._context.events.add("info", "ready", text)
         if first:
-            self._context.events.add(
-                "good", "serving", f"serving {self._context.settings.wsgi_app} at {self._addresses()}"
-            )
+            app = shown_app(self._context.settings.wsgi_app)
+            self._context.events.add("good", "serving", f"serving {app} at {self._addresses()}")
 
     def _addresses(self) -> str:
         return ", ".join(

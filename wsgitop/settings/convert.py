@@ -18,6 +18,7 @@ import msgspec
 from wsgitop.errors import ConfigError
 from wsgitop.settings.addresses import parse_address
 from wsgitop.settings.allowed import parse_all
+from wsgitop.settings.hidden import shown_app
 from wsgitop.settings.log_format import check_format
 from wsgitop.settings.log_targets import check_facility, check_tags, parse_statsd_host, parse_syslog_address
 from wsgitop.settings.table import Setting, Settings
@@ -237,7 +238,7 @@ def _check_env(pairs: tuple[str, ...]) -> None:
 def _check_app(app: str) -> None:
     if app and not _APP.fullmatch(app):
         raise ConfigError(
-            f"wsgi_app: {_shown(app)} is not MODULE:CALLABLE",
+            f"wsgi_app: {_shown(shown_app(app))} is not MODULE:CALLABLE",
             "Write it as Python imports it: mysite.wsgi:application.",
         )
 

@@ -100,6 +100,7 @@ class Cutter:
         self._send(m.RequestTimeout(seat.index, request.method, path, elapsed_s, m.clip(stack), cut.answered))
         self._retire(f"a request took longer than {limit_s:g} s")
         self._engine.wake()
+        self.tend(time.monotonic())  # forgets those before it that have come back
 
     def cancel(self, order: m.CancelRequest) -> None:
         """End the one request that is meant, and tell what came of it: now, or within GRACE_S."""

@@ -18,6 +18,7 @@ from wsgitop.http.head import Request
 from wsgitop.logs.error_log import LOGGER
 from wsgitop.settings.addresses import Address, parse_address
 from wsgitop.settings.compat import ALIASES, FOREIGN
+from wsgitop.settings.hidden import shown_app
 from wsgitop.settings.hooks import HOOKS
 from wsgitop.settings.table import Settings
 from wsgitop.settings.workers import count_workers
@@ -82,7 +83,7 @@ class HookConfig:
         raise AttributeError(f"there is no setting {name!r}")
 
     def __repr__(self) -> str:
-        return f"<Config of {self._settings.wsgi_app}>"
+        return f"<Config of {shown_app(self._settings.wsgi_app)}>"
 
 
 class HookLog(logging.LoggerAdapter[logging.Logger]):

@@ -28,6 +28,7 @@ from wsgitop.http.request import PARSED_BYTES, RequestParser
 from wsgitop.logs.error_log import LOGGER
 from wsgitop.scoreboard import layout as at
 from wsgitop.settings.addresses import Address
+from wsgitop.settings.hidden import shown_app
 from wsgitop.settings.table import Settings
 from wsgitop.worker.acceptor import Acceptor
 from wsgitop.worker.access_log import AccessWriter
@@ -88,7 +89,7 @@ class Engine:
         self.crew = Crew(seats, self.park)
         self.retiring = False
         self._service = service(
-            app=app, crew=self.crew, access_log=access_log, name=f"{name} of {settings.wsgi_app}"
+            app=app, crew=self.crew, access_log=access_log, name=f"{name} of {shown_app(settings.wsgi_app)}"
         )
         self._row = row
         self._draining = self._last = False

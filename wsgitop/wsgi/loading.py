@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any, Final
 
 from wsgitop.errors import AppImportError
+from wsgitop.settings.hidden import shown_app
 from wsgitop.wsgi.types import WSGIApplication
 
 DEFAULT_NAME: Final = "application"
@@ -37,7 +38,8 @@ def _split(spec: str) -> tuple[str, ast.expr]:
     module_name, colon, name = spec.partition(":")
     if not module_name or (colon and not name):
         raise AppImportError(
-            f"{spec!r} names no application", "Write MODULE:CALLABLE, for example mysite.wsgi:application."
+            f"{shown_app(spec)!r} names no application",
+            "Write MODULE:CALLABLE, for example mysite.wsgi:application.",
         )
     if module_name.endswith(".py") or "/" in module_name:
         dotted = module_name.removesuffix(".py").strip("./").replace("/", ".")
@@ -49,7 +51,8 @@ def _split(spec: str) -> tuple[str, ast.expr]:
         return module_name, ast.parse(name or DEFAULT_NAME, mode="eval").body
     except SyntaxError:
         raise AppImportError(
-            f"{name!r} is neither a name nor a call", "Write MODULE:NAME or MODULE:FACTORY('argument')."
+            f"{shown_app(spec)!r} is neither a name nor a call",
+            "Write MODULE:NAME or MODULE:FACTORY('argument').",
         ) from None
 
 
@@ -59,7 +62,7 @@ def _import(spec: str, module_name: str) -> Any:
     except ModuleNotFoundError as error:
         if error.name and (module_name == error.name or module_name.startswith(error.name + ".")):
             raise AppImportError(
-                f"No module named {error.name!r}, which the application {spec!r} needs",
+                f"No module named {error.name!r}, which the application {shown_app(spec)!r} needs",
                 f"Looked in {_search_path()}. Start in the project's directory, or use --chdir.",
             ) from None
         raise _failed(
@@ -96,11 +99,13 @@ def _resolve(spec: str, module_name: str, module: Any, expression: ast.expr) -> 
         found = _call_factory(name, found, call)
     if found is None:
         raise AppImportError(
-            f"{spec!r} is None", "The application must be a callable that takes environ and start_response."
+            f"{shown_app(spec)!r} is None",
+            "The application must be a callable that takes environ and start_response.",
         )
     if not callable(found):
         raise AppImportError(
-            f"{spec!r} is not callable: it is of type {type(found).__name__}", _suggest(module_name, module)
+            f"{shown_app(spec)!r} is not callable: it is of type {type(found).__name__}",
+            _suggest(module_name, module),
         )
     return found  # type: ignore[no-any-return] # callable is all that can be known of it
 
@@ -112,7 +117,7 @@ def _dotted(node: ast.expr, spec: str) -> str:
         node = node.value
     if not isinstance(node, ast.Name):
         raise AppImportError(
-            f"{spec!r} is neither a name nor a call of one",
+            f"{shown_app(spec)!r} is neither a name nor a call of one",
             "Write MODULE:NAME or MODULE:FACTORY('argument').",
         )
     return ".".join([node.id, *reversed(parts)])
