@@ -307,3 +307,74 @@ def test_the_signal_menu_shows_only_what_fits() -> None:
         assert "End its quarantine" not in driver.text and "Accept nothing" not in driver.text
 
     drive(scenario, server)
+
+
+# -- several workers ----------------------------------------------------------------------------------------
+
+
+def test_a_signal_goes_to_all_marked_and_is_asked_once() -> None:
+    async def scenario(driver: Driver) -> None:
+        before = driver.app.model.view().rows
+        await driver.press("space", "j", "space")
+        assert "2 marked" in driver.text and driver.text.count("◆") == 2
+        driver.app.model.sort_by("cpu")
+        await driver.tick(5)
+        await go(driver, "x", "SignalMenu", "k", "Confirm")
+        assert "Send KILL to 2 marked workers?" in driver.text
+        assert "workers 1 (pid 4251), 3 (pid 4253)" in driver.text
+        await driver.press("y")
+        await driver.until(lambda: len(driver.server.calls) == 2)
+        expected = {("signal", "KILL", before[row].pid, before[row].started_at) for row in (0, 2)}
+        assert set(driver.server.calls) == expected
+        await driver.until(lambda: "KILL sent: 2 workers, 4251 4253" in driver.said())
+        await driver.press("escape")
+        assert "marked" not in driver.text
+
+    drive(scenario)
+
+
+def test_an_order_for_several_is_asked_and_goes_to_those_it_fits() -> None:
+    async def scenario(driver: Driver) -> None:
+        await driver.press("space", "space", "space", "space")  # the fourth retires already
+        await go(driver, "m", "ActionMenu", "z", "Confirm")
+        assert "Quarantine 3 marked workers?" in driver.text
+        await driver.press("y")
+        await driver.until(lambda: len(driver.server.calls) == 3)
+        assert [call[1] for call in driver.server.calls] == [4251, 4252, 4253]
+        await driver.until(lambda: "put into quarantine: 3 workers" in driver.said())
+
+    drive(scenario)
+
+
+def test_what_fails_for_some_is_told_with_its_reasons() -> None:
+    server = FakeServer()
+    server.failure = ActionFailed("pid 1 belongs to another worker now", "Look again.")
+
+    async def scenario(driver: Driver) -> None:
+        await driver.press("space", "space")
+        await go(driver, "x", "SignalMenu", "t", "Confirm", "y", "TextDialog")
+        assert "pid 4251 TERM not sent: pid 1 belongs to another worker now" in driver.text
+        assert "pid 4252 TERM not sent" in driver.text
+        await driver.press("escape")
+        assert "(and 1 more)" in driver.said()
+
+    drive(scenario, server)
+
+
+def test_marks_go_with_their_workers_and_count_only_while_they_are_seen() -> None:
+    async def scenario(driver: Driver) -> None:
+        await driver.press("space", "end", "space", "home")
+        assert [one.pid for one in driver.app.targets] == [4251, 4258]
+        await driver.press("slash", *"4258", "enter")
+        assert [one.pid for one in driver.app.targets] == [4258]
+        await driver.press("escape")
+        driver.server.number = 4
+        await driver.tick()
+        assert [one.pid for one in driver.app.targets] == [4251]
+        await driver.press("d")
+        await driver.until(lambda: driver.app.screen is not driver.app.overview)
+        assert [one.pid for one in driver.app.targets] == [driver.selected_pid], "on a page no mark is seen"
+        await driver.press("escape", "escape")
+        assert not driver.app.model.marked
+
+    drive(scenario)

@@ -385,8 +385,11 @@ class WsgitopApp(App[InterfaceResult]):
     @property
     def targets(self) -> tuple[WorkerSnapshot, ...]:
         """Whom an order for workers is for, as they are now."""
-        selected = self.model.view().selected
-        return (selected,) if selected is not None else ()
+        view = self.model.view()
+        if isinstance(self.seen, Overview):
+            return view.targets
+        # Marks cannot be seen elsewhere.
+        return (view.selected,) if view.selected is not None else ()
 
     @work(group="questions", exit_on_error=False)
     async def action_act(self, name: str) -> None:
@@ -410,9 +413,13 @@ class WsgitopApp(App[InterfaceResult]):
         self.run_worker(self.operations.undo_scale(), group="operations", exit_on_error=False)
 
     @work(group="questions", exit_on_error=False)
-    async def signal_worker(self, worker: WorkerSnapshot | None) -> None:
-        """Ask which signal, ask again, send it. The target is fixed here, before anything can move."""
-        await self.asking.signal((worker,) if worker is not None else ())
+    async def signal_workers(self, workers: tuple[WorkerSnapshot, ...]) -> None:
+        """Ask which signal, ask again, send it. The targets are fixed here, before anything can move."""
+        await self.asking.signal(workers)
+
+    def signal_worker(self, worker: WorkerSnapshot | None) -> None:
+        """The same for one."""
+        self.signal_workers((worker,) if worker is not None else ())
 
     @work(group="questions", exit_on_error=False)
     async def cancel_request(self, flight: Flight) -> None:
