@@ -118,6 +118,8 @@ class Page(Screen[None]):
 
     def refresh_view(self) -> None:
         """Take a new view of the model and show it."""
+        if not self.children:  # not composed yet, or taken apart already: news may come at any moment
+            return
         self.view = self.main.model.view()
         self.update(self.view)
 
