@@ -84,57 +84,55 @@ def test_hindrances() -> None:
 # -- the menu -----------------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize(
-    ("keys", "call"),
-    [
-        (["r", "Confirm", "y"], ("reload",)),
-        (["s", "NumberDialog", "1", "2", "enter"], ("scale", 12, None)),
-        (["l", "Menu", "w"], ("loglevel", "warning")),
-        (["o"], ("reopen",)),
-        (["m", "SignalMenu", "u", "Confirm", "y"], ("signal", "USR1", None, None)),
-        (["u", "Confirm", "y"], ("upgrade",)),
-        (["t", "Confirm", "y"], ("stop", False)),
-        (["Q", "Confirm", "y"], ("stop", True)),
-        (["z"], ("quarantine", 4252)),
-        (["e"], ("retire", 4252)),
-        (["x", "SignalMenu", "t", "Confirm", "y"], ("signal", "TERM", 4252)),
-    ],
-    ids=lambda value: value[0] if isinstance(value, list) else None,
-)
-def test_each_row_of_the_menu_does_what_it_says(keys: list[str], call: tuple[object, ...]) -> None:
+ORDERS: list[tuple[list[str], tuple[object, ...]]] = [
+    (["r", "Confirm", "y"], ("reload",)),
+    (["s", "NumberDialog", "1", "2", "enter"], ("scale", 12, None)),
+    (["l", "Menu", "w"], ("loglevel", "warning")),
+    (["o"], ("reopen",)),
+    (["m", "SignalMenu", "u", "Confirm", "y"], ("signal", "USR1", None, None)),
+    (["u", "Confirm", "y"], ("upgrade",)),
+    (["t", "Confirm", "y"], ("stop", False)),
+    (["Q", "Confirm", "y"], ("stop", True)),
+    (["z"], ("quarantine", 4252)),
+    (["e"], ("retire", 4252)),
+    (["x", "SignalMenu", "t", "Confirm", "y"], ("signal", "TERM", 4252)),
+]
+
+
+async def go(driver: Driver, *keys: str) -> None:
+    """Press keys; the name of a dialog waits for it."""
+    for key in keys:
+        if len(key) > 1 and key[0].isupper():
+            await driver.dialog(key)
+        else:
+            await driver.press(key)
+
+
+def test_each_row_of_the_menu_does_what_it_says() -> None:
     async def scenario(driver: Driver) -> None:
-        await driver.press("j", "m")
-        await driver.dialog("ActionMenu")
-        for key in keys:
-            if len(key) > 1 and key[0].isupper():
-                await driver.dialog(key)
-            else:
-                await driver.press(key)
-        await driver.until(lambda: driver.server.calls)
-        assert [done[: len(call)] for done in driver.server.calls] == [call]
-        await driver.until(driver.said)
+        await driver.press("j")
+        for keys, call in ORDERS:
+            driver.server.calls.clear()
+            await go(driver, "m", "ActionMenu", *keys)
+            await driver.until(lambda: driver.server.calls, str(keys))
+            assert [done[: len(call)] for done in driver.server.calls] == [call]
+            await driver.until(driver.said)
 
-    drive(scenario)
+    drive(scenario, size=(80, 24))
+    rows = {keys[0] for keys, _ in ORDERS}
+    assert rows == {action.key for action in ACTIONS.values()} - {"a"}, "release is tried elsewhere"
 
 
-@pytest.mark.parametrize(
-    "keys", [["r"], ["u"], ["t"], ["Q"], ["x", "SignalMenu", "k"], ["m", "SignalMenu", "t"]]
-)
-def test_the_focus_of_a_question_is_on_cancel(keys: list[str]) -> None:
+def test_the_focus_of_a_question_is_on_cancel() -> None:
     async def scenario(driver: Driver) -> None:
-        await driver.press("m")
-        await driver.dialog("ActionMenu")
-        for key in keys:
-            if len(key) > 1:
-                await driver.dialog(key)
-            else:
-                await driver.press(key)
-        await driver.dialog("Confirm")
-        await driver.press("enter")
-        await driver.until(lambda: "cancelled" in driver.said())
+        for keys in (["r"], ["u"], ["t"], ["Q"], ["x", "SignalMenu", "k"], ["m", "SignalMenu", "t"]):
+            await go(driver, "m", "ActionMenu", *keys, "Confirm", "enter")
+            await driver.until(lambda: "cancelled" in driver.said())
+            assert driver.app.screen is driver.app.overview
+            driver.app.say("info", "")
         assert not driver.server.calls
 
-    drive(scenario)
+    drive(scenario, size=(80, 24))
 
 
 @pytest.mark.parametrize(("typed", "call"), [("upgrade", ("upgrade",)), ("retire", ("retire", 4252))])
@@ -271,18 +269,16 @@ def test_scaling_to_a_number_and_back() -> None:
     drive(scenario)
 
 
-@pytest.mark.parametrize("typed", [["0"], ["2", "0", "0", "0"], ["backspace"]])
-def test_a_number_out_of_bounds_is_explained(typed: list[str]) -> None:
+def test_a_number_out_of_bounds_is_explained() -> None:
     async def scenario(driver: Driver) -> None:
-        await driver.press("equals_sign")
-        await driver.dialog("NumberDialog")
-        await driver.press(*typed, "enter")
-        assert "a number from 1 to 1000" in driver.text
-        await driver.press("escape")
-        await driver.until(lambda: "not scaled: cancelled" in driver.said())
+        for typed in (["0"], ["2", "0", "0", "0"], ["backspace"]):
+            await go(driver, "equals_sign", "NumberDialog", *typed, "enter")
+            assert "a number from 1 to 1000" in driver.text
+            await driver.press("escape")
+            await driver.until(lambda: "not scaled: cancelled" in driver.said())
         assert not driver.server.calls
 
-    drive(scenario)
+    drive(scenario, size=(80, 24))
 
 
 def test_the_number_there_is_changes_nothing() -> None:
@@ -311,3 +307,74 @@ def test_the_signal_menu_shows_only_what_fits() -> None:
         assert "End its quarantine" not in driver.text and "Accept nothing" not in driver.text
 
     drive(scenario, server)
+
+
+# -- several workers ----------------------------------------------------------------------------------------
+
+
+def test_a_signal_goes_to_all_marked_and_is_asked_once() -> None:
+    async def scenario(driver: Driver) -> None:
+        before = driver.app.model.view().rows
+        await driver.press("space", "j", "space")
+        assert "2 marked" in driver.text and driver.text.count("◆") == 2
+        driver.app.model.sort_by("cpu")
+        await driver.tick(5)
+        await go(driver, "x", "SignalMenu", "k", "Confirm")
+        assert "Send KILL to 2 marked workers?" in driver.text
+        assert "workers 1 (pid 4251), 3 (pid 4253)" in driver.text
+        await driver.press("y")
+        await driver.until(lambda: len(driver.server.calls) == 2)
+        expected = {("signal", "KILL", before[row].pid, before[row].started_at) for row in (0, 2)}
+        assert set(driver.server.calls) == expected
+        await driver.until(lambda: "KILL sent: 2 workers, 4251 4253" in driver.said())
+        await driver.press("escape")
+        assert "marked" not in driver.text
+
+    drive(scenario)
+
+
+def test_an_order_for_several_is_asked_and_goes_to_those_it_fits() -> None:
+    async def scenario(driver: Driver) -> None:
+        await driver.press("space", "space", "space", "space")  # the fourth retires already
+        await go(driver, "m", "ActionMenu", "z", "Confirm")
+        assert "Quarantine 3 marked workers?" in driver.text
+        await driver.press("y")
+        await driver.until(lambda: len(driver.server.calls) == 3)
+        assert [call[1] for call in driver.server.calls] == [4251, 4252, 4253]
+        await driver.until(lambda: "put into quarantine: 3 workers" in driver.said())
+
+    drive(scenario)
+
+
+def test_what_fails_for_some_is_told_with_its_reasons() -> None:
+    server = FakeServer()
+    server.failure = ActionFailed("pid 1 belongs to another worker now", "Look again.")
+
+    async def scenario(driver: Driver) -> None:
+        await driver.press("space", "space")
+        await go(driver, "x", "SignalMenu", "t", "Confirm", "y", "TextDialog")
+        assert "pid 4251 TERM not sent: pid 1 belongs to another worker now" in driver.text
+        assert "pid 4252 TERM not sent" in driver.text
+        await driver.press("escape")
+        assert "(and 1 more)" in driver.said()
+
+    drive(scenario, server)
+
+
+def test_marks_go_with_their_workers_and_count_only_while_they_are_seen() -> None:
+    async def scenario(driver: Driver) -> None:
+        await driver.press("space", "end", "space", "home")
+        assert [one.pid for one in driver.app.targets] == [4251, 4258]
+        await driver.press("slash", *"4258", "enter")
+        assert [one.pid for one in driver.app.targets] == [4258]
+        await driver.press("escape")
+        driver.server.number = 4
+        await driver.tick()
+        assert [one.pid for one in driver.app.targets] == [4251]
+        await driver.press("d")
+        await driver.until(lambda: driver.app.screen is not driver.app.overview)
+        assert [one.pid for one in driver.app.targets] == [driver.selected_pid], "on a page no mark is seen"
+        await driver.press("escape", "escape")
+        assert not driver.app.model.marked
+
+    drive(scenario)

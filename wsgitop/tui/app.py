@@ -416,14 +416,17 @@ class WsgitopApp(App[InterfaceResult]):
     @property
     def targets(self) -> tuple[WorkerSnapshot, ...]:
         """Whom an order for workers is for, as they are now: on a worker's page for that one, if it is there,
-        elsewhere for the one selected on the overview."""
-        seen = self.seen
-        if isinstance(seen, Page) and seen.SUBJECT == "worker":
+        on the overview for those that are marked, otherwise for the selected one.
+        """
+        seen, view = self.seen, self.model.view()
+        if isinstance(seen, Overview):
+            return view.targets
+        if seen.SUBJECT == "worker":
             snapshot, pointed = self.model.snapshot, seen.pointed()
             present = snapshot.workers if snapshot is not None and pointed is not None else ()
             return tuple(worker for worker in present if pointed and identity(worker) == pointed[0])
-        selected = self.model.view().selected
-        return (selected,) if selected is not None else ()
+        # Marks cannot be seen elsewhere.
+        return (view.selected,) if view.selected is not None else ()
 
     @work(group="questions", exit_on_error=False)
     async def action_act(self, name: str) -> None:
@@ -447,9 +450,13 @@ class WsgitopApp(App[InterfaceResult]):
         self.run_worker(self.operations.undo_scale(), group="operations", exit_on_error=False)
 
     @work(group="questions", exit_on_error=False)
-    async def signal_worker(self, worker: WorkerSnapshot | None) -> None:
-        """Ask which signal, ask again, send it. The target is fixed here, before anything can move."""
-        await self.asking.signal((worker,) if worker is not None else ())
+    async def signal_workers(self, workers: tuple[WorkerSnapshot, ...]) -> None:
+        """Ask which signal, ask again, send it. The targets are fixed here, before anything can move."""
+        await self.asking.signal(workers)
+
+    def signal_worker(self, worker: WorkerSnapshot | None) -> None:
+        """The same for one."""
+        self.signal_workers((worker,) if worker is not None else ())
 
     @work(group="questions", exit_on_error=False)
     async def cancel_request(self, flight: Flight) -> None:

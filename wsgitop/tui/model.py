@@ -86,6 +86,16 @@ class View:
     audit: tuple[Event, ...] = ()
     sayings: tuple[Saying, ...] = ()
     alarms: tuple[Alarm, ...] = ()
+    marked: frozenset[Identity] = frozenset()
+
+    @property
+    def targets(self) -> tuple[WorkerSnapshot, ...]:
+        """Whom an order for workers is for: those that are marked and seen, by slot; else the selected
+        one."""
+        marked = [worker for worker in self.rows if identity(worker) in self.marked]
+        return tuple(sorted(marked, key=lambda worker: worker.slot)) or (
+            (self.selected,) if self.selected is not None else ()
+        )
 
 
 @dataclass(frozen=True)
@@ -134,6 +144,8 @@ class Model:
         self.filter = ""
         self.interval_s = 1.0
         self.role: Role | None = None
+        self.marked: frozenset[Identity] = frozenset()
+        """Workers that the next order is for, all of them."""
         self.methods: frozenset[str] = frozenset()
         """What the server offers to this client; nothing before it was connected."""
         self.capabilities: frozenset[str] = frozenset()
@@ -214,6 +226,7 @@ class Model:
             )  # fmt: skip
             trails[key] = trail
         self._trails = trails
+        self.marked = frozenset(self.marked & trails.keys())
 
     @staticmethod
     def _trails_from(worker: WorkerSnapshot, at: float) -> deque[Trail]:
@@ -351,6 +364,17 @@ class Model:
         self._selected = key
         return True
 
+    def toggle_mark(self) -> None:
+        """Mark the selected worker, or take its mark away, and go on to the next."""
+        shown = self._rows()
+        if shown:
+            row = self._cursor_in(shown)
+            self.marked ^= {identity(shown[row])}
+            self._select_row(shown, row + 1)
+
+    def clear_marks(self) -> None:
+        self.marked = frozenset()
+
     def _select_row(self, shown: tuple[WorkerSnapshot, ...], row: int) -> None:
         if shown:
             self._cursor = max(0, min(row, len(shown) - 1))
@@ -397,6 +421,7 @@ class Model:
             audit=frozen.audit if frozen else self._all_newest_first(),
             sayings=self._sayings(now),
             alarms=alarms(snapshot, seconds),
+            marked=self.marked,
         )
 
     def trail_of(self, worker: Identity) -> tuple[Trail, ...]:

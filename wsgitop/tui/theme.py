@@ -183,6 +183,7 @@ class Signs:
     stale: str
     paused: str
     cursor: str
+    marked: str
     good: str
     bad: str
     warning: str
@@ -207,6 +208,7 @@ UNICODE_SIGNS = Signs(
     stale="○",
     paused="‖",
     cursor="▸",
+    marked="◆",
     good="✓",
     bad="✗",
     warning="!",
@@ -228,6 +230,7 @@ ASCII_SIGNS = Signs(
     stale="o",
     paused="=",
     cursor=">",
+    marked="*",
     good="+",
     bad="x",
     warning="!",

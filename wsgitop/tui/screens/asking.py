@@ -150,7 +150,7 @@ class Asking:
         facts = (
             ("requests", "none is broken off"),
             ("failure", "this master goes on"),
-            ("installed", f"wsgitop {master.version or 'unknown'} runs now"),
+            ("now", f"wsgitop {master.version or 'unknown'}"),
         )
         if await self._sure("not upgraded", master, "Upgrade", question, facts, yes="Upgrade"):
             await self._app.operations.upgrade()

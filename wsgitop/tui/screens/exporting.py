@@ -13,7 +13,7 @@ if TYPE_CHECKING:
     from wsgitop.tui.app import WsgitopApp
 
 ROWS = (
-    Row("JSON", "j", "The figures that are shown, all of them, as ctl status --json has them"),
+    Row("JSON", "j", "All figures that are shown, as ctl status --json has them"),
     Row("SVG", "s", "The screen as a picture, with its colours"),
     Row("text", "t", "The screen as text"),
 )

@@ -148,6 +148,7 @@ def topics(app: WsgitopApp) -> tuple[list[Topic], list[Topic]]:
         for state, text in STATES.items()
     ]
     states.append(Row(f"{signs.cursor}", "the selected worker", "accent"))
+    states.append(Row(f"{signs.marked}", "marked: orders are for all of these", "warning"))
     told = [
         Row(signs.severity(severity), text, app.look.palette.severity(severity))  # type: ignore[arg-type]  # keys
         for severity, text in SEVERITIES.items()

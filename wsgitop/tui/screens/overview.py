@@ -58,10 +58,11 @@ class Overview(Screen[None]):
             key_display="/",
             tooltip="filter as you type; Esc clears, a leading ! inverts",
         ),
-        Binding("escape", "clear_filter", "clear the filter", show=False),
+        Binding("escape", "clear_filter", "clear the filter, then the marks", show=False),
         Binding("s,greater_than_sign", "step_sort(1)", "sort by the next column", key_display="s >"),
         Binding("less_than_sign", "step_sort(-1)", "sort by the previous column", key_display="<"),
         Binding("I", "invert_sort", "sort the other way round"),
+        Binding("space", "mark", "mark", tooltip="mark the worker: signals and orders then go to all marked"),
         Binding("x", "signal_menu", "signal", tooltip="send a signal to the selected worker (asks first)"),
         Binding("y", "copy_pid", "copy", tooltip="copy the pid of the selected worker"),
         Binding("v", "why", "why", tooltip="show why the last failure happened (its traceback)"),
@@ -207,7 +208,9 @@ class Overview(Screen[None]):
         self.query_one("#filter", Input).focus()
 
     def action_clear_filter(self) -> None:
-        """Escape: clear the filter and go back to the table."""
+        """Escape: clear the filter and go back to the table; if there is none, take the marks away."""
+        if not self.main.model.filter and not self.has_class("-filtering"):
+            self.main.model.clear_marks()
         self.query_one("#filter", Input).value = ""
         self.main.model.set_filter("")
         self.action_leave_filter()
@@ -226,8 +229,13 @@ class Overview(Screen[None]):
     def _filter_submitted(self) -> None:
         self.action_leave_filter()
 
+    def action_mark(self) -> None:
+        self.main.model.touch()
+        self.main.model.toggle_mark()
+        self.refresh_view()
+
     def action_signal_menu(self) -> None:
-        self.main.signal_worker(self.view.selected)
+        self.main.signal_workers(self.view.targets)
 
     def action_copy_pid(self) -> None:
         worker = self.view.selected

@@ -172,7 +172,7 @@ class WorkerTable(ScrollView, can_focus=True):
 
     def __init__(self) -> None:
         super().__init__()
-        self._strips: dict[tuple[Identity, bool], Strip] = {}
+        self._strips: dict[tuple[Identity, bool, bool], Strip] = {}
         self._seen: list[Strip] = []
         self._fields: list[Placed] = []
         self._title = ""
@@ -239,6 +239,9 @@ class WorkerTable(ScrollView, can_focus=True):
             )
             if shown != present:
                 parts.append((f" {look.signs.dot} {shown} of {present} shown", style))
+        if view.marked:
+            marked = f" {look.signs.dot} {len(view.marked)} marked"
+            parts.append((marked, look.palette.style("warning", bold=True)))
         heading = next(field.title for field in FIELDS if field.name == view.sort)
         arrow = look.signs.down if view.descending else look.signs.up
         parts += [(f" {look.signs.dot} sort ", faint), (f"{heading}{arrow}", style)]
@@ -287,10 +290,13 @@ class WorkerTable(ScrollView, can_focus=True):
                 return self._nothing(look, width, view)
             return Strip.blank(width, look.palette.style("text"))
         worker = view.rows[row]
-        key = (identity(worker), row == view.cursor)
+        known = identity(worker)
+        key = (known, row == view.cursor, known in view.marked)
         strip = self._strips.get(key)
         if strip is None:
-            strip = self._strips[key] = row_strip(look, width, self._fields, worker, selected=key[1])
+            strip = self._strips[key] = row_strip(
+                look, width, self._fields, worker, selected=key[1], marked=key[2]
+            )
         return strip
 
     _fields_width = -1
@@ -352,10 +358,16 @@ def heading_strip(look: Look, width: int, fields: list[Placed], view: View) -> S
 
 
 def row_strip(
-    look: Look, width: int, fields: list[Placed], worker: WorkerSnapshot, *, selected: bool
+    look: Look,
+    width: int,
+    fields: list[Placed],
+    worker: WorkerSnapshot,
+    *,
+    selected: bool,
+    marked: bool = False,
 ) -> Strip:
     """One worker. The selected row has a sign and a ground of its own (reversed where there are no
-    colours)."""
+    colours); the sign of one that is ``marked`` stands in the same place."""
     palette, signs = look.palette, look.signs
     reverse = selected and (not look.color or not palette.cursor)
     on = "cursor" if selected and not reverse else "background"
@@ -367,7 +379,8 @@ def row_strip(
 
     state_color = STATE_COLORS[worker.state]
     line = Line(look, width)
-    line.add(signs.cursor if selected else " ", style("accent", bold=True))
+    sign = signs.marked if marked else signs.cursor if selected else " "
+    line.add(sign, style("warning" if marked else "accent", bold=True))
     line.add(STATE_SIGNS.get(worker.state, " "), style(state_color, bold=True))
     quiet = worker.state == "idle"
     for field, start, cells in fields:
