@@ -329,8 +329,8 @@ class WsgitopApp(App[InterfaceResult]):
     def _link_lost(self, message: LinkLost) -> None:
         ended = self.owns_server and self._server_ended()
         reason = "the server has ended; q leaves and names its log" if ended else message.reason
-        self.model.lost(reason, ended=ended)
-        self.show()
+        if self.model.lost(reason, ended=ended):
+            self.show()
 
     @on(Pictured)
     def _pictured(self, message: Pictured) -> None:

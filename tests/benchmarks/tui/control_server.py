@@ -1,7 +1,8 @@
 """A control server with scripted workers: ``python -m tests.benchmarks.tui.control_server PATH WORKERS``.
 
-The real server, socket, codec and publisher; behind them, instead of a master, workers whose figures all move
-from picture to picture, as they do under load, rounded as a master rounds them. Says READY when it can be connected to.
+The real server, socket, codec and publisher; behind them, instead of a master, workers whose figures all
+move from picture to picture, as they do under load, rounded as a master rounds them. Says READY when it can
+be connected to.
 """
 
 from __future__ import annotations

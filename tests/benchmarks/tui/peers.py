@@ -74,9 +74,11 @@ def uwsgi_statistics() -> Iterator[str]:
 def _document(served: int) -> dict[str, object]:
     workers = [
         {
-            "id": number, "pid": 4250 + number, "accepting": 1, "requests": 40 * served + number, "exceptions": 0,
-            "harakiri_count": 0, "signals": 0, "signal_queue": 0, "status": "busy" if number % 2 else "idle",
-            "rss": 0, "vsz": 0, "running_time": served * 1000, "last_spawn": 1_760_000_000, "respawn_count": 1,
+            "id": number, "pid": 4250 + number, "accepting": 1, "requests": 40 * served + number,
+            "exceptions": 0, "harakiri_count": 0, "signals": 0, "signal_queue": 0,
+            "status": "busy" if number % 2 else "idle",
+            "rss": 0, "vsz": 0, "running_time": served * 1000, "last_spawn": 1_760_000_000,
+            "respawn_count": 1,
             "tx": served * 10_000, "avg_rt": 8000 + served, "delta_requests": 40,
             "apps": [{"id": 0, "modifier1": 0, "mountpoint": "", "requests": 1, "exceptions": 0}],
             "cores": [{"id": 0, "requests": 40 * served, "in_request": 1, "vars": []}],

@@ -27,12 +27,15 @@ class PtyProgram:
     """A program that runs in a terminal of its own. ``began`` is the perf_counter when it was started."""
 
     def __init__(self, words: Sequence[str], *, env: Mapping[str, str] | None = None) -> None:
+        # Who develops may keep Python from writing bytecode; users do not compile everything at each start.
+        surroundings = {**(os.environ if env is None else env)}
+        surroundings.pop("PYTHONDONTWRITEBYTECODE", None)
         self.began = time.perf_counter()
         self.child = pexpect.spawn(
             words[0],
             list(words[1:]),
             env={
-                **(os.environ if env is None else env),
+                **surroundings,
                 "TERM": "xterm-256color",
                 "COLORTERM": "truecolor",
                 "LANG": "C.UTF-8",

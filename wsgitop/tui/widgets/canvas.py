@@ -27,13 +27,19 @@ CLIP_INPUT = 512
 """No line is longer; cutting first keeps a path of megabytes from costing anything."""
 
 
+VARIATIONS = {0xFE0E: None, 0xFE0F: None}
+"""Say whether the character before them is an emoji. Terminals do not agree on how wide that makes it."""
+
+
 def clip(text: str, width: int, ellipsis: str = "…") -> str:
     """Text safe to draw, in at most ``width`` cells; what is cut off is marked. Control characters are
     escaped here again, whoever may have done it before: this is the last place before the terminal."""
     if width <= 0:
         return ""
     text = printable(text[:CLIP_INPUT])
-    if len(text) <= width and text.isascii():
+    if not text.isascii():
+        text = text.translate(VARIATIONS)
+    elif len(text) <= width:
         return text
     if cell_len(text) <= width:
         return text
