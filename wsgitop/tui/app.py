@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, ClassVar, Literal
 from textual import on, work
 from textual.app import App
 from textual.binding import Binding, BindingType
+from textual.driver import Driver
 from textual.scrollbar import ScrollBar, ScrollBarRender
 
 from wsgitop.errors import InterfaceFault
@@ -212,6 +213,14 @@ class WsgitopApp(App[InterfaceResult]):
 
     # -- life ------------------------------------------------------------------------------------------------
 
+    def get_driver_class(self) -> type[Driver]:
+        found = super().get_driver_class()
+        if found.__name__ != "LinuxDriver" or "TEXTUAL_DRIVER" in os.environ:  # another system's, or a wish
+            return found
+        from wsgitop.tui.driver import TerminalDriver
+
+        return TerminalDriver
+
     def on_load(self) -> None:
         # Before the screen is taken over: from here on a signal must give the terminal back.
         if self._guards_terminal:
@@ -317,6 +326,11 @@ class WsgitopApp(App[InterfaceResult]):
         """Back to the first screen."""
         while len(self.screen_stack) > 1:
             self.pop_screen()
+
+    @on(Driver.SignalResume)
+    def _resumed(self) -> None:
+        """`fg`: the terminal has forgotten the picture, which Textual takes for granted."""
+        self.refresh(layout=True)
 
     # -- what the server sends -------------------------------------------------------------------------------
 
