@@ -91,7 +91,7 @@ WHILE_IT_HANGS = (
 AFTERWARDS = (
     Scene("light", light=True),
     Scene("deaths", page("deaths"), "deaths"),
-    Scene("log", page("log", "a", "a"), "log")  # the error log, the access log, both,
+    Scene("log", page("log", "a", "a"), "log"),  # not the error log, not the access log: both
     Scene("events", page("events"), "events"),
 )
 RELOAD, FAILED = Scene("reload", subject="reload"), Scene("reload-failed", subject="reload")
@@ -208,9 +208,19 @@ def main() -> None:
     with tempfile.TemporaryDirectory(prefix="wsgitop-pictures-") as directory:
         project = Path(directory, "srv")
         shutil.copytree(APPS / "shop", project / "shop", ignore=shutil.ignore_patterns("__pycache__"))
-        words = ["--bind", f"127.0.0.1:{port}", "--workers", str(WORKERS - 2), "--threads", "2", "--name", "shop"]
-        words += ["--timeout", str(TIMEOUT_S), "--chdir", str(project), "--state-dir", directory]
-        words += ["--control-socket", str(Path(directory, "shop.sock")), "--access-logfile", os.devnull, "shop.wsgi:application"]
+        words = [
+            *("--bind", f"127.0.0.1:{port}", "--name", "shop", "--timeout", str(TIMEOUT_S)),
+            *("--workers", str(WORKERS - 2), "--threads", "2", "--access-logfile", os.devnull),
+            *(
+                "--chdir",
+                str(project),
+                "--state-dir",
+                directory,
+                "--control-socket",
+                f"{directory}/shop.sock",
+            ),
+            "shop.wsgi:application",
+        ]
         environment = {**os.environ, "SHOP_LOADS_S": str(LOADS_S), "PYTHONDONTWRITEBYTECODE": "1"}
         with launch(words, log_path=Path(directory, "server.log"), env=environment) as server:
             target = server.wait_until_serving()
