@@ -10,5 +10,6 @@ serving.py      starts a server, ends it, and counts what it costs
 runner.py       starts the peers that have no usable command line of their own
 report.py       rows, medians, ratios; Markdown and JSON
 apps/           what is served, beside what tests/apps has
+tui/            what the interface costs: ``python -m tests.benchmarks tui``
 ==============  ==========================================================================================
 """

@@ -28,9 +28,15 @@ SPIN_S = 0.005
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
-    """Measure and print."""
+    """Measure and print. The word ``tui`` in front asks for the interface instead of the server."""
+    words = list(sys.argv[1:] if arguments is None else arguments)
+    if words[:1] == ["tui"]:
+        from tests.benchmarks.tui.program import main as measure_interface
+
+        measure_interface(words[1:])
+        return
     parser = _parser()
-    options = parser.parse_args(arguments)
+    options = parser.parse_args(words)
     if options.list:
         _print_list()
         return
@@ -67,7 +73,8 @@ def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(
         prog="python -m tests.benchmarks",
         description=__doc__,
-        epilog="All of it takes about an hour; --only, --servers, --seconds and --rounds make it shorter.",
+        epilog="All of it takes about an hour; --only, --servers, --seconds and --rounds make it shorter. "
+        "`python -m tests.benchmarks tui` measures the interface.",
     )
     keys = [scenario.key for scenario in SCENARIOS]
     parser.add_argument("--list", action="store_true", help="show scenarios and servers, measure nothing")

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 import time
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 import pexpect
@@ -20,13 +20,18 @@ class Terminal:
     """A command in a pseudo-terminal, and what a person would see of it."""
 
     def __init__(
-        self, *words: str, runtime_dir: Path, cwd: Path = APPS, env: Mapping[str, str] | None = None
+        self,
+        *words: str,
+        runtime_dir: Path,
+        cwd: Path = APPS,
+        env: Mapping[str, str] | None = None,
+        program: Sequence[str] = PROGRAM,
     ) -> None:
         self._screen = pyte.Screen(COLUMNS, LINES)
         self._stream = pyte.ByteStream(self._screen)
         self.child = pexpect.spawn(
-            PROGRAM[0],
-            [*PROGRAM[1:], *words],
+            program[0],
+            [*program[1:], *words],
             env={**environment(runtime_dir, env), "TERM": "xterm-256color", "COLORTERM": "truecolor"},
             cwd=str(cwd),
             dimensions=(LINES, COLUMNS),
@@ -51,6 +56,19 @@ class Terminal:
                 return found
             if time.monotonic() > end or not self.child.isalive():
                 raise AssertionError(f"{pattern!r} is not on the screen:\n{text}")
+
+    def resize(self, columns: int, lines: int) -> None:
+        """Give the window another size; the kernel tells the program so (SIGWINCH)."""
+        self.text()
+        self._screen.resize(lines, columns)
+        self.child.setwinsize(lines, columns)
+
+    def lose(self, deadline_s: float = 5.0) -> float:
+        """Take the terminal away, as a closed window does; the seconds until the program has ended."""
+        began = time.monotonic()
+        self.child.ptyproc.fileobj.close()
+        eventually(lambda: not self.child.isalive(), deadline_s, what="the end of the program")
+        return time.monotonic() - began
 
     def press(self, keys: str) -> None:
         """Type."""

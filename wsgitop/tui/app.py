@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, ClassVar, Literal
 from textual import on, work
 from textual.app import App
 from textual.binding import Binding, BindingType
+from textual.driver import Driver
 from textual.scrollbar import ScrollBar, ScrollBarRender
 
 from wsgitop.errors import InterfaceFault
@@ -212,6 +213,14 @@ class WsgitopApp(App[InterfaceResult]):
 
     # -- life ------------------------------------------------------------------------------------------------
 
+    def get_driver_class(self) -> type[Driver]:
+        found = super().get_driver_class()
+        if found.__name__ != "LinuxDriver" or "TEXTUAL_DRIVER" in os.environ:  # another system's, or a wish
+            return found
+        from wsgitop.tui.driver import TerminalDriver
+
+        return TerminalDriver
+
     def on_load(self) -> None:
         # Before the screen is taken over: from here on a signal must give the terminal back.
         if self._guards_terminal:
@@ -322,6 +331,11 @@ class WsgitopApp(App[InterfaceResult]):
         while len(self.screen_stack) > 1:
             self.pop_screen()
 
+    @on(Driver.SignalResume)
+    def _resumed(self) -> None:
+        """`fg`: the terminal has forgotten the picture, which Textual takes for granted."""
+        self.refresh(layout=True)
+
     # -- what the server sends -------------------------------------------------------------------------------
 
     @on(LinkUp)
@@ -333,8 +347,8 @@ class WsgitopApp(App[InterfaceResult]):
     def _link_lost(self, message: LinkLost) -> None:
         ended = self.owns_server and self._server_ended()
         reason = "the server has ended; q leaves and names its log" if ended else message.reason
-        self.model.lost(reason, ended=ended)
-        self.show()
+        if self.model.lost(reason, ended=ended):
+            self.show()
 
     @on(Pictured)
     def _pictured(self, message: Pictured) -> None:

@@ -166,17 +166,20 @@ class Model:
         self._lost_at = None
         self._lost_reason = ""
 
-    def lost(self, reason: str, *, ended: bool = False) -> None:
+    def lost(self, reason: str, *, ended: bool = False) -> bool:
         """The link is down. The last picture stays, marked as stale; only the first loss starts its clock.
 
-        ``ended``: the server is known to have ended for good.
+        ``ended``: the server is known to have ended for good. Returns whether that is news: an attempt that
+        fails as the last one did changes nothing.
         """
+        news = self._lost_at is None or (reason, ended) != (self._lost_reason, self._ended)
         if self._lost_at is None:
             self._lost_at = self._clock()
             if self._master_pid is not None:
                 self.happened("warning", f"lost the server: {reason}")
         self._lost_reason = reason
         self._ended = ended
+        return news
 
     @property
     def is_connected(self) -> bool:

@@ -27,13 +27,19 @@ CLIP_INPUT = 512
 """No line is longer; cutting first keeps a path of megabytes from costing anything."""
 
 
+VARIATIONS = {0xFE0E: None, 0xFE0F: None}
+"""Say whether the character before them is an emoji. Terminals do not agree on how wide that makes it."""
+
+
 def clip(text: str, width: int, ellipsis: str = "…") -> str:
     """Text safe to draw, in at most ``width`` cells; what is cut off is marked. Control characters are
     escaped here again, whoever may have done it before: this is the last place before the terminal."""
     if width <= 0:
         return ""
     text = printable(text[:CLIP_INPUT])
-    if len(text) <= width and text.isascii():
+    if not text.isascii():
+        text = text.translate(VARIATIONS)
+    elif len(text) <= width:
         return text
     if cell_len(text) <= width:
         return text
@@ -47,7 +53,10 @@ def clip(text: str, width: int, ellipsis: str = "…") -> str:
 
 
 class Line:
-    """One line under construction. Every piece is clipped to what is left of the width."""
+    """One line under construction. Every piece is clipped to what is left of the width.
+
+    Neighbours that look alike become one segment: each costs the terminal some forty bytes of colours.
+    """
 
     def __init__(self, look: Look, width: int) -> None:
         self.look = look
@@ -63,7 +72,11 @@ class Line:
         """Append text, cut to the room that is left."""
         text = clip(self.look.plain(text), self.room, self.look.signs.ellipsis)
         if text:
-            self._segments.append(Segment(text, style))
+            last = self._segments[-1] if self._segments else None
+            if last is not None and last.style == style:
+                self._segments[-1] = Segment(last.text + text, style)
+            else:
+                self._segments.append(Segment(text, style))
             self.used += cell_len(text)
         return self
 
@@ -75,7 +88,12 @@ class Line:
         """Append blanks."""
         cells = min(cells, self.room)
         if cells > 0:
-            self._segments.append(Segment(" " * cells, style or self.look.palette.style("text")))
+            style = style or self.look.palette.style("text")
+            last = self._segments[-1] if self._segments else None
+            if last is not None and last.style is not None and _same_blanks(last.style, style):
+                self._segments[-1] = Segment(last.text + " " * cells, last.style)
+            else:
+                self._segments.append(Segment(" " * cells, style))
             self.used += cells
         return self
 
@@ -94,6 +112,15 @@ class Line:
         """The finished line, filled up to its width."""
         self.gap(self.room, style)
         return Strip(self._segments, self.width)
+
+
+def _same_blanks(left: Style, right: Style) -> bool:
+    """Whether blanks look the same in both: of a blank only the ground can be seen, unless a line goes
+    through it or its colours are reversed."""
+    if left == right:
+        return True
+    lined = any(style.reverse or style.underline or style.strike for style in (left, right))
+    return not lined and left.bgcolor == right.bgcolor
 
 
 def frame_top(look: Look, width: int, title: str, right: str = "", edge: str = "rule") -> Strip:

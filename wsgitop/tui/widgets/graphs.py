@@ -50,9 +50,11 @@ def _peak(view: View) -> float | None:
 
 def _requests_figures(line: Line, view: View, totals: Totals) -> None:
     line.put(figures.rate(totals.rps), "rps", bold=True)
-    line.put("  peak ", "faint").put(figures.rate(_peak(view)), "muted")
     if totals.errors_per_s:
         line.put("  errors ", "faint").put(f"{figures.rate(totals.errors_per_s)}/s", "error", bold=True)
+    peak = figures.rate(_peak(view))
+    if line.room >= len("  peak ") + len(peak):  # half a number says something else
+        line.put("  peak ", "faint").put(peak, "muted")
 
 
 def _latency_figures(line: Line, view: View, totals: Totals) -> None:
