@@ -569,7 +569,7 @@ def test_hostile_text_steers_nothing() -> None:
     run(scenario, server, "enter")
 
 
-def test_the_help_and_the_listings_of_the_page() -> None:
+def test_the_help_and_clicks_in_the_list() -> None:
     async def scenario(driver: Driver, page: Worker) -> None:
         driver.app.action_help()
         await driver.until(lambda: type(driver.app.screen).__name__ == "Help")
