@@ -149,7 +149,7 @@ def test_no_signal_ever_hits_another_process() -> None:
         if not operations.is_current(chosen):
             ends["known to be gone"] += 1
             return
-        await operations.signal("KILL", chosen.slot, target)
+        await operations.signal("KILL", chosen)
         assert world.hit in (None, target), "another process was hit"
         assert (world.hit == target) == (world.alive.get(target[0]) == target[1])
         ends["hit" if world.hit else "refused by the server"] += 1
