@@ -1,8 +1,9 @@
 """``python -m tests.screenshots``: the pictures in screenshots/, made from a live server under load.
 
 tests/apps/shop is served to the demo's visitors; somebody scales it, a view hangs, one crashes, it is loaded
-again, once with broken code. Meanwhile the real interface is drawn without a terminal. PNG files need
-rsvg-convert (Debian: librsvg2-bin, fonts-firacode). Takes about two minutes.
+again, once with broken code. Meanwhile the real interface is drawn without a terminal. The server runs from
+copies below /tmp/shop, because stacks show where files are. PNG files need rsvg-convert (Debian:
+librsvg2-bin, fonts-firacode). Takes about three minutes.
 """
 
 from __future__ import annotations
@@ -16,24 +17,27 @@ import shutil
 import subprocess
 import tempfile
 import threading
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
-from tests.support.server import APPS, free_port
-from wsgitop.client import AsyncClient
+import wsgitop
+from tests.support.server import APPS, PROGRAM, free_port
+from tests.support.waiting import eventually
+from wsgitop.client import AsyncClient, Client
 from wsgitop.demo.load import visitors
 from wsgitop.errors import ActionFailed
-from wsgitop.transport.launcher import launch
 from wsgitop.tui.app import WsgitopApp, pages
-from wsgitop.tui.arrange import identity
+from wsgitop.tui.arrange import Identity, identity
 from wsgitop.tui.terminal import look_for
 
 DIRECTORY = Path(__file__).parent.parent / "screenshots"
 SIZES = ((80, 24), (120, 40), (200, 60))
-WORKERS = 8
-TIMEOUT_S = 30
-LOADS_S = 1.5
+HOME = Path(tempfile.gettempdir(), "shop")
+CONTROL = HOME / "control.sock"
+WORKERS = 12
+TIMEOUT_S = 50
+LOADS_S = 1.2
 PICTURES_S = 4.2
 """Pictures come once a second; two make a rate, and pages ask at the same pace."""
 DEADLINE_S = 30.0
@@ -42,8 +46,24 @@ ENVIRONMENT = {"TERM": "xterm-256color", "COLORTERM": "truecolor", "LANG": "C.UT
 Act = Callable[[WsgitopApp], Awaitable[None]]
 
 
-async def nothing(app: WsgitopApp) -> None:
-    """The overview as it opens."""
+async def overview(app: WsgitopApp) -> None:
+    """The workers that do most first, the cursor on the one whose request is the oldest."""
+    app.model.sort_by("rps")
+    worker, _ = oldest(app)
+    app.model.select(worker)
+    app.show()
+    await asyncio.sleep(PICTURES_S / 2)
+
+
+def oldest(app: WsgitopApp) -> tuple[Identity, int]:
+    """Where the oldest request is: its worker, its thread."""
+    assert app.model.snapshot is not None
+    _, worker, thread = max(
+        (request.elapsed_s, identity(worker), request.thread)
+        for worker in app.model.snapshot.workers
+        for request in worker.in_flight
+    )
+    return worker, thread
 
 
 def page(subject: str, *keys: str) -> Act:
@@ -61,31 +81,26 @@ def page(subject: str, *keys: str) -> Act:
 
 async def stuck_worker(app: WsgitopApp) -> None:
     """The page of the worker whose request is the oldest, with that request's stack."""
-    assert app.model.snapshot is not None
-    _, worker, thread = max(
-        (request.elapsed_s, worker.pid, request.thread)
-        for worker in app.model.snapshot.workers
-        for request in worker.in_flight
-    )
-    found = next(one for one in app.model.snapshot.workers if one.pid == worker)
-    app.open_worker(identity(found), thread)
+    app.open_worker(*oldest(app))
     await asyncio.sleep(PICTURES_S)
 
 
 @dataclass(frozen=True)
 class Scene:
-    """A picture. ``subject`` is the page it needs; it is left out where there is none."""
+    """A picture. ``subject`` is the page it needs; it is left out where there is none.
+    ``after_s``: so long is looked on before."""
 
     name: str
-    act: Act = nothing
+    act: Act = overview
     subject: str = ""
     size: tuple[int, int] = (120, 40)
     light: bool = False
+    after_s: float = PICTURES_S
 
 
 WHILE_IT_HANGS = (
     *(Scene(f"overview-{columns}x{lines}", size=(columns, lines)) for columns, lines in SIZES),
-    Scene("worker", stuck_worker, "worker"),
+    Scene("worker", stuck_worker, "worker", after_s=12.0),
     Scene("requests", page("requests"), "requests"),
 )
 AFTERWARDS = (
@@ -114,7 +129,7 @@ class Studio:
             look=look_for(environment),
         )
         async with app.run_test(size=scene.size) as pilot:
-            await asyncio.sleep(PICTURES_S)
+            await asyncio.sleep(scene.after_s)
             yield app
             await pilot.pause()
             self._write(scene, app.export_screenshot(title="wsgitop attach shop"))
@@ -132,7 +147,11 @@ class Studio:
         path.write_text(svg)
         print(path, flush=True)
         if shutil.which("rsvg-convert"):
-            subprocess.run(["rsvg-convert", "-o", path.with_suffix(".png"), path], check=True)
+            # It does not know textLength: the cells are 12.2 wide, Fira Code's letters 12.
+            spaced = svg.replace("<style>", "<style>text { letter-spacing: 0.2px }", 1)
+            subprocess.run(
+                ["rsvg-convert", "-o", path.with_suffix(".png")], input=spaced.encode(), check=True
+            )
             print(path.with_suffix(".png"), flush=True)
 
 
@@ -166,9 +185,9 @@ async def reload_until_seen(studio: Studio, client: AsyncClient) -> None:
     await reload
 
 
-async def fail_to_reload(studio: Studio, client: AsyncClient, project: Path) -> None:
+async def fail_to_reload(studio: Studio, client: AsyncClient) -> None:
     """Code that cannot be imported, and what is said of it."""
-    views = project / "shop" / "views.py"
+    views = HOME / "shop" / "views.py"
     views.write_text(views.read_text().replace("import sold_in", "import sold_in, returned_in"))
     with contextlib.suppress(ActionFailed):
         await client.reload()
@@ -176,7 +195,7 @@ async def fail_to_reload(studio: Studio, client: AsyncClient, project: Path) -> 
         await page("reload")(app)
 
 
-async def film(studio: Studio, port: int, project: Path, seconds: float) -> None:
+async def film(studio: Studio, port: int, seconds: float) -> None:
     """The life of the site, and its pictures."""
     client = AsyncClient(studio.target)
     await client.connect()
@@ -192,8 +211,42 @@ async def film(studio: Studio, port: int, project: Path, seconds: float) -> None
     await studio.draw(*AFTERWARDS)
     if "reload" in pages():
         await reload_until_seen(studio, client)
-        await fail_to_reload(studio, client, project)
+        await fail_to_reload(studio, client)
     await client.close()
+
+
+@contextlib.contextmanager
+def shop(port: int) -> Iterator[None]:
+    """The shop, served from copies of its code and of ours."""
+    HOME.mkdir(mode=0o700)  # if it is there, it is somebody's
+    try:
+        ignored = shutil.ignore_patterns("__pycache__")
+        shutil.copytree(APPS / "shop", HOME / "shop", ignore=ignored)
+        shutil.copytree(Path(wsgitop.__file__).parent, HOME / "lib" / "wsgitop", ignore=ignored)
+        words = [
+            *("--bind", f"127.0.0.1:{port}", "--name", "shop", "--control-socket", str(CONTROL)),
+            *("--workers", str(WORKERS - 2), "--threads", "2", "--timeout", str(TIMEOUT_S)),
+            *("--access-logfile", "access.log", "--state-dir", "state", "shop.wsgi:application"),
+        ]
+        environment = os.environ | {"PYTHONPATH": str(HOME / "lib"), "SHOP_LOADS_S": str(LOADS_S)}
+        with (HOME / "error.log").open("wb") as log:
+            server = subprocess.Popen(
+                [*PROGRAM, "serve", *words], cwd=HOME, env=environment, stdout=log, stderr=log
+            )
+        try:
+            eventually(lambda: ready_workers() == WORKERS - 2, DEADLINE_S, what="the shop")
+            yield
+        finally:
+            server.terminate()
+            server.wait(DEADLINE_S)
+    finally:
+        shutil.rmtree(HOME)
+
+
+def ready_workers() -> int:
+    """How many serve."""
+    with Client(str(CONTROL)) as client:
+        return sum(worker.state != "booting" for worker in client.status().workers)
 
 
 def main() -> None:
@@ -205,27 +258,8 @@ def main() -> None:
     options = parser.parse_args()
     DIRECTORY.mkdir(exist_ok=True)
     port = free_port()
-    with tempfile.TemporaryDirectory(prefix="wsgitop-pictures-") as directory:
-        project = Path(directory, "srv")
-        shutil.copytree(APPS / "shop", project / "shop", ignore=shutil.ignore_patterns("__pycache__"))
-        words = [
-            *("--bind", f"127.0.0.1:{port}", "--name", "shop", "--timeout", str(TIMEOUT_S)),
-            *("--workers", str(WORKERS - 2), "--threads", "2", "--access-logfile", os.devnull),
-            *(
-                "--chdir",
-                str(project),
-                "--state-dir",
-                directory,
-                "--control-socket",
-                f"{directory}/shop.sock",
-            ),
-            "shop.wsgi:application",
-        ]
-        environment = {**os.environ, "SHOP_LOADS_S": str(LOADS_S), "PYTHONDONTWRITEBYTECODE": "1"}
-        with launch(words, log_path=Path(directory, "server.log"), env=environment) as server:
-            target = server.wait_until_serving()
-            with visitors(port):
-                asyncio.run(film(Studio(target), port, project, options.seconds))
+    with shop(port), visitors(port):
+        asyncio.run(film(Studio(str(CONTROL)), port, options.seconds))
 
 
 if __name__ == "__main__":
