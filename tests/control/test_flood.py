@@ -56,9 +56,8 @@ def test_a_crowd_of_the_owners_own(start_server: StartServer) -> None:
 @as_root
 @pytest.mark.process
 @pytest.mark.slow
-def test_a_crowd_of_other_users(start_server: StartServer, runtime_dir: Path) -> None:
-    runtime_dir.chmod(0o755)
-    path = str(runtime_dir / "shared" / "s.sock")
+def test_a_crowd_of_other_users(start_server: StartServer, open_dir: Path) -> None:
+    path = str(open_dir / "shared" / "s.sock")
     allowed = ("--control-allow", str(ALICE), "--control-allow", f"{BOB}:viewer")
     server = start_server("hello:application", *allowed, "--control-allow-socket", path)
     assert server.status()["master"]["control_shared"] == path

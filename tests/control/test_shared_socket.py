@@ -28,9 +28,9 @@ def names(directory: Path) -> list[str]:
 
 
 @pytest.fixture
-def shared(runtime_dir: Path) -> Path:
+def shared(open_dir: Path) -> Path:
     """A directory as it should be, not made yet."""
-    return runtime_dir / "shared"
+    return open_dir / "shared"
 
 
 def test_others_get_through_and_not_in(shared: Path) -> None:
@@ -48,8 +48,7 @@ def test_others_get_through_and_not_in(shared: Path) -> None:
 
 
 @as_root
-def test_another_user_can_connect_and_nothing_else(runtime_dir: Path, shared: Path) -> None:
-    runtime_dir.chmod(0o755)
+def test_another_user_can_connect_and_nothing_else(open_dir: Path, shared: Path) -> None:
     held = open_shared(str(shared / "c.sock"), name="shop", pid=7)
     with effective(ALICE):
         connect(held.path).close()

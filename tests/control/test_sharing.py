@@ -33,10 +33,9 @@ CARL = BOB + 1
 
 
 @pytest.fixture(autouse=True)
-def own_runtime_dir(runtime_dir: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    monkeypatch.setenv("XDG_RUNTIME_DIR", str(runtime_dir))
-    runtime_dir.chmod(0o755)
-    return runtime_dir
+def own_open_dir(open_dir: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    monkeypatch.setenv("XDG_RUNTIME_DIR", str(open_dir))
+    return open_dir
 
 
 @contextlib.asynccontextmanager
@@ -78,8 +77,8 @@ async def refusal(client: RawClient) -> str:
 
 
 @asynchronous
-async def test_each_has_the_role_that_the_list_gives(runtime_dir: Path) -> None:
-    async with shared_server(runtime_dir) as (_, backend, sharing):
+async def test_each_has_the_role_that_the_list_gives(open_dir: Path) -> None:
+    async with shared_server(open_dir) as (_, backend, sharing):
         for uid, groups, role in (
             (ALICE, (), "viewer"), (CARL, (BOB,), "operator"), (CARL, (7, BOB), "operator"),
             (ALICE, (BOB,), "operator"), (0, (), "operator"),
@@ -93,9 +92,9 @@ async def test_each_has_the_role_that_the_list_gives(runtime_dir: Path) -> None:
 
 
 @asynchronous
-async def test_a_viewer_cannot_give_an_order_by_any_method(runtime_dir: Path) -> None:
+async def test_a_viewer_cannot_give_an_order_by_any_method(open_dir: Path) -> None:
     async with (
-        shared_server(runtime_dir) as (_, backend, sharing),
+        shared_server(open_dir) as (_, backend, sharing),
         client_of(ALICE, path=sharing.path) as client,
     ):
         for row in METHODS.values():
@@ -107,9 +106,9 @@ async def test_a_viewer_cannot_give_an_order_by_any_method(runtime_dir: Path) ->
 
 
 @asynchronous
-async def test_the_private_socket_does_not_know_the_list(runtime_dir: Path) -> None:
-    async with shared_server(runtime_dir):
-        private = runtime_dir / "c.sock"
+async def test_the_private_socket_does_not_know_the_list(open_dir: Path) -> None:
+    async with shared_server(open_dir):
+        private = open_dir / "c.sock"
         with pytest.raises(PermissionError):
             async with client_of(ALICE, path=str(private)):
                 pass
@@ -119,8 +118,8 @@ async def test_the_private_socket_does_not_know_the_list(runtime_dir: Path) -> N
 
 
 @asynchronous
-async def test_orders_of_others_bear_their_name(runtime_dir: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    async with shared_server(runtime_dir) as (server, backend, sharing):
+async def test_orders_of_others_bear_their_name(open_dir: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    async with shared_server(open_dir) as (server, backend, sharing):
         server._lookups._look = lambda peer: Known(f"user {peer.uid}", "198.51.100.7")
         async with client_of(CARL, BOB, path=sharing.path) as client:
             await client.call("reload")
@@ -135,10 +134,10 @@ FEW = Limits(clients=8, clients_of_others=6, clients_per_user=4, turned_away=3)
 
 
 @asynchronous
-async def test_others_cannot_keep_the_owner_out(runtime_dir: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_others_cannot_keep_the_owner_out(open_dir: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(acceptor, "TURNED_AWAY_S", 0.1)
     async with contextlib.AsyncExitStack() as stack:
-        server, _, sharing = await stack.enter_async_context(shared_server(runtime_dir, limits=FEW))
+        server, _, sharing = await stack.enter_async_context(shared_server(open_dir, limits=FEW))
 
         async def come(uid: int, *groups: int) -> RawClient:
             return await stack.enter_async_context(client_of(uid, *groups, path=sharing.path))
@@ -153,10 +152,10 @@ async def test_others_cannot_keep_the_owner_out(runtime_dir: Path, monkeypatch: 
         unwanted = [await come(CARL) for _ in range(20)]
         for client in unwanted:
             await client.at_end()
-        owners = [await stack.enter_async_context(raw_client(runtime_dir / "c.sock")) for _number in range(2)]
+        owners = [await stack.enter_async_context(raw_client(open_dir / "c.sock")) for _number in range(2)]
         for client in owners:
             assert "result" in await client.call("hello")
-        late = await stack.enter_async_context(raw_client(runtime_dir / "c.sock"))
+        late = await stack.enter_async_context(raw_client(open_dir / "c.sock"))
         assert "8 clients" in await refusal(late)
         assert server._places.taken == 8
         await stack.aclose()
@@ -164,15 +163,15 @@ async def test_others_cannot_keep_the_owner_out(runtime_dir: Path, monkeypatch: 
 
 
 @asynchronous
-async def test_a_crowd_of_others_does_not_stand_before_the_owner(runtime_dir: Path) -> None:
+async def test_a_crowd_of_others_does_not_stand_before_the_owner(open_dir: Path) -> None:
     limits = Limits(share=0.05, clients_of_others=60, clients_per_user=60)
     async with contextlib.AsyncExitStack() as stack:
-        _, backend, sharing = await stack.enter_async_context(shared_server(runtime_dir, limits=limits))
+        _, backend, sharing = await stack.enter_async_context(shared_server(open_dir, limits=limits))
         backend.wanted = 50
         for _number in range(60):
             client = await stack.enter_async_context(client_of(ALICE, path=sharing.path))
             client.writer.write(b'{"jsonrpc":"2.0","id":1,"method":"status"}\n' * 100)
-        owner = await stack.enter_async_context(raw_client(runtime_dir / "c.sock"))
+        owner = await stack.enter_async_context(raw_client(open_dir / "c.sock"))
         loop = asyncio.get_running_loop()
         for _number in range(5):
             started = loop.time()
@@ -186,12 +185,12 @@ async def test_a_crowd_of_others_does_not_stand_before_the_owner(runtime_dir: Pa
 
 @asynchronous
 async def test_a_new_master_opens_its_socket_when_the_old_one_closes_it(
-    runtime_dir: Path, monkeypatch: pytest.MonkeyPatch
+    open_dir: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(sharing_module, "TRY_S", 0.01)
-    path = str(runtime_dir / "shared" / "s.sock")
+    path = str(open_dir / "shared" / "s.sock")
     old = open_shared(path, name="shop", pid=1)
-    async with shared_server(runtime_dir, is_guest=True) as (_, _backend, sharing):
+    async with shared_server(open_dir, is_guest=True) as (_, _backend, sharing):
         assert sharing.path == ""
         opening = asyncio.create_task(sharing.opened())
         loop = asyncio.get_running_loop()
@@ -207,23 +206,21 @@ async def test_a_new_master_opens_its_socket_when_the_old_one_closes_it(
 
 
 @asynchronous
-async def test_a_path_that_is_not_given_up_is_told(
-    runtime_dir: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+async def test_a_path_that_is_not_given_up_is_told(open_dir: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(sharing_module, "TRIES", 3)
     monkeypatch.setattr(sharing_module, "TRY_S", 0.01)
-    other = open_shared(str(runtime_dir / "shared" / "s.sock"), name="shop", pid=1)
-    async with shared_server(runtime_dir, is_guest=True) as (_, _backend, sharing):
+    other = open_shared(str(open_dir / "shared" / "s.sock"), name="shop", pid=1)
+    async with shared_server(open_dir, is_guest=True) as (_, _backend, sharing):
         with pytest.raises(ControlSocketError, match="another master"):
             await sharing.opened()
-        async with raw_client(runtime_dir / "c.sock") as client:
+        async with raw_client(open_dir / "c.sock") as client:
             assert "result" in await client.call("hello")
         other.close()
 
 
 @asynchronous
-async def test_handing_over_frees_the_path_and_keeps_who_waits(runtime_dir: Path) -> None:
-    async with shared_server(runtime_dir) as (server, backend, sharing):
+async def test_handing_over_frees_the_path_and_keeps_who_waits(open_dir: Path) -> None:
+    async with shared_server(open_dir) as (server, backend, sharing):
         backend.gate.clear()
         async with client_of(CARL, BOB, path=sharing.path) as client:
             await client.send(b'{"jsonrpc":"2.0","id":1,"method":"reload"}\n')
@@ -238,15 +235,15 @@ async def test_handing_over_frees_the_path_and_keeps_who_waits(runtime_dir: Path
 
 
 @asynchronous
-async def test_connections_are_accepted_at_a_rate(runtime_dir: Path) -> None:
+async def test_connections_are_accepted_at_a_rate(open_dir: Path) -> None:
     limits = Limits(accepts_per_s=50, accepts_burst=5)
-    async with shared_server(runtime_dir, limits=limits) as (server, _, sharing):
+    async with shared_server(open_dir, limits=limits) as (server, _, sharing):
         loop = asyncio.get_running_loop()
         started = loop.time()
         async with contextlib.AsyncExitStack() as stack:
             for _number in range(20):
                 await stack.enter_async_context(client_of(ALICE, path=sharing.path))
-            async with raw_client(runtime_dir / "c.sock") as owner:
+            async with raw_client(open_dir / "c.sock") as owner:
                 assert "result" in await owner.call("hello")
                 assert loop.time() - started < 0.25, "the owner's socket has a queue of its own"
             await until(lambda: server._places.taken == 20)
@@ -258,10 +255,10 @@ def frame(**fields: Any) -> bytes:
 
 
 @asynchronous
-async def test_a_call_that_is_nested_or_full_of_keys_is_refused(runtime_dir: Path) -> None:
+async def test_a_call_that_is_nested_or_full_of_keys_is_refused(open_dir: Path) -> None:
     deep: Callable[[int], Any] = lambda depth: {"a": deep(depth - 1)} if depth else 1  # noqa: E731
     async with (
-        shared_server(runtime_dir) as (_, _backend, sharing),
+        shared_server(open_dir) as (_, _backend, sharing),
         client_of(ALICE, path=sharing.path) as client,
     ):
         for params, fits in (

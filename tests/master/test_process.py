@@ -88,7 +88,9 @@ def test_master_grows_over_neither_reloads_nor_scaling(start_server: StartServer
         eventually(one_zygote, what="the end of the old zygote")
         before, threads = descriptors(server.pid), master.num_threads()
         memory = master.memory_info().rss
-        assert memory < 40 * 1024 * 1024
+        # Who counts the lines of the code is in there with six or seven megabytes of its own.
+        most = 48 if "COVERAGE_PROCESS_CONFIG" in os.environ else 40
+        assert memory < most * 1024 * 1024
         for _ in range(10):
             turn()
 

@@ -21,9 +21,8 @@ pytestmark = [pytest.mark.process, as_root]
 
 
 @pytest.fixture
-def path(runtime_dir: Path) -> str:
-    runtime_dir.chmod(0o755)
-    return str(runtime_dir / "shared" / "s.sock")
+def path(open_dir: Path) -> str:
+    return str(open_dir / "shared" / "s.sock")
 
 
 @contextmanager

@@ -12,6 +12,7 @@ import io
 import os
 import socket
 import tempfile
+import warnings
 from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Any
@@ -186,7 +187,10 @@ def served(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Served]:
         SITE.notes.put("sendfile")
         return sent
 
-    gc.collect()  # what other tests have left open is not to be found, and closed, in the worker
+    # What other tests have left open, as a failed one does, is not to be found and closed in the worker.
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", ResourceWarning)
+        gc.collect()
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(os, "sendfile", noted)
         with SITE.worker(threads=2) as served:
