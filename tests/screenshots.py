@@ -106,9 +106,9 @@ WHILE_IT_HANGS = (
 AFTERWARDS = (
     Scene("light", light=True),
     Scene("deaths", page("deaths"), "deaths"),
-    Scene("log", page("log", "a", "a"), "log"),  # not the error log, not the access log: both
     Scene("events", page("events"), "events"),
 )
+LOG = Scene("log", page("log", "a", "a"), "log")  # neither the error log nor the access log: both
 RELOAD, FAILED = Scene("reload", subject="reload"), Scene("reload-failed", subject="reload")
 
 
@@ -147,8 +147,8 @@ class Studio:
         path.write_text(svg)
         print(path, flush=True)
         if shutil.which("rsvg-convert"):
-            # It does not know textLength: the cells are 12.2 wide, Fira Code's letters 12.
-            spaced = svg.replace("<style>", "<style>text { letter-spacing: 0.2px }", 1)
+            # It does not know textLength: the cells are 12.2 wide, Fira Code's letters 20 × 1200/1950.
+            spaced = svg.replace("<style>", "<style>text { letter-spacing: -0.1077px }", 1)
             subprocess.run(
                 ["rsvg-convert", "-o", path.with_suffix(".png")], input=spaced.encode(), check=True
             )
@@ -209,6 +209,9 @@ async def film(studio: Studio, port: int, seconds: float) -> None:
     await asyncio.sleep(1)
     await studio.draw(*WHILE_IT_HANGS)
     await studio.draw(*AFTERWARDS)
+    # Something to read among the lines of the access log.
+    asyncio.get_running_loop().call_later(PICTURES_S * 1.9, ask, port, "/checkout")
+    await studio.draw(LOG)
     if "reload" in pages():
         await reload_until_seen(studio, client)
         await fail_to_reload(studio, client)
