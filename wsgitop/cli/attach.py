@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import gc
+
 import click
 
 from wsgitop.cli.group import Command
@@ -31,6 +33,16 @@ def attach(context: click.Context) -> int:
     it if several run there. ssh reads your configuration and checks the host's key as always. exec:COMMAND
     runs any command that runs `wsgitop relay` elsewhere; no shell sees it.
     """
+    # Nothing of what is imported now is garbage, and to look for it would take a tenth of the start. The
+    # interface allows it again.
+    gc.disable()
+    try:
+        return _attach(context)
+    finally:
+        gc.enable()
+
+
+def _attach(context: click.Context) -> int:
     from wsgitop.cli.interface import show, show_remote
     from wsgitop.cli.targets import choose, found_at, whereabouts
     from wsgitop.client import Client, find

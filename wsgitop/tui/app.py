@@ -4,6 +4,7 @@ screen."""
 from __future__ import annotations
 
 import asyncio
+import gc
 import os
 import signal
 import sys
@@ -51,6 +52,9 @@ if TYPE_CHECKING:
 
 Choice = Literal["stop", "leave", "quit"]
 
+STARTED_S = 1.0
+"""The first picture is there by then."""
+
 OPERATOR_ACTIONS = frozenset({"reload", "scale", "scale_to", "undo_scale", "signal_menu", "cancel"})
 OPERATOR_KEYS = {
     "H": "reload",
@@ -94,6 +98,12 @@ def pages() -> dict[str, type[Page]]:
 
     kinds = (Worker, Requests, ReloadPage, Deaths, Log, Events, SettingsPage)
     return {page.SUBJECT: page for page in kinds}
+
+
+def _collect_garbage() -> None:
+    """From now on, but never among what the start has made: it stays."""
+    gc.freeze()
+    gc.enable()
 
 
 def _palette_provider() -> type[Provider]:
@@ -240,6 +250,8 @@ class WsgitopApp(App[InterfaceResult]):
     def on_mount(self) -> None:
         # Ages of what the interface itself says (stale, paused, under way) go on while no picture comes.
         self.set_interval(1.0, self._tick)
+        if self._guards_terminal:
+            self.set_timer(STARTED_S, _collect_garbage)
 
     @work(exclusive=True, group="feed", exit_on_error=False)
     async def _run_feed(self) -> None:

@@ -90,7 +90,7 @@ def _parser() -> argparse.ArgumentParser:
         "--window", type=float, default=20, help="length of one measurement of CPU, in seconds (default 20)"
     )
     parser.add_argument(
-        "--rounds", type=int, default=7, help="starts, of which the median counts (default 7)"
+        "--rounds", type=int, default=11, help="starts, of which the median counts (default 11)"
     )
     parser.add_argument("--presses", type=int, default=100, help="key presses (default 100)")
     parser.add_argument("--json", type=Path, metavar="FILE", help="write all figures here")
