@@ -99,7 +99,8 @@ def test_master_grows_over_neither_reloads_nor_scaling(start_server: StartServer
             return True
 
         eventually(as_before, what="as many descriptors as before")
-        assert master.num_threads() == threads
+        # One that looks a name or a file up may be there for a moment, now or before.
+        assert master.num_threads() <= threads + 1
         assert master.memory_info().rss - memory < 2 * 1024 * 1024
         # And neither do those that it starts: the newest worker holds what the first one held.
         status = control.status()

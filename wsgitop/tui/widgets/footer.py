@@ -27,14 +27,22 @@ class Hint(NamedTuple):
 
 
 HINTS = (
+    Hint("⏎", "worker", "app.open('worker')", 89),
+    Hint("r", "requests", "app.open('requests')", 86),
+    Hint("l", "log", "app.open('log')", 84),
+    Hint("d", "deaths", "app.open('deaths')", 82),
+    Hint("g", "reloads", "app.open('reload')", 68),
+    Hint("a", "events", "app.open('events')", 66),
+    Hint("o", "settings", "app.open('settings')", 40),
     Hint("/", "filter", "screen.filter", 80),
     Hint("s", "sort", "screen.step_sort(1)", 70),
-    Hint("p", "pause", "app.pause", 75),
+    Hint("p", "pause", "app.pause", 65),
     Hint("H", "reload", "app.reload", 95, operator=True),
     Hint("+", "add", "app.scale(1)", 90, operator=True),
     Hint("-", "remove", "app.scale(-1)", 90, operator=True),
     Hint("u", "undo", "app.undo_scale", 20, operator=True),
     Hint("x", "signal", "screen.signal_menu", 60, operator=True),
+    Hint("m", "menu", "app.menu", 55, operator=True),
     Hint("y", "copy pid", "screen.copy_pid", 10),
     Hint("[ ]", "rate", "app.interval(1)", 30),
     Hint(":", "palette", "app.command_palette", 50),
