@@ -32,7 +32,7 @@ ENTRIES = (
     Entry("serve", "wsgitop.cli.serve", SERVE, "Serve an application, without the interface."),
     Entry("run", "wsgitop.cli.run", SERVE, "Serve an application and open the interface."),
     Entry("attach", "wsgitop.cli.attach", WATCH, "Open the interface on a running server."),
-    Entry("ctl", "wsgitop.cli.ctl", WATCH, "Ask a running server or give it orders, for scripts."),
+    Entry("ctl", "wsgitop.cli.ctl.main", WATCH, "Ask a running server or give it orders, for scripts."),
     Entry(
         "relay",
         "wsgitop.cli.relay",
