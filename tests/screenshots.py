@@ -219,31 +219,37 @@ async def film(studio: Studio, port: int, seconds: float) -> None:
 
 
 @contextlib.contextmanager
-def shop(port: int) -> Iterator[None]:
-    """The shop, served from copies of its code and of ours."""
+def copies() -> Iterator[dict[str, str]]:
+    """A place with copies of the shop and of our code; the environment that imports from there."""
     HOME.mkdir(mode=0o700)  # if it is there, it is somebody's
     try:
         ignored = shutil.ignore_patterns("__pycache__")
         shutil.copytree(APPS / "shop", HOME / "shop", ignore=ignored)
         shutil.copytree(Path(wsgitop.__file__).parent, HOME / "lib" / "wsgitop", ignore=ignored)
-        words = [
-            *("--bind", f"127.0.0.1:{port}", "--name", "shop", "--control-socket", str(CONTROL)),
-            *("--workers", str(WORKERS - 2), "--threads", "2", "--timeout", str(TIMEOUT_S)),
-            *("--access-logfile", "access.log", "--state-dir", "state", "shop.wsgi:application"),
-        ]
-        environment = os.environ | {"PYTHONPATH": str(HOME / "lib"), "SHOP_LOADS_S": str(LOADS_S)}
-        with (HOME / "error.log").open("wb") as log:
-            server = subprocess.Popen(
-                [*PROGRAM, "serve", *words], cwd=HOME, env=environment, stdout=log, stderr=log
-            )
+        yield os.environ | {"PYTHONPATH": str(HOME / "lib")}
+    finally:
+        shutil.rmtree(HOME)
+
+
+@contextlib.contextmanager
+def shop(port: int) -> Iterator[None]:
+    """The shop, served."""
+    words = [
+        *("--bind", f"127.0.0.1:{port}", "--name", "shop", "--control-socket", str(CONTROL)),
+        *("--workers", str(WORKERS - 2), "--threads", "2", "--timeout", str(TIMEOUT_S)),
+        *("--access-logfile", "access.log", "--state-dir", "state", "shop.wsgi:application"),
+    ]
+    with copies() as environment, (HOME / "error.log").open("wb") as log:
+        environment["SHOP_LOADS_S"] = str(LOADS_S)
+        server = subprocess.Popen(
+            [*PROGRAM, "serve", *words], cwd=HOME, env=environment, stdout=log, stderr=log
+        )
         try:
             eventually(lambda: ready_workers() == WORKERS - 2, DEADLINE_S, what="the shop")
             yield
         finally:
             server.terminate()
             server.wait(DEADLINE_S)
-    finally:
-        shutil.rmtree(HOME)
 
 
 def ready_workers() -> int:
