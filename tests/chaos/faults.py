@@ -14,9 +14,11 @@ from pathlib import Path
 from typing import Final, TypeVar
 
 from tests.chaos.world import Skip, World
+from wsgitop.control.faults import TargetGone
 from wsgitop.errors import WsgitopError
 
 T = TypeVar("T")
+RETRY_S: Final = 0.5
 HELD_S: Final = (0.1, 0.8)
 """How long a process is stopped or a resource withheld."""
 BROKEN: Final = {
@@ -289,15 +291,22 @@ def _quarantine(world: World, rng: random.Random, name: str) -> None:
     since = world.log_size()
     try:
         world.control.quarantine(worker.pid, worker.started_at)
+    except TargetGone:
+        return
     except WsgitopError:
-        return  # it has gone meanwhile
+        pass  # it is put aside, and nobody can be started in its place: the answer says both
 
     def end() -> None:
-        with suppress(WsgitopError):
+        try:
             world.control.retire(worker.pid, worker.started_at)
+        except TargetGone:
+            pass
+        except WsgitopError:
+            # As while no worker can be started: it is not retired, which is told, and has to be asked again.
+            world.later(RETRY_S, end)
 
     world.later(rng.uniform(*HELD_S), end)
-    world.expect(name, rf"pid {worker.pid}\).*quarantine", since)
+    world.expect(name, rf"pid {worker.pid}\).*quarantine|quarantine pid={worker.pid}", since)
 
 
 TABLE: Final = (
