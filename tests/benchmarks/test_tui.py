@@ -79,7 +79,7 @@ for line in sys.stdin:
 @pytest.mark.process
 def test_a_program_in_a_terminal_is_measured() -> None:
     with in_terminal([sys.executable, "-c", SCRIPT]) as measured:
-        assert measured.until(b"READY") - measured.began > 0
+        assert measured.until(b"READY\r\n") - measured.began > 0
         idle, output = measured.cost(0.3)
         assert idle < 20 and output == 0
         pressed = measured.press(b"\n")
