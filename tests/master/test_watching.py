@@ -90,7 +90,7 @@ def delete_and_create(path: Path) -> None:
 
 
 def touch(path: Path) -> None:
-    """With a time that it has not got already: the clock that files bear ticks every four milliseconds."""
+    """Only its times change, and to others than it has."""
     os.utime(path, (2_000_000_000, 2_000_000_000))
 
 

@@ -15,8 +15,8 @@ import threading
 from typing import Any, Protocol
 
 _IN_NONBLOCK, _IN_CLOEXEC = os.O_NONBLOCK, os.O_CLOEXEC
-# Modified, closed after writing, moved from and to, created, deleted.
-_MASK = 0x002 | 0x008 | 0x040 | 0x080 | 0x100 | 0x200
+# Modified, given other times (touch), closed after writing, moved from and to, created, deleted.
+_MASK = 0x002 | 0x004 | 0x008 | 0x040 | 0x080 | 0x100 | 0x200
 _EVENT = struct.Struct("iIII")
 _OVERFLOW = 0x4000
 
