@@ -3,13 +3,11 @@
 from __future__ import annotations
 
 import asyncio
-import functools
 import json
 import os
 import socket
-from collections.abc import Awaitable, Callable
+from collections.abc import Callable
 from pathlib import Path
-from typing import Any
 
 import pytest
 
@@ -20,6 +18,7 @@ from tests.control.fake_backend import (
     hostile_server,
     serving,
 )
+from tests.support.asynchronous import asynchronous
 from wsgitop.client import AsyncClient, Client, find, link, running
 from wsgitop.control.faults import TargetGone
 from wsgitop.errors import (
@@ -31,22 +30,6 @@ from wsgitop.errors import (
     WsgitopError,
 )
 from wsgitop.snapshot import Event, Snapshot
-
-AsyncTest = Callable[..., Awaitable[None]]
-
-
-def asynchronous(test: AsyncTest) -> Callable[..., None]:
-    """Run a coroutine as a test; it fails if it takes longer than 20 seconds."""
-
-    @functools.wraps(test)
-    def run(*args: Any, **kwargs: Any) -> None:
-        async def limited() -> None:
-            async with asyncio.timeout(20):
-                await test(*args, **kwargs)
-
-        asyncio.run(limited())
-
-    return run
 
 
 @pytest.fixture(autouse=True)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Coroutine
 from pathlib import Path
 from typing import Any
 
@@ -11,25 +10,11 @@ import msgspec
 import pytest
 
 from tests.control.fake_backend import FakeBackend, RawClient, failed_reload, raw_client, serving
+from tests.support.asynchronous import asynchronous
 from wsgitop.control import messages as m
 from wsgitop.control import orders
 from wsgitop.control.connection import Limits
 from wsgitop.control.orders import KeptOrder, described
-
-
-@pytest.fixture
-def path(runtime_dir: Path) -> Path:
-    directory = runtime_dir / "control"
-    directory.mkdir(mode=0o700)
-    return directory / "control.sock"
-
-
-def asynchronous(test: Callable[[Path], Coroutine[Any, Any, None]]) -> Callable[[Path], None]:
-    def run(path: Path) -> None:
-        asyncio.run(test(path))
-
-    run.__name__ = test.__name__
-    return run
 
 
 async def scale(client: RawClient, key: str, change: int = 1) -> dict[str, Any]:

@@ -3,20 +3,19 @@
 from __future__ import annotations
 
 import asyncio
-import functools
 import json
 import os
 import pwd
 import re
 import socket
-from collections.abc import Awaitable, Callable
+from collections.abc import Callable
 from pathlib import Path
-from typing import Any
 
 import msgspec
 import pytest
 
 from tests.control.fake_backend import PATIENT, FakeBackend, failed_reload, raw_client, serving
+from tests.support.asynchronous import asynchronous
 from wsgitop.control import messages as m
 from wsgitop.control.connection import WRITE_HIGH_BYTES, Connection, Limits
 from wsgitop.control.examples import EXAMPLES
@@ -26,32 +25,11 @@ from wsgitop.control.server import ControlServer
 
 ME = f"{pwd.getpwuid(os.geteuid()).pw_name} (pid {os.getpid()})"
 
-AsyncTest = Callable[..., Awaitable[None]]
-
-
-def asynchronous(test: AsyncTest) -> Callable[..., None]:
-    """Run a coroutine as a test, in asyncio's debug mode; it fails if it takes longer than 20 seconds."""
-
-    @functools.wraps(test)
-    def run(*args: Any, **kwargs: Any) -> None:
-        async def limited() -> None:
-            async with asyncio.timeout(20):
-                await test(*args, **kwargs)
-
-        asyncio.run(limited())
-
-    return run
-
 
 @pytest.fixture(autouse=True)
 def own_runtime_dir(runtime_dir: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     monkeypatch.setenv("XDG_RUNTIME_DIR", str(runtime_dir))
     return runtime_dir
-
-
-@pytest.fixture
-def path(runtime_dir: Path) -> Path:
-    return runtime_dir / "c.sock"
 
 
 async def first(server: ControlServer) -> list[Connection]:

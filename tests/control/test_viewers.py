@@ -4,32 +4,14 @@ from __future__ import annotations
 
 import asyncio
 import json
-from collections.abc import Callable, Coroutine
 from pathlib import Path
-from typing import Any
-
-import pytest
 
 from tests.control.fake_backend import raw_client, serving
+from tests.support.asynchronous import asynchronous
 from wsgitop.control import messages as m
 from wsgitop.control.connection import Connection
 from wsgitop.control.publisher import LINES_BACKLOG_BYTES
 from wsgitop.errors import ActionFailed
-
-
-@pytest.fixture
-def path(runtime_dir: Path) -> Path:
-    directory = runtime_dir / "control"
-    directory.mkdir(mode=0o700)
-    return directory / "control.sock"
-
-
-def asynchronous(test: Callable[[Path], Coroutine[Any, Any, None]]) -> Callable[[Path], None]:
-    def run(path: Path) -> None:
-        asyncio.run(test(path))
-
-    run.__name__ = test.__name__
-    return run
 
 
 @asynchronous
