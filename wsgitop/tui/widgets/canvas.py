@@ -187,17 +187,22 @@ class Drawn(Widget):
         self._inputs = inputs
         lines = self.draw(self.view, look_of(self), width, height)[:height]
         before, self._lines = self._lines, lines
-        if everything or len(before) != len(lines):
-            self.refresh()
-            return
-        changed = changed_regions(before, lines, width)
-        if changed:
-            self.refresh(*changed)
+        repaint(self, [] if everything else before, lines)
 
     def render_line(self, y: int) -> Strip:
         if y < len(self._lines):
             return self._lines[y]
         return Strip.blank(self.size.width, look_of(self).palette.style("text"))
+
+
+def repaint(widget: Widget, before: list[Strip], after: list[Strip]) -> None:
+    """Have those lines of a widget drawn again that differ; all of them, if there are more or fewer."""
+    if len(before) != len(after):
+        widget.refresh()
+        return
+    changed = changed_regions(before, after, widget.size.width)
+    if changed:
+        widget.refresh(*changed)
 
 
 def changed_regions(before: list[Strip], after: list[Strip], width: int) -> list[Region]:

@@ -15,12 +15,12 @@ from textual import events
 from textual.binding import Binding, BindingType
 from textual.geometry import Size
 from textual.message import Message
-from textual.scroll_view import ScrollView
 from textual.strip import Strip
 
 from wsgitop.tui.lists import Listed
 from wsgitop.tui.theme import Look, look_of
-from wsgitop.tui.widgets.canvas import Line, changed_regions, clip
+from wsgitop.tui.widgets.canvas import Line, clip
+from wsgitop.tui.widgets.line_scroll import LineScroll
 
 Row = TypeVar("Row")
 GUTTER = 3
@@ -73,7 +73,7 @@ def place(columns: Sequence[ListColumn[Row]], width: int) -> list[Placed[Row]]:
     return placed
 
 
-class Listing(ScrollView, Generic[Row], can_focus=True):
+class Listing(LineScroll, Generic[Row], can_focus=True):
     """``title`` gives the words in its frame; ``empty`` what to say when there is no row, for a list that is
     filtered and one that is not. ``sign`` marks a row at its left.
     """
@@ -139,12 +139,11 @@ class Listing(ScrollView, Generic[Row], can_focus=True):
         heading: bool = True,
         id: str | None = None,  # noqa: A002 - Textual's word
     ) -> None:
-        super().__init__(id=id)
+        super().__init__(heading=int(heading), id=id)
         self._columns = tuple(columns)
-        self._word, self._empty, self._sign, self._heading = title, empty, sign, int(heading)
+        self._word, self._empty, self._sign = title, empty, sign
         self.listed: Listed[Row] = Listed()
         self._strips: dict[tuple[int, bool], tuple[Row, Strip]] = {}
-        self._seen: list[Strip] = []
         self._placed: list[Placed[Row]] = []
         self._placed_width = -1
         self._titled = ""
@@ -160,25 +159,24 @@ class Listing(ScrollView, Generic[Row], can_focus=True):
         present = {id(row) for row in listed.rows}
         self._strips = {key: kept for key, kept in self._strips.items() if key[0] in present}
         self._set_title()
-        size = Size(self.size.width, len(listed.rows) + self._heading)
+        size = Size(self.size.width, len(listed.rows) + self.heading)
         if self.virtual_size != size:
             self.virtual_size = size
         if listed.cursor != before.cursor or len(listed.rows) != len(before.rows):
-            self._reveal(listed.cursor)
-        self._repaint()
+            self.reveal(listed.cursor)
+        self.repaint()
 
     def on_resize(self, _event: events.Resize) -> None:
-        self.virtual_size = Size(self.size.width, len(self.listed.rows) + self._heading)
-        self._reveal(self.listed.cursor)
+        self.virtual_size = Size(self.size.width, len(self.listed.rows) + self.heading)
+        self.reveal(self.listed.cursor)
         self.redraw()
 
     def redraw(self) -> None:
         """Forget what was drawn and draw all of it again."""
         self._strips.clear()
-        self._seen = []
         self._titled = ""
         self._set_title()
-        self.refresh()
+        self.forget()
 
     def _set_title(self) -> None:
         look, listed = look_of(self), self.listed
@@ -203,45 +201,18 @@ class Listing(ScrollView, Generic[Row], can_focus=True):
             self._titled = key
             self.border_title = title
 
-    def _reveal(self, row: int) -> None:
-        """Scroll as little as possible so that the row can be seen below the heading."""
-        page = self.size.height - self._heading
-        if row < 0 or page <= 0:
-            return
-        top = self.scroll_offset.y
-        if row < top:
-            self.scroll_to(y=row, animate=False, immediate=True, force=True)
-        elif row >= top + page:
-            self.scroll_to(y=row - page + 1, animate=False, immediate=True, force=True)
-
-    def _repaint(self) -> None:
-        lines = [self._line(y) for y in range(self.size.height)]
-        before, self._seen = self._seen, lines
-        if len(before) != len(lines):
-            self.refresh()
-            return
-        changed = changed_regions(before, lines, self.size.width)
-        if changed:
-            self.refresh(*changed)
-
     # -- drawing ---------------------------------------------------------------------------------------------
 
-    def render_line(self, y: int) -> Strip:
-        line = self._line(y)
-        if y < len(self._seen):
-            self._seen[y] = line
-        return line
-
-    def _line(self, y: int) -> Strip:
+    def line(self, y: int) -> Strip:
         look, width = look_of(self), self.size.width
         if self._placed_width != width:
             self._placed, self._placed_width = place(self._columns, width), width
             self._strips.clear()
-        if y == 0 and self._heading:
-            return self._heading_strip(look, width)
-        number = y - self._heading + self.scroll_offset.y
+        if y == 0 and self.heading:
+            return self._head_strip(look, width)
+        number = y - self.heading + self.scroll_offset.y
         if number >= len(self.listed.rows):
-            if y == self._heading + 1 and not self.listed.rows:
+            if y == self.heading + 1 and not self.listed.rows:
                 text = "nothing matches the filter; Esc clears it" if self.listed.filter else self._empty
                 return Line(look, width).gap(GUTTER).put(text, "muted").strip()
             return Strip.blank(width, look.palette.style("text"))
@@ -252,7 +223,7 @@ class Listing(ScrollView, Generic[Row], can_focus=True):
             kept = self._strips[key] = (row, self._row_strip(look, width, row, selected=selected))
         return kept[1]
 
-    def _heading_strip(self, look: Look, width: int) -> Strip:
+    def _head_strip(self, look: Look, width: int) -> Strip:
         line = Line(look, width)
         for column, start, cells in self._placed:
             line.to(start)
@@ -290,7 +261,7 @@ class Listing(ScrollView, Generic[Row], can_focus=True):
         self.post_message(self.Moved(self, rows))
 
     def action_page(self, pages: int) -> None:
-        self.post_message(self.Moved(self, pages * max(1, self.size.height - self._heading - 1)))
+        self.post_message(self.Moved(self, pages * max(1, self.size.height - self.heading - 1)))
 
     def action_goto(self, row: int) -> None:
         self.post_message(self.RowAsked(self, row))
@@ -302,12 +273,12 @@ class Listing(ScrollView, Generic[Row], can_focus=True):
         offset = event.get_content_offset(self)
         if offset is None:
             return
-        if offset.y == 0 and self._heading:
+        if offset.y == 0 and self.heading:
             for column, start, width in self._placed:
                 if column.name and start <= offset.x <= start + width:
                     self.post_message(self.SortAsked(self, column.name))
             return
-        row = offset.y - self._heading + self.scroll_offset.y
+        row = offset.y - self.heading + self.scroll_offset.y
         if row < len(self.listed.rows):
             again = row == self.listed.cursor
             self.post_message(self.Chosen(self) if again else self.RowAsked(self, row))

@@ -22,7 +22,7 @@ from wsgitop.snapshot import printable
 from wsgitop.tui.figures import plural
 from wsgitop.tui.log_model import LogEntry, LogModel, parts_of
 from wsgitop.tui.theme import Look, look_of
-from wsgitop.tui.widgets.canvas import Line, changed_regions, clip
+from wsgitop.tui.widgets.canvas import Line, clip, repaint
 from wsgitop.tui.widgets.text_pane import Pieces, broken
 
 CLOCK_CELLS, LEVEL_CELLS, STATUS_CELLS, PID_CELLS = 8, 8, 3, 7
@@ -136,12 +136,7 @@ class LogPane(Widget, can_focus=True):
     def _repaint(self) -> None:
         lines = self._lines()
         before, self._seen = self._seen, lines
-        if len(before) != len(lines):
-            self.refresh()
-            return
-        changed = changed_regions(before, lines, self.size.width)
-        if changed:
-            self.refresh(*changed)
+        repaint(self, before, lines)
 
     def render_line(self, y: int) -> Strip:
         if len(self._seen) != self.size.height:

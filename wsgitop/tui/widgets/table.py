@@ -17,7 +17,6 @@ from textual.binding import Binding, BindingType
 from textual.geometry import Size
 from textual.message import Message
 from textual.reactive import var
-from textual.scroll_view import ScrollView
 from textual.strip import Strip
 
 from wsgitop.snapshot import WorkerSnapshot
@@ -26,7 +25,8 @@ from wsgitop.tui.arrange import Identity, identity
 from wsgitop.tui.model import View
 from wsgitop.tui.theme import Look, look_of
 from wsgitop.tui.widgets import plot
-from wsgitop.tui.widgets.canvas import Line, changed_regions, clip
+from wsgitop.tui.widgets.canvas import Line, clip
+from wsgitop.tui.widgets.line_scroll import LineScroll
 
 if TYPE_CHECKING:
     from textual import events
@@ -130,7 +130,7 @@ def placed_fields(width: int) -> list[Placed]:
     return placed
 
 
-class WorkerTable(ScrollView, can_focus=True):
+class WorkerTable(LineScroll, can_focus=True):
     """The table with its cursor. It says what the user wants (:class:`Moved`, :class:`SortAsked`); the
     model answers."""
 
@@ -171,9 +171,8 @@ class WorkerTable(ScrollView, can_focus=True):
     view: var[View | None] = var[View | None](None, init=False)
 
     def __init__(self) -> None:
-        super().__init__()
+        super().__init__(heading=1)
         self._strips: dict[tuple[Identity, bool, bool], Strip] = {}
-        self._seen: list[Strip] = []
         self._fields: list[Placed] = []
         self._title = ""
         self._shown: Identity | None = None
@@ -192,35 +191,23 @@ class WorkerTable(ScrollView, can_focus=True):
         selected = identity(view.selected) if view.selected is not None else None
         if selected != self._shown or old is None or old.cursor != view.cursor:
             self._shown = selected
-            self._reveal(view.cursor)
-        self._repaint()
+            self.reveal(view.cursor)
+        self.repaint()
 
     def on_resize(self, event: events.Resize) -> None:
         self._strips.clear()
         if self.view is not None:
             self.virtual_size = Size(self.size.width, len(self.view.rows) + 1)
             self._set_title(self.view)
-            self._reveal(self.view.cursor)
+            self.reveal(self.view.cursor)
         self.redraw()
 
     def redraw(self) -> None:
         """Forget what was drawn and draw all of it again."""
         self._strips.clear()
-        self._seen = []
         if self.view is not None:
             self._set_title(self.view)
-        self.refresh()
-
-    def _repaint(self) -> None:
-        """Repaint those of the visible lines that differ from what was drawn last."""
-        lines = [self._line(y) for y in range(self.size.height)]
-        before, self._seen = self._seen, lines
-        if len(before) != len(lines):
-            self.refresh()
-            return
-        changed = changed_regions(before, lines, self.size.width)
-        if changed:
-            self.refresh(*changed)
+        self.forget()
 
     def _set_title(self, view: View) -> None:
         look = look_of(self)
@@ -256,26 +243,9 @@ class WorkerTable(ScrollView, can_focus=True):
             self._title = key
             self.border_title = title
 
-    def _reveal(self, row: int) -> None:
-        """Scroll as little as possible so that the row can be seen below the heading."""
-        page = self.size.height - 1
-        if row < 0 or page <= 0:
-            return
-        top = self.scroll_offset.y
-        if row < top:
-            self.scroll_to(y=row, animate=False, immediate=True)
-        elif row >= top + page:
-            self.scroll_to(y=row - page + 1, animate=False, immediate=True)
-
     # -- drawing ---------------------------------------------------------------------------------------------
 
-    def render_line(self, y: int) -> Strip:
-        line = self._line(y)
-        if y < len(self._seen):
-            self._seen[y] = line
-        return line
-
-    def _line(self, y: int) -> Strip:
+    def line(self, y: int) -> Strip:
         look, width = look_of(self), self.size.width
         view = self.view
         if not self._fields or self._fields_width != width:

@@ -10,12 +10,12 @@ from rich.text import Text
 from textual import events
 from textual.binding import Binding, BindingType
 from textual.geometry import Size
-from textual.scroll_view import ScrollView
 from textual.strip import Strip
 
 from wsgitop.snapshot import printable
 from wsgitop.tui.theme import look_of
-from wsgitop.tui.widgets.canvas import Line, changed_regions, clip
+from wsgitop.tui.widgets.canvas import Line, clip
+from wsgitop.tui.widgets.line_scroll import LineScroll
 
 LEAST_WIDTH = 10
 """Below this nothing is broken."""
@@ -80,7 +80,7 @@ def _fitting(text: str, width: int) -> int:
     return blank + 1 if blank > 0 else taken
 
 
-class TextPane(ScrollView, can_focus=True):
+class TextPane(LineScroll, can_focus=True):
     """Shows what :meth:`show` was given last. It stays where it was scrolled to while the text changes."""
 
     DEFAULT_CSS = """
@@ -100,7 +100,6 @@ class TextPane(ScrollView, can_focus=True):
         self._word = title
         self._text: tuple[Pieces, ...] = ()
         self._broken: list[Pieces] = []
-        self._seen: list[Strip] = []
         self._titled = ""
         self._at_end = False
 
@@ -121,14 +120,13 @@ class TextPane(ScrollView, can_focus=True):
         if at_end:
             # By force: a text that has just grown has no scroll bar yet.
             self.scroll_end(animate=False, immediate=True, force=True)
-        self._repaint()
+        self.repaint()
 
     def redraw(self) -> None:
         """Draw all of it again."""
-        self._seen, titled = [], self._titled
-        self._titled = ""
+        titled, self._titled = self._titled, ""
         self._set_title(titled)
-        self.refresh()
+        self.forget()
 
     def on_resize(self, _event: events.Resize) -> None:
         self._broken = broken(self._text, self.size.width - 2)
@@ -143,23 +141,7 @@ class TextPane(ScrollView, can_focus=True):
             look = look_of(self)
             self.border_title = Text(clip(look.plain(title), 100), look.palette.style("muted", bold=True))
 
-    def _repaint(self) -> None:
-        lines = [self._line(y) for y in range(self.size.height)]
-        before, self._seen = self._seen, lines
-        if len(before) != len(lines):
-            self.refresh()
-            return
-        changed = changed_regions(before, lines, self.size.width)
-        if changed:
-            self.refresh(*changed)
-
-    def render_line(self, y: int) -> Strip:
-        line = self._line(y)
-        if y < len(self._seen):
-            self._seen[y] = line
-        return line
-
-    def _line(self, y: int) -> Strip:
+    def line(self, y: int) -> Strip:
         look, width = look_of(self), self.size.width
         number = y + self.scroll_offset.y
         line = Line(look, width)
