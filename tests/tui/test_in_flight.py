@@ -11,8 +11,8 @@ from tests.tui.fake import EPOCH, SLOWEST, worker
 from wsgitop.control.messages import RequestInFlight, RequestsResult
 from wsgitop.snapshot import InFlight
 from wsgitop.tui.arrange import identity
+from wsgitop.tui.filtering import Filter
 from wsgitop.tui.in_flight import Flights, severity_of, slow_words, words, worker_of
-from wsgitop.tui.lists import passes
 
 
 def told(
@@ -102,8 +102,10 @@ def test_what_a_filter_finds() -> None:
     flights = Flights()
     flights.take(answer(told(1.0)), 0.0)
     text = words(flights.rows(0.0)[0])
-    assert all(passes(text, wanted) for wanted in ("get /7", "#1", "203.0.113", "gen7 40"))
-    assert passes(slow_words(SLOWEST[1]), "cut 504") and not passes(slow_words(SLOWEST[0]), "cut")
+    assert all(Filter.parse(wanted).passes(text) for wanted in ("get /7", "#1", "203.0.113", "gen7 40"))
+    assert Filter.parse("cut 504").passes(slow_words(SLOWEST[1])) and not Filter.parse("cut").passes(
+        slow_words(SLOWEST[0])
+    )
 
 
 def test_the_worker_that_has_served_a_finished_request() -> None:

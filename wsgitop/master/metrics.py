@@ -31,7 +31,6 @@ VALUE_LIMIT: Final = 200
 """Characters of a label's value."""
 
 Kind = Literal["counter", "gauge", "histogram", "info"]
-Labels = Sequence[tuple[str, str]]
 Number = int | float
 
 

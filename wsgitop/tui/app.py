@@ -21,7 +21,7 @@ from textual.scrollbar import ScrollBar, ScrollBarRender
 
 from wsgitop.errors import InterfaceFault
 from wsgitop.snapshot import Severity, WorkerSnapshot
-from wsgitop.tui import figures, terminal
+from wsgitop.tui import terminal
 from wsgitop.tui.actions import METHOD_OF
 from wsgitop.tui.alarms import failed_generation
 from wsgitop.tui.arrange import Identity, identity
@@ -338,11 +338,6 @@ class WsgitopApp(App[InterfaceResult]):
         assert isinstance(page, Deaths)
         page.rows.select(sequence)
 
-    def action_overview(self) -> None:
-        """Back to the first screen."""
-        while len(self.screen_stack) > 1:
-            self.pop_screen()
-
     @on(Driver.SignalResume)
     def _resumed(self) -> None:
         """`fg`: the terminal has forgotten the picture, which Textual takes for granted."""
@@ -487,24 +482,7 @@ class WsgitopApp(App[InterfaceResult]):
     @work(group="questions", exit_on_error=False)
     async def cancel_request(self, flight: Flight) -> None:
         """Ask, then cut this very request of this very process. Both are fixed before anything can move."""
-        from wsgitop.tui.screens.dialogs import Confirm
-
-        told, request = flight.told, flight.told.request
-        question = (
-            f"{flight.line}\n\n"
-            f"elapsed     {figures.elapsed(flight.elapsed_s)} when this opened\n"
-            f"client      {request.client or figures.UNKNOWN}\n"
-            f"worker      {told.slot}, pid {told.pid}, generation {told.generation}, thread "
-            f"{request.thread}\n\n"
-            "It is answered 503, or broken off if its answer has begun. A thread cannot be stopped: one that "
-            "does not come back costs its worker, which is replaced."
-        )
-        if await self.push_screen_wait(Confirm("Cancel a request", question, yes="Cut it", danger=True)):
-            await self.operations.cancel(
-                told.slot, flight.worker, request.thread, request.request, flight.line
-            )
-        else:
-            self.say("info", "not cut: cancelled")
+        await self.asking.cancel(flight)
 
     def show_failure(self, view: View) -> None:
         """The newest text that explains a failure: a generation that did not come up, or an event with

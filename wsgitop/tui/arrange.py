@@ -6,6 +6,7 @@ from collections.abc import Callable, Iterable
 from typing import NamedTuple
 
 from wsgitop.snapshot import WorkerSnapshot
+from wsgitop.tui.filtering import Filter
 
 Identity = tuple[int, float]
 """(pid, started_at): names one process for all time, where a pid alone may be given away again."""
@@ -72,18 +73,15 @@ def kept_in_place(
 def filtered(workers: Iterable[WorkerSnapshot], text: str) -> tuple[WorkerSnapshot, ...]:
     """Those in which every word of ``text`` occurs, whatever its case; with a leading ``!``, all the
     others."""
-    text = text.strip().casefold()
-    inverted = text.startswith("!")
-    words = text.removeprefix("!").split()
-    if not words:
+    chosen = Filter.parse(text)
+    if not chosen.words:
         return tuple(workers)
-    return tuple(worker for worker in workers if _has_all(worker, words) is not inverted)
+    return tuple(worker for worker in workers if chosen.passes(_described(worker)))
 
 
-def _has_all(worker: WorkerSnapshot, words: list[str]) -> bool:
+def _described(worker: WorkerSnapshot) -> str:
     requests = " ".join(f"{request.method} {request.path} {request.client}" for request in worker.in_flight)
-    text = f"#{worker.slot} {worker.pid} gen{worker.generation} {worker.state} {requests}".casefold()
-    return all(word in text for word in words)
+    return f"#{worker.slot} {worker.pid} gen{worker.generation} {worker.state} {requests}"
 
 
 def _state_rank(state: str) -> int:

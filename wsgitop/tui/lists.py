@@ -13,6 +13,7 @@ from collections.abc import Callable, Hashable, Iterable, Sequence
 from dataclasses import dataclass
 from typing import Generic, NamedTuple, TypeVar
 
+from wsgitop.tui.filtering import Filter
 from wsgitop.tui.model import REST_S
 
 Row = TypeVar("Row")
@@ -135,7 +136,12 @@ class ListModel(Generic[Row]):
 
     def listed(self) -> Listed[Row]:
         """What there is to draw now."""
-        kept = [row for row in self._rows if passes(self._words(row), self._filter)]
+        chosen = Filter.parse(self._filter)
+        kept = (
+            [row for row in self._rows if chosen.passes(self._words(row))]
+            if chosen.words
+            else list(self._rows)
+        )
         ordered = self._ordered(kept)
         if self._clock() < self._rest_until:
             ordered = self._kept_in_place(ordered)
@@ -173,15 +179,3 @@ def _comparable(value: Key | None) -> tuple[bool, float, str]:
     if isinstance(value, str):
         return True, 0.0, value.casefold()
     return False, float(value or 0.0), ""
-
-
-def passes(text: str, wanted: str) -> bool:
-    """Whether every word of ``wanted`` occurs in ``text``, whatever its case; with a leading ``!``, whether
-    not."""
-    wanted = wanted.strip().casefold()
-    inverted = wanted.startswith("!")
-    words = wanted.removeprefix("!").split()
-    if not words:
-        return True
-    text = text.casefold()
-    return all(word in text for word in words) is not inverted

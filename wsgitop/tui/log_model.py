@@ -24,7 +24,7 @@ from typing import Final, Literal, NamedTuple
 from wsgitop.control.messages import LogLine
 from wsgitop.logs.lines import head_of, is_at_least
 from wsgitop.tui import figures
-from wsgitop.tui.lists import passes
+from wsgitop.tui.filtering import Filter
 
 LogName = Literal["error", "access"]
 LOGS: Final[tuple[LogName, ...]] = ("error", "access")
@@ -129,6 +129,7 @@ class LogModel:
         self._top = self._row = 0
         self.shown: Shown = "error"
         self.filter = ""
+        self._chosen = Filter()
         self.least = ""
         self.is_following = True
         self.missed = 0
@@ -262,6 +263,7 @@ class LogModel:
         """Only lines with every word of ``text`` in them; with a leading ``!`` all the others."""
         if text != self.filter:
             self.filter = text
+            self._chosen = Filter.parse(text)
             self._choose(self.lines)
 
     def step_least(self) -> str:
@@ -306,7 +308,7 @@ class LogModel:
             return not self.filter.strip()  # between lines that were chosen it would say nothing
         if self.least and not is_at_least(entry.level, self.least):
             return False
-        return not self.filter or passes(entry.text, self.filter)
+        return self._chosen.passes(entry.text)
 
     # -- what is shown ---------------------------------------------------------------------------------------
 
@@ -374,10 +376,6 @@ class LogModel:
     def follow(self) -> None:
         """Be at the end, and stay there."""
         self.is_following = True
-
-    def stay(self, page: int, height: Callable[[LogEntry], int]) -> None:
-        """Do not follow any more."""
-        self._stand(*self.position(page, height))
 
     def _stand(self, top: int, row: int) -> None:
         if self.is_following and self._frozen is None:

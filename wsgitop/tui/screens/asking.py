@@ -11,9 +11,10 @@ from collections.abc import Awaitable, Callable, Sequence
 from typing import TYPE_CHECKING
 
 from wsgitop.snapshot import MasterSnapshot, WorkerSnapshot
-from wsgitop.tui import actions
+from wsgitop.tui import actions, figures
 from wsgitop.tui.actions import ACTIONS, Action
 from wsgitop.tui.figures import plural
+from wsgitop.tui.in_flight import Flight
 from wsgitop.tui.screens.dialogs import Confirm
 from wsgitop.tui.screens.menus import ActionMenu, Menu, NumberDialog, Row, SignalMenu
 
@@ -46,6 +47,26 @@ class Asking:
             "release": lambda workers: self.order("release", workers),
             "retire": lambda workers: self.order("retire", workers),
         }
+
+    async def cancel(self, flight: Flight) -> None:
+        """Cut this very request of this very process. Both are fixed before anything can move."""
+        told, request = flight.told, flight.told.request
+        question = (
+            f"{flight.line}\n\n"
+            f"elapsed     {figures.elapsed(flight.elapsed_s)} when this opened\n"
+            f"client      {request.client or figures.UNKNOWN}\n"
+            f"worker      {told.slot}, pid {told.pid}, generation {told.generation}, thread "
+            f"{request.thread}\n\n"
+            "It is answered 503, or broken off if its answer has begun. A thread cannot be stopped: one that "
+            "does not come back costs its worker, which is replaced."
+        )
+        confirm = Confirm("Cancel a request", question, yes="Cut it", danger=True)
+        if await self._app.push_screen_wait(confirm):
+            await self._app.operations.cancel(
+                told.slot, flight.worker, request.thread, request.request, flight.line
+            )
+        else:
+            self._app.say("info", "not cut: cancelled")
 
     async def menu(self, workers: Workers) -> None:
         """All actions; those that cannot be done now say why."""

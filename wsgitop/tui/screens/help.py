@@ -115,7 +115,7 @@ def sections(app: WsgitopApp) -> tuple[Section, ...]:
     groups: dict[str, list[Binding]] = {"Server": [], "Pages": [], "Interface": []}
     for binding in described(app.BINDINGS):
         action = binding.action.partition("(")[0]
-        opens = action.startswith("open") or action == "overview"
+        opens = action.startswith("open")
         groups["Server" if action in SERVER_ACTIONS else "Pages" if opens else "Interface"].append(binding)
     found += [Section(title, tuple(bindings), "app") for title, bindings in groups.items()]
     return tuple(section for section in found if section.bindings)
